@@ -1,0 +1,114 @@
+//! gatewayd ↔ keyd over `gateway.sock`: one enum per direction.
+//!
+//! gatewayd can ask for nothing here but a channel: no operation of `admin.sock` can be expressed. Every request gets
+//! exactly one reply; keyd also speaks unasked, of routes and of the lock. Variants are numbered by position: append
+//! only. Golden files under `golden/` pin the bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::authority::Authority;
+use crate::check::Check;
+use crate::name::Name;
+use crate::refusal::Refusal;
+
+/// What gatewayd says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GatewayMessage {
+    /// First, once: gatewayd's version and its account of its own cage. Answered by [`KeydMessage::Welcome`].
+    Hello {
+        /// Cargo package version.
+        version: String,
+        /// For `strongroom doctor`; keyd passes it on and believes none of it.
+        checks: Vec<Check>,
+    },
+    /// A channel is wanted; descriptors come with the message. Answered by `Accepted` or `Refused` with the same number.
+    OpenChannel {
+        /// gatewayd's own number for it.
+        channel: u64,
+        /// Where the upstream socket leads, as gatewayd says; keyd believes the certificate.
+        authority: Authority,
+        /// Which descriptors come along.
+        upstream: Upstream,
+    },
+}
+
+/// Whether the upstream could be dialled. keyd answers for both, so that a refusal by policy comes before a failure of
+/// the network, and so that each is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upstream {
+    /// Two descriptors: our end of the pair, and the connected TCP socket.
+    Connected,
+    /// One descriptor, our end of the pair. Requests that policy allows are answered with this failure.
+    Failed(DialFailure),
+}
+
+/// Why there is no upstream socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DialFailure {
+    /// No such name, or no address answered.
+    Unreachable,
+    /// Every address is one that gatewayd does not dial.
+    ForbiddenAddress,
+    /// Nothing answered in time.
+    TimedOut,
+}
+
+impl From<DialFailure> for Refusal {
+    fn from(failure: DialFailure) -> Self {
+        match failure {
+            DialFailure::Unreachable => Self::UpstreamUnreachable,
+            DialFailure::ForbiddenAddress => Self::UpstreamForbiddenAddress,
+            DialFailure::TimedOut => Self::UpstreamTimeout,
+        }
+    }
+}
+
+/// What keyd says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub enum KeydMessage {
+    /// Answer to `Hello`.
+    Welcome {
+        /// Cargo package version.
+        version: String,
+    },
+    /// The channel is open: HTTP may follow on the pair.
+    Accepted {
+        /// gatewayd's number.
+        channel: u64,
+    },
+    /// The channel is not open; the descriptors are closed.
+    Refused {
+        /// gatewayd's number.
+        channel: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The vault was locked (or is, at the start). No routes are known while it is.
+    Locked,
+    /// The vault is unlocked, and these are the routes, in as many messages as it takes.
+    Routes {
+        /// The first of a new list: forget what was told before.
+        first: bool,
+        /// The last of it: the list may be used.
+        last: bool,
+        /// Names only.
+        routes: Vec<Route>,
+    },
+}
+
+/// A first path segment of the base-URL way in, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub struct Route {
+    /// The segment.
+    pub name: Name,
+    /// The destination.
+    pub authority: Authority,
+    /// Header fields, in lower case, in which credentials of this authority take a placeholder: requests that differ
+    /// in one of them are kept on different channels, for a channel serves one agent alone.
+    pub fields: Vec<String>,
+}
+
+/// Routes in one [`KeydMessage::Routes`]; 64 of the longest fit [`crate::frame::EXCHANGE_LIMIT`].
+pub const ROUTES_IN_A_MESSAGE: usize = 64;
