@@ -1,0 +1,32 @@
+//! The only place in keyd with `unsafe`: what Linux offers and neither std nor nix wraps.
+//!
+//! Each file is one thing, and what it exports is safe to call: descriptors that arrive from outside
+//! ([`descriptor`]), sockets that another process may tamper with ([`passed_socket`]), memory that is locked and
+//! wiped ([`arena`], [`allocator`]), the environment block ([`environment_block`]), capabilities and process flags
+//! ([`privilege`]). It refuses to decide anything: who may send what, and which layer is needed, is its callers' business.
+//!
+//! Called by `secret.rs`, `environment.rs`, `listen.rs`, `sandbox/` and the exchange.
+#![allow(unsafe_code)]
+
+pub mod allocator;
+pub mod arena;
+pub mod descriptor;
+pub mod environment_block;
+pub mod passed_socket;
+pub mod privilege;
+
+pub use allocator::WipingAllocator;
+pub use descriptor::{Packet, SocketKind, accept, inherited, receive_packet, socket_kind, watched};
+pub use passed_socket::PassedSocket;
+
+use std::io;
+
+/// Turns the C convention "-1 and errno" into a result.
+fn checked(returned: libc::c_int) -> io::Result<libc::c_int> {
+    if returned == -1 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+/// The same for calls that return a count of bytes.
+fn checked_length(returned: isize) -> io::Result<usize> {
+    usize::try_from(returned).map_err(|_| io::Error::last_os_error())
+}
