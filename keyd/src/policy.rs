@@ -1,0 +1,15 @@
+//! Who may use which key where: plain functions over the vault's records, without I/O.
+//!
+//! [`live::Live`] is one unlocked generation of the vault with its look-up tables; [`decide::decide`] is the whole
+//! judgement over one request head. Nothing here waits, logs, touches a socket or changes the vault, so every rule can
+//! be tested by calling it. Called by `exchange/` (to judge) and `admin/` (to build a new generation).
+
+pub mod decide;
+#[cfg(test)]
+pub mod fixture;
+pub mod key_strength;
+pub mod limit;
+pub mod live;
+pub mod path;
+pub mod placeholder;
+pub mod rule;

@@ -1,0 +1,128 @@
+//! One unlocked generation of the vault, with the tables that make judging quick.
+//!
+//! A change of the vault makes a new `Live`; exchanges keep the one that they began with until they end, and its keys
+//! are wiped when the last of them lets go. It refuses nothing. Called by `decide`, `exchange/` and `admin/`.
+
+use std::collections::HashMap;
+
+use strongroom_protocol::Authority;
+use strongroom_protocol::exchange::Route;
+
+use super::placeholder;
+use crate::vault::contents::{Agent, Contents, Credential, Grant};
+
+/// The records and their indexes.
+pub struct Live {
+    contents: Contents,
+    grants_by_tail: HashMap<String, usize>,
+    credentials_by_authority: HashMap<Authority, Vec<usize>>,
+    wildcard_credentials: Vec<usize>,
+}
+
+impl Live {
+    /// Indexes the records.
+    #[must_use]
+    pub fn new(contents: Contents) -> Self {
+        let mut grants_by_tail = HashMap::new();
+        for (index, grant) in contents.grants.iter().enumerate() {
+            if let Some(tail) = placeholder::tail(&grant.placeholder) {
+                grants_by_tail.insert(tail.to_owned(), index);
+            }
+        }
+        let mut credentials_by_authority: HashMap<Authority, Vec<usize>> = HashMap::new();
+        let mut wildcard_credentials = Vec::new();
+        for (index, credential) in contents.credentials.iter().enumerate() {
+            for host in &credential.hosts {
+                match host.exact() {
+                    Some(authority) => credentials_by_authority.entry(authority.clone()).or_default().push(index),
+                    None if wildcard_credentials.last() != Some(&index) => wildcard_credentials.push(index),
+                    None => {}
+                }
+            }
+        }
+        Self { contents, grants_by_tail, credentials_by_authority, wildcard_credentials }
+    }
+
+    /// The records.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The grant whose placeholder ends in this tail; revoked ones too, so that a refusal can say so.
+    #[must_use]
+    pub fn grant_by_tail(&self, tail: &str) -> Option<&Grant> {
+        self.grants_by_tail.get(tail).map(|index| &self.contents.grants[*index])
+    }
+
+    /// The grant with exactly this placeholder.
+    #[must_use]
+    pub fn grant_by_placeholder(&self, text: &[u8]) -> Option<&Grant> {
+        let text = std::str::from_utf8(text).ok()?;
+        let grant = self.grant_by_tail(placeholder::tail(text)?)?;
+        // Found by a random tail that nobody can approach step by step: the comparison's time tells nothing.
+        (grant.placeholder == text).then_some(grant)
+    }
+
+    /// Credentials that name the authority, removed ones too: the scrubber still knows their keys.
+    pub fn credentials_naming<'a>(&'a self, authority: &'a Authority) -> impl Iterator<Item = &'a Credential> {
+        let exact = self.credentials_by_authority.get(authority).map_or(&[][..], Vec::as_slice);
+        let wild = self.wildcard_credentials.iter().filter(move |index| {
+            let credential = &self.contents.credentials[**index];
+            !exact.contains(index) && credential.hosts.iter().any(|host| host.matches(authority))
+        });
+        exact.iter().chain(wild).map(|index| &self.contents.credentials[*index])
+    }
+
+    /// Whether a credential that can be used names the authority.
+    #[must_use]
+    pub fn is_named(&self, authority: &Authority) -> bool {
+        self.credentials_naming(authority).any(|credential| credential.removed.is_none())
+    }
+
+    /// A credential by id.
+    #[must_use]
+    pub fn credential(&self, id: u64) -> Option<&Credential> {
+        self.contents
+            .credentials
+            .binary_search_by_key(&id, |credential| credential.id)
+            .ok()
+            .map(|at| &self.contents.credentials[at])
+    }
+
+    /// An agent by id.
+    #[must_use]
+    pub fn agent(&self, id: u64) -> Option<&Agent> {
+        self.contents.agents.binary_search_by_key(&id, |agent| agent.id).ok().map(|at| &self.contents.agents[at])
+    }
+
+    /// Whether the grant, its agent and its credential all stand.
+    #[must_use]
+    pub fn stands(&self, grant: &Grant) -> bool {
+        grant.revoked.is_none()
+            && self.agent(grant.agent).is_some_and(|agent| agent.revoked.is_none() && agent.removed.is_none())
+            && self.credential(grant.credential).is_some_and(|credential| credential.removed.is_none())
+    }
+
+    /// What gatewayd is told: first path segments, where they lead, and which header fields tell agents apart.
+    #[must_use]
+    pub fn routes(&self) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for credential in self.contents.credentials.iter().filter(|credential| credential.removed.is_none()) {
+            let Some(name) = &credential.route else { continue };
+            let Some(authority) = credential.hosts.iter().find_map(|host| host.exact()) else { continue };
+            if routes.iter().any(|route| route.name == *name) {
+                continue;
+            }
+            let mut fields: Vec<String> = self
+                .credentials_naming(authority)
+                .flat_map(|other| &other.sites)
+                .map(|site| site.header_field().to_owned())
+                .collect();
+            fields.sort();
+            fields.dedup();
+            routes.push(Route { name: name.clone(), authority: authority.clone(), fields });
+        }
+        routes
+    }
+}
