@@ -1,0 +1,20 @@
+//! The way of one agent request through keyd, a file a step.
+//!
+//! [`channel`] is the connection it comes over; [`admit`] judges it and writes it down, [`connect`] proves who the
+//! upstream is ([`trust`] says by which roots), [`substitute`] puts the key in, [`forward`] sends it and takes the
+//! answer's head, [`answer`] streams the answer through the scrubber ([`scrub`]), [`running`] can cut it at any moment.
+//! No step hands gatewayd a byte that did not pass the scrubber. Called by `gateway.rs`, which opens channels.
+
+pub mod admit;
+pub mod answer;
+pub mod channel;
+pub mod connect;
+pub mod fields;
+pub mod forward;
+pub mod record;
+pub mod refuse;
+pub mod running;
+pub mod scrub;
+pub mod substitute;
+pub mod trust;
+pub mod upload;

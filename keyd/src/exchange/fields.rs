@@ -1,0 +1,195 @@
+//! Header fields that do not cross keyd, in either direction.
+//!
+//! To the upstream: nothing of one hop, nothing reserved, nothing that makes a server read another method, host or
+//! path than the one that was judged, no encoding but identity. To gatewayd: nothing of one hop, nothing reserved, no
+//! cookies unless the credential keeps them. Called by `admit` and `forward`.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use strongroom_protocol::{Authority, channel};
+
+/// What the credentials of a request allow beyond the usual.
+#[derive(Debug, Clone, Copy)]
+pub struct Leave {
+    /// `Range` may go up.
+    pub range: bool,
+    /// `Set-Cookie` may come down.
+    pub cookies: bool,
+}
+
+/// Makes an agent's fields fit to send.
+///
+/// # Errors
+/// Where `Connection` nominates a field that carries meaning end to end: two servers would read two requests.
+pub fn prepare_request(headers: &mut HeaderMap, authority: &Authority, leave: Leave) -> Result<(), Ambiguous> {
+    drop_hop_by_hop(headers)?;
+    drop_reserved(headers);
+    for name in STEERING {
+        headers.remove(*name);
+    }
+    headers.remove(header::EXPECT);
+    if !leave.range {
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
+    headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+    if headers.contains_key("grpc-accept-encoding") {
+        headers.insert("grpc-accept-encoding", IDENTITY);
+    }
+    let host = HeaderValue::try_from(authority.to_host_field()).map_err(|_| Ambiguous)?;
+    headers.insert(header::HOST, host);
+    Ok(())
+}
+
+/// Makes an upstream's fields fit to pass on.
+pub fn prepare_response(headers: &mut HeaderMap, leave: Leave) {
+    // An upstream that nominates something odd loses that field; there is nobody to tell.
+    let _ = drop_hop_by_hop(headers);
+    drop_reserved(headers);
+    headers.remove(header::ALT_SVC);
+    if !leave.cookies {
+        headers.remove(header::SET_COOKIE);
+        headers.remove("set-cookie2");
+    }
+}
+
+/// RFC 9110, 7.6.1. `Trailer` stays in answers: it is a list of names and gatewayd needs it.
+fn drop_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
+    let mut nominated: Vec<HeaderName> = Vec::new();
+    let mut ambiguous = false;
+    for value in headers.get_all(header::CONNECTION) {
+        for token in value.as_bytes().split(|byte| *byte == b',') {
+            let token = token.trim_ascii();
+            if token.is_empty() {
+                continue;
+            }
+            match HeaderName::from_bytes(token) {
+                Ok(name) if END_TO_END.contains(&name.as_str()) => ambiguous = true,
+                Ok(name) => nominated.push(name),
+                Err(_) => ambiguous = true,
+            }
+        }
+    }
+    for name in nominated.iter().map(HeaderName::as_str).chain(HOP_BY_HOP.iter().copied()) {
+        headers.remove(name);
+    }
+    if ambiguous { Err(Ambiguous) } else { Ok(()) }
+}
+
+fn drop_reserved(headers: &mut HeaderMap) {
+    let reserved: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(channel::RESERVED)).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// A head that two servers could read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous;
+
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Fields that `Connection` must not take away: without them a request means something else.
+const END_TO_END: &[&str] = &["authorization", "content-length", "content-type", "cookie", "host", "x-api-key"];
+
+/// Fields by which frameworks let a client override what the request line and Host say.
+const STEERING: &[&str] = &[
+    "forwarded",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+    "trailer",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-method",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAVE: Leave = Leave { range: false, cookies: false };
+
+    fn fields(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn prepared(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = fields(list);
+        prepare_request(&mut headers, &"a.example:8443".parse().expect("an authority"), LEAVE).expect("unambiguous");
+        headers
+    }
+
+    #[test]
+    fn host_and_encoding_are_our_own() {
+        let headers = prepared(&[("host", "evil.example"), ("accept-encoding", "gzip"), ("x-kept", "1")]);
+        assert_eq!(headers["host"], "a.example:8443");
+        assert_eq!(headers["accept-encoding"], "identity");
+        assert_eq!(headers["x-kept"], "1");
+    }
+
+    #[test]
+    fn fields_of_one_hop_and_nominated_ones_are_dropped() {
+        let headers = prepared(&[
+            ("connection", "close, X-Private"),
+            ("x-private", "1"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "Basic x"),
+            ("strongroom-request-id", "forged"),
+            ("x-http-method-override", "DELETE"),
+            ("x-original-url", "/admin"),
+            ("range", "bytes=0-3"),
+        ]);
+        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_gives_a_request_its_meaning() {
+        for value in ["authorization", "close, Host", "content-length", "a b"] {
+            let mut headers = fields(&[("connection", value)]);
+            let authority = "a.example".parse().expect("an authority");
+            assert_eq!(prepare_request(&mut headers, &authority, LEAVE), Err(Ambiguous), "{value}");
+        }
+    }
+
+    #[test]
+    fn range_and_cookies_pass_only_with_leave() {
+        let mut headers = fields(&[("range", "bytes=0-3")]);
+        let authority = "a.example".parse().expect("an authority");
+        prepare_request(&mut headers, &authority, Leave { range: true, cookies: false }).expect("unambiguous");
+        assert!(headers.contains_key("range"));
+        let mut headers = fields(&[("set-cookie", "a=b"), ("strongroom-refusal", "revoked"), ("content-type", "x/y")]);
+        prepare_response(&mut headers, LEAVE);
+        assert_eq!(headers, fields(&[("content-type", "x/y")]));
+        let mut headers = fields(&[("set-cookie", "a=b")]);
+        prepare_response(&mut headers, Leave { range: false, cookies: true });
+        assert!(headers.contains_key("set-cookie"));
+    }
+}

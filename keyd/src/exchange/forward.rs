@@ -1,0 +1,265 @@
+//! From an agent's request to the first byte of the answer.
+//!
+//! judge → shake hands where it is the first → judge again, for the vault may have changed meanwhile → write down →
+//! put the key in → send → wait for the head, or for a cut → scrub the head → stream. It refuses answers that cannot
+//! be searched, and follows no redirect: a 3xx is an answer like any other. Called by `channel`, once a request.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use strongroom_protocol::{Refusal, channel};
+
+use super::admit::{self, Admitted};
+use super::answer::{Answer, Streaming};
+use super::channel::{Channel, UpstreamState};
+use super::connect::{Connection, exchange_refusal};
+use super::record::{About, Ending};
+use super::running::Ticket;
+use super::scrub::head::{scrub_fields, scrub_text};
+use super::scrub::patterns::Patterns;
+use super::substitute::substitute;
+use super::upload::Upload;
+use super::{fields, refuse};
+use crate::state::now;
+
+/// Answers one request of the channel.
+pub async fn handle(channel: Rc<Channel>, request: Request<Incoming>) -> Response<Answer> {
+    let (parts, body) = request.into_parts();
+    let about = About::new(&channel.authority, &parts);
+    match admitted(&channel, parts, body, about).await {
+        Ok(response) => response,
+        Err(No { refusal, wait, how: How::Usable }) => refuse::answer(refusal, wait),
+        Err(No { refusal, wait, how: How::Closing }) => refuse::closing(refuse::answer(refusal, wait)),
+        Err(No { how: How::Stale, .. }) => refuse::stale(),
+    }
+}
+
+async fn admitted(
+    channel: &Rc<Channel>,
+    mut parts: http::request::Parts,
+    body: Incoming,
+    about: About,
+) -> Result<Response<Answer>, No> {
+    let mut admitted = admit::judge(channel, &parts, &about).map_err(No::usable)?;
+    if let UpstreamState::Failed(failure) = &*channel.upstream.borrow() {
+        let refusal = (*failure).into();
+        admit::refuse(channel, &admitted, &about, refusal);
+        return Err(No::closing(refusal));
+    }
+    let state = &channel.state;
+    let grants = admitted.allowed.uses.iter().map(|one| one.grant).collect();
+    let ticket = state.running.enter(admitted.allowed.binding.clone(), grants, channel.closed.clone());
+    let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
+    let mut upstream = connection(channel, &admitted, &ticket).await.inspect_err(|no| {
+        if no.how != How::Stale {
+            admit::refuse(channel, &admitted, &about, no.refusal);
+        }
+    })?;
+    // The handshake took time, and access may have been taken away in it.
+    admitted = match admit::judge(channel, &parts, &about) {
+        Ok(admitted) => admitted,
+        Err(refused) => return Err(put_back(channel, upstream, refused)),
+    };
+    admit::prepare(channel, &admitted, &mut parts).map_err(|refusal| {
+        admit::refuse(channel, &admitted, &about, refusal);
+        No::closing(refusal)
+    })?;
+    if let Err(refused) = admit::commit(channel, &admitted, &about).await {
+        return Err(put_back(channel, upstream, refused));
+    }
+    let mut ending = Ending::new(state, &admitted, &about);
+    if substitute(&mut parts.headers, &admitted.live, &admitted.allowed.uses).is_err() {
+        return Err(No::closing(Refusal::Revoked));
+    }
+    let expiry = admitted.allowed.expires.map(|at| Duration::from_secs(at.saturating_sub(now())));
+    let is_head = parts.method == Method::HEAD;
+    let uploaded = Rc::new(Cell::new(0));
+    ending.count_upload(Rc::clone(&uploaded));
+    let before = upstream.received();
+    let response = upstream.sender().send_request(Request::from_parts(parts, Upload::new(body, uploaded)));
+    let response = tokio::select! {
+        response = response => response,
+        reason = ticket.cut() => {
+            ending.refused(reason);
+            return Err(No::closing(reason));
+        }
+        refusal = overdue(expiry) => {
+            ending.refused(refusal);
+            return Err(No::closing(refusal));
+        }
+    };
+    let mut response = response.map_err(|error| {
+        let refusal = exchange_refusal(&error);
+        ending.refused(refusal);
+        *channel.upstream.borrow_mut() = UpstreamState::Gone;
+        let nothing_came = upstream.received() == before;
+        if served_before && nothing_came && refusal == Refusal::UpstreamUnreachable {
+            No::stale()
+        } else {
+            No::closing(refusal)
+        }
+    })?;
+    ending.status(response.status());
+    let patterns =
+        Rc::new(Patterns::new(Rc::clone(&admitted.live), &channel.authority, admitted.allowed.binding.agent));
+    if let Err(refusal) = check_answer(&response, is_head, &patterns) {
+        ending.refused(refusal);
+        return Err(No::closing(refusal));
+    }
+    let masked = scrub_head(&mut response, &patterns, admitted.leave);
+    ending.scrubbed(masked);
+    *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
+    ticket.answering();
+    let (head, body) = response.into_parts();
+    ending.hold(ticket, expiry);
+    let source = Rc::clone(channel);
+    let agent = admitted.allowed.binding.agent;
+    let newest = move |known: &Rc<Patterns>| {
+        let live = source.state.live()?;
+        (!known.are_of(&live)).then(|| Rc::new(Patterns::new(live, &source.authority, agent)))
+    };
+    let answer = Answer::Streaming(Box::new(Streaming::new(body, patterns, newest, ending)));
+    Ok(Response::from_parts(head, answer))
+}
+
+/// The channel's connection, ready for a request; made by the first.
+async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket) -> Result<Connection, No> {
+    let taken = channel.upstream.replace(UpstreamState::Busy);
+    match taken {
+        UpstreamState::Dialled(socket) => {
+            let opened = Connection::open(
+                socket,
+                &channel.authority,
+                &channel.state.trust,
+                &admitted.live,
+                &admitted.allowed.binding.credentials,
+            );
+            tokio::select! {
+                opened = opened => opened.map_err(No::closing),
+                reason = ticket.cut() => Err(No::closing(reason)),
+            }
+        }
+        UpstreamState::Ready(mut connection) => {
+            // It may have been closed since the last answer.
+            match connection.sender().ready().await {
+                Ok(()) => Ok(connection),
+                Err(_) => {
+                    *channel.upstream.borrow_mut() = UpstreamState::Gone;
+                    Err(No::stale())
+                }
+            }
+        }
+        UpstreamState::Failed(failure) => Err(No::closing(failure.into())),
+        UpstreamState::Busy | UpstreamState::Gone => {
+            *channel.upstream.borrow_mut() = UpstreamState::Gone;
+            Err(No::stale())
+        }
+    }
+}
+
+/// The request is refused and the connection is as good as before.
+fn put_back(channel: &Channel, connection: Connection, refused: (Refusal, Duration)) -> No {
+    *channel.upstream.borrow_mut() = UpstreamState::Ready(connection);
+    No::usable(refused)
+}
+
+/// Resolves when a request has had its time: its grant expires, or no exchange lasts that long.
+pub async fn overdue(expiry: Option<Duration>) -> Refusal {
+    match expiry {
+        Some(expiry) if expiry < LONGEST_EXCHANGE => {
+            tokio::time::sleep(expiry).await;
+            Refusal::Expired
+        }
+        _ => {
+            tokio::time::sleep(LONGEST_EXCHANGE).await;
+            Refusal::UpstreamTimeout
+        }
+    }
+}
+
+/// Refuses what the scrubber cannot read, and what was not asked for.
+fn check_answer(response: &Response<Incoming>, is_head: bool, patterns: &Patterns) -> Result<(), Refusal> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UpstreamProtocol);
+    }
+    let without_body = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if without_body || patterns.is_empty() {
+        return Ok(());
+    }
+    let headers = response.headers();
+    let plain = |name, allowed: &[u8]| {
+        headers.get_all(name).iter().all(|value| {
+            value.as_bytes().split(|byte| *byte == b',').all(|coding| {
+                let coding = coding.trim_ascii();
+                coding.is_empty() || coding.eq_ignore_ascii_case(allowed)
+            })
+        })
+    };
+    if plain(header::CONTENT_ENCODING, b"identity") && plain(header::TRANSFER_ENCODING, b"chunked") {
+        Ok(())
+    } else {
+        Err(Refusal::ResponseUnscrubbable)
+    }
+}
+
+/// Masks keys in the reason phrase and fields, and announces the trailers.
+fn scrub_head(response: &mut Response<Incoming>, patterns: &Patterns, leave: fields::Leave) -> u64 {
+    fields::prepare_response(response.headers_mut(), leave);
+    let mut masked = scrub_fields(response.headers_mut(), patterns);
+    let clean = response.extensions().get::<ReasonPhrase>().and_then(|reason| scrub_text(reason.as_bytes(), patterns));
+    if let Some((clean, count)) = clean {
+        masked += count;
+        match ReasonPhrase::try_from(Bytes::from(clean)) {
+            Ok(reason) => drop(response.extensions_mut().insert(reason)),
+            Err(_) => drop(response.extensions_mut().remove::<ReasonPhrase>()),
+        }
+    }
+    if !response.headers().contains_key(header::CONTENT_LENGTH) {
+        announce_trailers(response.headers_mut());
+    }
+    masked
+}
+
+fn announce_trailers(headers: &mut HeaderMap) {
+    headers.append(header::TRAILER, HeaderValue::from_static(channel::TRAILERS));
+}
+
+/// Why there is no answer of the upstream's.
+struct No {
+    refusal: Refusal,
+    wait: Duration,
+    how: How,
+}
+
+/// What becomes of the channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It can serve on.
+    Usable,
+    /// It is done.
+    Closing,
+    /// It was done before this request reached anybody.
+    Stale,
+}
+
+impl No {
+    fn usable((refusal, wait): (Refusal, Duration)) -> Self {
+        Self { refusal, wait, how: How::Usable }
+    }
+
+    fn closing(refusal: Refusal) -> Self {
+        Self { refusal, wait: Duration::ZERO, how: How::Closing }
+    }
+
+    fn stale() -> Self {
+        Self { refusal: Refusal::UpstreamUnreachable, wait: Duration::ZERO, how: How::Stale }
+    }
+}
+
+/// No exchange lasts longer, whatever gatewayd says.
+pub const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);

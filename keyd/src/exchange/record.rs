@@ -1,0 +1,203 @@
+//! Every use is on record before it happens, and again when it ends.
+//!
+//! [`About`] is what a record says of a request: no query, and `{}` where a placeholder stood. [`Ending`] writes the
+//! second line when it is dropped, however the exchange ends. It refuses to let a use go on that could not be written.
+//! Called by `admit` and `forward`.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use ring::rand::{SecureRandom, SystemRandom};
+use strongroom_protocol::{Authority, Name, Refusal, channel};
+use tokio::task::JoinHandle;
+
+use super::admit::Admitted;
+use super::forward::overdue;
+use super::running::Ticket;
+use crate::audit::AuditError;
+use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
+use crate::policy::decide::{Allowed, Refused};
+use crate::policy::live::Live;
+use crate::policy::path::Target;
+use crate::policy::placeholder;
+use crate::state::State;
+
+/// What a record says of a request.
+pub struct About {
+    /// gatewayd's id for it where that is one, else keyd's own.
+    pub request_id: String,
+    method: String,
+    host: String,
+    path: String,
+}
+
+impl About {
+    /// Of a request that came over a channel to this authority.
+    #[must_use]
+    pub fn new(authority: &Authority, parts: &Parts) -> Self {
+        let given = parts.headers.get(channel::REQUEST_ID).map(HeaderValue::as_bytes);
+        let given = given.filter(|id| channel::is_request_id(id)).and_then(|id| std::str::from_utf8(id).ok());
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let path = match Target::parse(target) {
+            Ok(target) => target.path().to_owned(),
+            Err(_) => parts.uri.path().to_owned(),
+        };
+        Self {
+            request_id: given.map_or_else(own_id, ToOwned::to_owned),
+            method: parts.method.as_str().chars().take(LONGEST_METHOD).collect(),
+            host: authority.to_host_field(),
+            path: placeholder::redacted(&path).chars().take(LONGEST_PATH).collect(),
+        }
+    }
+
+    fn request(&self, live: &Live, agent: Option<u64>, credentials: &[u64], decision: Decision) -> Request {
+        let mut names =
+            credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone());
+        Request {
+            request_id: Some(self.request_id.clone()),
+            agent: name_of(live, agent),
+            evidence: agent.map(|_| Evidence::Placeholder),
+            credential: names.next(),
+            more_credentials: names.collect(),
+            method: Some(self.method.clone()),
+            host: Some(self.host.clone()),
+            path: Some(self.path.clone()),
+            decision,
+            count: None,
+        }
+    }
+}
+
+/// Writes down a refusal; repeated ones are counted into a line a second.
+pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
+    let decision = Decision::Refused(refused.refusal);
+    let request = about.request(live, refused.agent, refused.credential.as_slice(), decision);
+    tracing::debug!(request = %about.request_id, code = %refused.refusal, "refused");
+    state.logbook.refusal(request, refused.refusal);
+}
+
+/// Writes down a use that is about to be made.
+///
+/// # Errors
+/// Where it cannot be written: the use must not be made.
+pub async fn allowed(state: &State, live: &Live, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
+    let agent = Some(allowed.binding.agent);
+    let request = about.request(live, agent, &allowed.binding.credentials, Decision::Allowed);
+    state.logbook.write_before(&Record::Request(request)).await
+}
+
+/// How an exchange ends; its line is written on drop.
+pub struct Ending {
+    state: Rc<State>,
+    began: Instant,
+    record: Ended,
+    uploaded: Rc<Cell<u64>>,
+    complete: bool,
+    held: Option<(Rc<Ticket>, JoinHandle<()>)>,
+}
+
+impl Ending {
+    /// Begins with the use.
+    #[must_use]
+    pub fn new(state: &Rc<State>, admitted: &Admitted, about: &About) -> Self {
+        let binding = &admitted.allowed.binding;
+        let credential = binding.credentials.first().and_then(|id| admitted.live.credential(*id));
+        let record = Ended {
+            request_id: about.request_id.clone(),
+            agent: name_of(&admitted.live, Some(binding.agent)),
+            credential: credential.map(|credential| credential.name.clone()),
+            status: None,
+            failure: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration_ms: 0,
+            scrubbed: 0,
+            usage: None,
+        };
+        let (state, uploaded) = (Rc::clone(state), Rc::default());
+        Self { state, began: Instant::now(), record, uploaded, complete: false, held: None }
+    }
+
+    /// Where the upload is counted.
+    pub fn count_upload(&mut self, uploaded: Rc<Cell<u64>>) {
+        self.uploaded = uploaded;
+    }
+
+    /// The upstream answered.
+    pub fn status(&mut self, status: StatusCode) {
+        self.record.status = Some(status.as_u16());
+    }
+
+    /// The agent gets this instead of an answer.
+    pub fn refused(&mut self, refusal: Refusal) {
+        self.record.failure = Some(Decision::Refused(refusal));
+        self.complete = true;
+    }
+
+    /// Body bytes went to gatewayd.
+    pub fn sent(&mut self, bytes: usize) {
+        self.record.bytes_out += bytes as u64;
+    }
+
+    /// Keys were masked.
+    pub fn scrubbed(&mut self, count: u64) {
+        self.record.scrubbed += count;
+    }
+
+    /// The last byte went out.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Keeps the exchange in the list of running ones until its last byte, and cuts it when its time is over.
+    pub fn hold(&mut self, ticket: Ticket, expiry: Option<Duration>) {
+        let ticket = Rc::new(ticket);
+        let weak = Rc::downgrade(&ticket);
+        let timer = tokio::task::spawn_local(async move {
+            let refusal = overdue(expiry).await;
+            if let Some(ticket) = weak.upgrade() {
+                ticket.expire(refusal);
+            }
+        });
+        self.held = Some((ticket, timer));
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some((ticket, timer)) = self.held.take() {
+            timer.abort();
+            if !self.complete {
+                self.record.failure = ticket.reason().map(Decision::Refused);
+            }
+        }
+        // An answer that broke off on either side: the status stands, and the bytes say how far it came.
+        if !self.complete && self.record.failure.is_none() {
+            self.record.failure = Some(Decision::Refused(Refusal::UpstreamProtocol));
+        }
+        self.record.bytes_in = self.uploaded.get();
+        self.record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // The use was on record; where its end cannot be, `status` says so.
+        let _ = self.state.logbook.write(&Record::Ended(self.record.clone()));
+    }
+}
+
+/// For a request whose gateway gave it none.
+fn own_id() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness the id is zero; it names a line and protects nothing.
+    let _ = SystemRandom::new().fill(&mut bytes);
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn name_of(live: &Live, agent: Option<u64>) -> Option<Name> {
+    agent.and_then(|id| live.agent(id)).map(|agent| agent.name.clone())
+}
+
+/// Methods that people use are short.
+const LONGEST_METHOD: usize = 64;
+/// A line stays readable.
+const LONGEST_PATH: usize = 2048;

@@ -1,0 +1,42 @@
+//! A refusal on a channel: a code and nothing else.
+//!
+//! keyd sends a status, the code and, where there is one, how long to wait; gatewayd writes the words. Called by
+//! `forward`.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Response, StatusCode, header};
+use strongroom_protocol::{Refusal, channel};
+
+use super::answer::Answer;
+
+/// The answer that says no.
+#[must_use]
+pub fn answer(refusal: Refusal, wait: Duration) -> Response<Answer> {
+    let mut response = Response::new(Answer::Empty);
+    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if !wait.is_zero() {
+        // Rounded up: who comes back too early is refused again.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        headers.insert(channel::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The connection had served before and died before a byte of an answer: the request may be sent once more.
+#[must_use]
+pub fn stale() -> Response<Answer> {
+    let mut response = answer(Refusal::UpstreamUnreachable, Duration::ZERO);
+    response.headers_mut().insert(channel::STALE, HeaderValue::from_static("1"));
+    closing(response)
+}
+
+/// The same, and the channel is not to be used again.
+#[must_use]
+pub fn closing(mut response: Response<Answer>) -> Response<Answer> {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,298 @@
+//! One pass over a body in chunks: keys masked, whatever the cuts.
+//!
+//! Across chunks the trailing run of bytes that could belong to a key is held back, up to a public length
+//! ([`Shape`]), until a byte outside it or the end. Not "a live prefix of a key": then how much arrives would tell an
+//! agent that can have bytes echoed, or a gateway that stalls, the next byte of the key. There is no flush by timer for
+//! the same reason. At a clean end what is held goes out, and a tail that is the beginning of a key (its public prefix
+//! and at least 16 bytes more) is masked too; at any other end what is held is dropped by dropping this.
+//!
+//! Called by `exchange/answer.rs`.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+
+use super::patterns::Patterns;
+#[cfg(doc)]
+use super::patterns::Shape;
+
+/// The state between two chunks.
+pub struct Stream {
+    patterns: Rc<Patterns>,
+    /// Raw bytes that are held back; at most a bucket.
+    held: Vec<u8>,
+    /// Parts of `held` that are known to belong to a key.
+    masked: Vec<Range<usize>>,
+    found: u64,
+}
+
+impl Stream {
+    /// At the beginning of a body.
+    #[must_use]
+    pub fn new(patterns: Rc<Patterns>) -> Self {
+        Self { patterns, held: Vec::new(), masked: Vec::new(), found: 0 }
+    }
+
+    /// Looks for these keys from here on: the vault changed while the body was running.
+    pub fn set_patterns(&mut self, patterns: Rc<Patterns>) {
+        self.patterns = patterns;
+    }
+
+    /// How many bytes are held back.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing was taken, or all of it went out again.
+    #[must_use]
+    pub fn is_at_start(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Takes a chunk and gives what may go out now; may be empty.
+    #[must_use]
+    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+        if chunk.is_empty() || self.patterns.is_empty() && self.held.is_empty() {
+            return chunk;
+        }
+        let data = if self.held.is_empty() {
+            chunk
+        } else {
+            let mut joined = BytesMut::with_capacity(self.held.len() + chunk.len());
+            joined.extend_from_slice(&self.held);
+            joined.extend_from_slice(&chunk);
+            joined.freeze()
+        };
+        let mut masked = std::mem::take(&mut self.masked);
+        let new_from = self.held.len();
+        self.find(&data, new_from, &mut masked);
+        let shape = self.patterns.shape();
+        let run = data.iter().rev().take(shape.bucket).take_while(|byte| shape.holds(**byte)).count();
+        let out = data.len() - run;
+        wipe(&mut self.held);
+        self.held.extend_from_slice(&data[out..]);
+        self.masked = masked
+            .iter()
+            .filter(|range| range.end > out)
+            .map(|range| range.start.saturating_sub(out)..range.end - out)
+            .collect();
+        overwrite(data.slice(..out), &masked)
+    }
+
+    /// The body ended as it should: gives what was held.
+    #[must_use]
+    pub fn finish(mut self) -> (Bytes, u64) {
+        let data = Bytes::from(std::mem::take(&mut self.held));
+        let mut masked = std::mem::take(&mut self.masked);
+        for (key, prefix) in self.patterns.keys() {
+            let least = prefix + TELLING_TAIL;
+            let longest = data.len().min(key.len().saturating_sub(1));
+            if let Some(length) = (least..=longest).rev().find(|length| data.ends_with(&key[..*length])) {
+                masked.push(data.len() - length..data.len());
+                self.found += 1;
+            }
+        }
+        let found = self.found;
+        (overwrite(data, &masked), found)
+    }
+
+    /// Every occurrence, overlapping ones too: the mask must not depend on which is found first.
+    fn find(&mut self, data: &[u8], new_from: usize, masked: &mut Vec<Range<usize>>) {
+        for (key, _) in self.patterns.keys() {
+            // A key that ends in what was held before was found then.
+            let mut from = (new_from + 1).saturating_sub(key.len());
+            let finder = memmem::Finder::new(key);
+            while let Some(at) = data.get(from..).and_then(|rest| finder.find(rest)) {
+                masked.push(from + at..from + at + key.len());
+                self.found += 1;
+                from += at + 1;
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        wipe(&mut self.held);
+    }
+}
+
+fn overwrite(data: Bytes, masked: &[Range<usize>]) -> Bytes {
+    if !masked.iter().any(|range| range.start < data.len()) {
+        return data;
+    }
+    let mut copy = BytesMut::from(&data[..]);
+    for range in masked {
+        let end = range.end.min(copy.len());
+        if range.start < end {
+            copy[range.start..end].fill(MASK);
+        }
+    }
+    copy.freeze()
+}
+
+/// What was held may be a key.
+fn wipe(held: &mut Vec<u8>) {
+    use zeroize::Zeroize;
+    held.zeroize();
+}
+
+/// What a key is overwritten with.
+pub const MASK: u8 = b'*';
+
+/// Bytes of a key beyond its public prefix that tell too much at the end of a cut-off body.
+const TELLING_TAIL: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::patterns::fixture::patterns;
+    use super::*;
+
+    const KEY: &[u8] = b"sk-test-4f8a9b2c1d0e7f6a5b4c3d2e";
+
+    fn scrub<'a>(keys: &[&[u8]], chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
+        let mut stream = Stream::new(Rc::new(patterns(keys, "sk-")));
+        let mut out = Vec::new();
+        let mut lengths = Vec::new();
+        for chunk in chunks {
+            let part = stream.push(Bytes::copy_from_slice(chunk));
+            lengths.push(part.len());
+            out.extend_from_slice(&part);
+        }
+        out.extend_from_slice(&stream.finish().0);
+        (out, lengths)
+    }
+
+    fn whole(keys: &[&[u8]], text: &[u8]) -> Vec<u8> {
+        scrub(keys, [text]).0
+    }
+
+    #[test]
+    fn a_key_is_masked_with_the_same_length() {
+        let text = [b"{\"k\":\"", KEY, b"\"}"].concat();
+        assert_eq!(whole(&[KEY], &text), [b"{\"k\":\"", &[b'*'; 32][..], b"\"}"].concat());
+        assert_eq!(whole(&[KEY], b"no key here."), b"no key here.");
+    }
+
+    #[test]
+    fn a_key_is_masked_whatever_the_cut() {
+        let text = [b"a ", KEY, b" b ", KEY].concat();
+        let expected = whole(&[KEY], &text);
+        assert!(!memmem::find(&expected, &KEY[..20]).is_some());
+        for cut in 0..=text.len() {
+            assert_eq!(scrub(&[KEY], [&text[..cut], &text[cut..]]).0, expected, "cut at {cut}");
+        }
+        assert_eq!(scrub(&[KEY], text.chunks(1)).0, expected);
+    }
+
+    #[test]
+    fn overlapping_keys_are_all_masked() {
+        let (one, two) = (&b"abababababababababab"[..], &b"babababababababababX"[..]);
+        let text = b"..ababababababababababXY..";
+        let out = whole(&[one, two], text);
+        assert_eq!(out, whole(&[two, one], text));
+        assert_eq!(out, b"..*********************Y..");
+    }
+
+    #[test]
+    fn what_is_held_back_does_not_depend_on_the_key() {
+        let other = b"sk-test-XXXXXXXXXXXXXXXXXXXXXXXX";
+        for cut in 0..KEY.len() {
+            let real = [b"text ", &KEY[..cut]].concat();
+            let fake = [b"text ", &other[..cut]].concat();
+            assert_eq!(scrub(&[KEY], [&real[..]]).1, scrub(&[KEY], [&fake[..]]).1, "after {cut} bytes");
+        }
+    }
+
+    #[test]
+    fn events_that_end_in_a_control_byte_or_bracket_are_not_delayed() {
+        for text in [&b"data: {\"delta\":\"hello\"}\n\n"[..], b"{\"a\":1}", b"{\"a\":1}\n", b"event: x\r\n"] {
+            assert_eq!(scrub(&[KEY], [text]).1, [text.len()]);
+        }
+        assert_eq!(scrub(&[KEY], [&b"word"[..]]).1, [0], "its positive twin: a bare word is held");
+    }
+
+    #[test]
+    fn a_long_run_is_held_up_to_the_bucket() {
+        let text = vec![b'x'; 100_000];
+        let (out, lengths) = scrub(&[KEY], text.chunks(1000));
+        assert_eq!(out, text);
+        assert_eq!(lengths[0], 1000 - 256);
+        assert!(lengths[1..].iter().all(|length| *length == 1000));
+    }
+
+    #[test]
+    fn a_cut_off_key_at_a_clean_end_is_masked() {
+        let cut = &KEY[..3 + 16];
+        assert_eq!(whole(&[KEY], &[b"x ", cut].concat()), [b"x ", &[b'*'; 19][..]].concat());
+        let short = [b"x ", &KEY[..3 + 15]].concat();
+        assert_eq!(whole(&[KEY], &short), short);
+    }
+
+    #[test]
+    fn keys_with_other_bytes_widen_the_class() {
+        let key = &b"pass:word!with,other;bytes#1"[..];
+        let text = [b"a ", key, b" b"].concat();
+        for cut in 0..text.len() {
+            let (out, _) = scrub(&[key], [&text[..cut], &text[cut..]]);
+            assert_eq!(out, [b"a ", &[b'*'; 28][..], b" b"].concat());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_unsplit_output(
+            parts in proptest::collection::vec(prop_oneof![
+                Just(KEY.to_vec()),
+                Just(b"abababababababababab".to_vec()),
+                Just(KEY[..20].to_vec()),
+                "[a-z0-9 \\n]{0,12}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..12),
+            ], 0..12),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let keys: &[&[u8]] = &[KEY, b"abababababababababab"];
+            let text = parts.concat();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            at.extend([0, text.len()]);
+            at.sort_unstable();
+            let chunks: Vec<&[u8]> = at.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+            let expected = reference(keys, &text);
+            prop_assert_eq!(scrub(keys, chunks).0, expected);
+        }
+
+        #[test]
+        fn the_lengths_that_go_out_are_those_of_another_text_of_the_same_classes(
+            text in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'-'), Just(b' '), Just(b'"')], 0..600),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            // The same text with the key's own bytes where letters stand.
+            let mut own = KEY.iter().cycle();
+            let real: Vec<u8> = text.iter().map(|byte| if *byte == b'a' { *own.next().expect("endless") } else { *byte }).collect();
+            let cut = cut.index(text.len() + 1);
+            prop_assert_eq!(scrub(&[KEY], [&text[..cut], &text[cut..]]).1, scrub(&[KEY], [&real[..cut], &real[cut..]]).1);
+        }
+    }
+
+    /// The whole text at once, in the plainest way.
+    fn reference(keys: &[&[u8]], text: &[u8]) -> Vec<u8> {
+        let mut out = text.to_vec();
+        for key in keys {
+            for at in 0..=text.len().saturating_sub(key.len()) {
+                if text[at..].starts_with(key) {
+                    out[at..at + key.len()].fill(b'*');
+                }
+            }
+            let least = if key.starts_with(b"sk-") { 19 } else { 16 };
+            if let Some(length) = (least..key.len()).rev().find(|length| text.ends_with(&key[..*length])) {
+                out[text.len() - length..].fill(b'*');
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,203 @@
+//! Whom keyd believes to be an upstream: a host that proves it by a chain to the credential's roots, and never to us.
+//!
+//! Roots are the platform's, read once at start before the cage, or the credential's own in their place. Any
+//! certificate that holds the public key of a CA of ours, present or past, is refused wherever it stands in a chain,
+//! and our own leaves by a marker extension: our CA lies in the hands of gatewayd's clients, and a chain to it must not
+//! open the door to a key, whatever the platform's store says. No session is resumed and no early data is sent.
+//!
+//! Called by `connect`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use memchr::memmem;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::policy::live::Live;
+
+/// The platform's roots, and client configurations made so far.
+pub struct Trust {
+    platform: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+    /// By the ids of the credentials that a channel serves; of one generation of the vault.
+    made: RefCell<HashMap<Vec<u64>, Arc<ClientConfig>>>,
+    made_of: RefCell<Option<Rc<Live>>>,
+}
+
+impl Trust {
+    /// Reads the platform's roots. Called before the cage closes, with the environment already cleared: what
+    /// SSL_CERT_FILE said must not count.
+    #[must_use]
+    pub fn load() -> Self {
+        Self::with_platform(rustls_native_certs::load_native_certs().certs)
+    }
+
+    /// With these as the platform's.
+    #[must_use]
+    pub fn with_platform(platform: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            platform,
+            provider: Arc::new(ring::default_provider()),
+            made: RefCell::default(),
+            made_of: RefCell::default(),
+        }
+    }
+
+    /// How many roots the platform has.
+    #[must_use]
+    pub fn platform_roots(&self) -> usize {
+        self.platform.len()
+    }
+
+    /// Forgets what was made, and with it the generation of the vault that it was made of.
+    pub fn forget(&self) {
+        self.made.borrow_mut().clear();
+        *self.made_of.borrow_mut() = None;
+    }
+
+    /// The configuration for a channel that serves these credentials: the chain has to satisfy each of them.
+    ///
+    /// # Errors
+    /// Where a credential has no root left that could be believed.
+    pub fn client_config(&self, live: &Rc<Live>, credentials: &[u64]) -> Result<Arc<ClientConfig>, NoRoots> {
+        if !self.made_of.borrow().as_ref().is_some_and(|of| Rc::ptr_eq(of, live)) {
+            self.made.borrow_mut().clear();
+            *self.made_of.borrow_mut() = Some(Rc::clone(live));
+        }
+        if let Some(made) = self.made.borrow().get(credentials) {
+            return Ok(Arc::clone(made));
+        }
+        let own = Arc::new(OwnKeys::of(live));
+        let mut inner = Vec::new();
+        for credential in credentials.iter().filter_map(|id| live.credential(*id)) {
+            inner.push(self.verifier(&credential.roots, &own)?);
+        }
+        if inner.is_empty() {
+            return Err(NoRoots);
+        }
+        let verifier = Arc::new(Verifier { inner, own });
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|_| NoRoots)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.resumption = Resumption::disabled();
+        let config = Arc::new(config);
+        self.made.borrow_mut().insert(credentials.to_vec(), Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn verifier(&self, own_roots: &[Vec<u8>], own: &OwnKeys) -> Result<Arc<WebPkiServerVerifier>, NoRoots> {
+        let mut store = RootCertStore::empty();
+        let mut add = |root: CertificateDer<'static>| {
+            if !own.stand_in(&root) {
+                // A root that cannot be read is not believed.
+                let _ = store.add(root);
+            }
+        };
+        if own_roots.is_empty() {
+            self.platform.iter().cloned().for_each(&mut add);
+        } else {
+            own_roots.iter().map(|der| CertificateDer::from(der.clone())).for_each(&mut add);
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider))
+            .build()
+            .map_err(|_| NoRoots)
+    }
+}
+
+/// A credential whose roots are all unreadable, or ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoots;
+
+/// The X coordinates of our CA keys.
+///
+/// They stand in every encoding of the key, compressed or not, and 32 random bytes stand nowhere else by chance: so a
+/// search through the certificate's bytes is enough, and no parser can be led astray.
+#[derive(Debug)]
+struct OwnKeys(Vec<[u8; 32]>);
+
+impl OwnKeys {
+    fn of(live: &Live) -> Self {
+        let x = |point: &[u8]| point.get(1..33).and_then(|x| x.try_into().ok());
+        Self(live.contents().ca_keys.iter().filter_map(|key| x(&key.public_point)).collect())
+    }
+
+    fn stand_in(&self, certificate: &[u8]) -> bool {
+        self.0.iter().any(|x| memmem::find(certificate, x).is_some())
+            || memmem::find(certificate, LEAF_MARKER).is_some()
+    }
+}
+
+/// Object identifier of the extension in every leaf that we sign, as DER: 2.25 and a random UUID
+/// (ITU-T X.667), d6b6d1a5-3f0e-4c0e-8f5e-6f1f2f0b9c11.
+pub const LEAF_MARKER: &[u8] = &[
+    0x06, 0x14, 0x69, 0x83, 0xad, 0xb6, 0xe8, 0xe9, 0xa7, 0xf0, 0xf2, 0xb0, 0x9d, 0x8f, 0xaf, 0x9b, 0xe3, 0xf2, 0xf8,
+    0xae, 0xb8, 0x11,
+];
+
+/// The web PKI's verdict under each credential's roots, after our own keys were looked for.
+#[derive(Debug)]
+struct Verifier {
+    inner: Vec<Arc<WebPkiServerVerifier>>,
+    own: Arc<OwnKeys>,
+}
+
+impl Verifier {
+    fn any(&self) -> &WebPkiServerVerifier {
+        &self.inner[0]
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if std::iter::once(leaf).chain(intermediates).any(|certificate| self.own.stand_in(certificate)) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        for inner in &self.inner {
+            inner.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any().verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.any().verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.any().supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+#[path = "trust_tests.rs"]
+mod tests;
