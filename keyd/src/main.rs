@@ -1,2 +1,88 @@
-//! x
-fn main() {}
+//! keyd: alone decrypts the vault, alone speaks TLS with the upstream. This file is the start-up order and no more.
+//!
+//! Privileges only go down, and no peer's byte is read before the cage is sealed. It spawns no child, dials nothing and
+//! listens only on Unix sockets. Started by systemd, by `strongroom up`, or by hand.
+#![deny(unsafe_code)]
+
+mod admin;
+mod args;
+mod audit;
+mod config;
+mod create;
+mod environment;
+mod exchange;
+mod gateway;
+mod listen;
+mod log;
+mod logbook;
+mod peer;
+mod policy;
+mod sandbox;
+mod secret;
+mod serve;
+mod start_error;
+mod state;
+mod sys;
+mod vault;
+mod worker;
+
+use std::process::ExitCode;
+
+use strongroom_protocol::home::Home;
+
+use crate::args::{Args, Command};
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::exchange::trust::Trust;
+use crate::start_error::StartError;
+use crate::vault::LockedVault;
+use crate::worker::Worker;
+
+/// Buffers of hyper and rustls hold keys for a moment; freed memory is wiped, whoever freed it.
+#[global_allocator]
+static ALLOCATOR: sys::WipingAllocator = sys::WipingAllocator;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => start_error::report(&error),
+    }
+}
+
+fn run() -> Result<(), StartError> {
+    let environment = Environment::take()?;
+    let args = Args::parse(std::env::args_os())?;
+    let home = || Home::find(|name| environment.path(name), nix::unistd::geteuid().as_raw(), system_is_installed());
+    match args.command {
+        Command::Say(text) => return start_error::say(&text),
+        Command::CheckConfig(path) => return Config::load(&path).map(drop).map_err(StartError::from),
+        Command::CreateVault => return create::from_standard_input(&home()?),
+        Command::Serve => {}
+    }
+    let home = home()?;
+    let config = Config::load(&args.config.unwrap_or_else(|| home.keyd_config()))?;
+    log::start(config.log_level);
+    if args.detach {
+        nix::unistd::setsid().map_err(|error| StartError::Detach(error.into()))?;
+    }
+    let inherited = environment.inherited_sockets().map_err(StartError::Inherited)?;
+    let listeners = listen::open(&home, inherited)?;
+    let memory = secret::prepare();
+    let vault = LockedVault::open(&home.vault())?;
+    let audit = audit::AuditLog::open(&home.audit())?;
+    let trust = Trust::load();
+    let confined = sandbox::confine(&sandbox::Paths { data: home.data.clone(), require: config.require_sandbox })?;
+    // Threads and the runtime's descriptors are made before the filter, which allows neither.
+    let worker = Worker::start(home.vault()).map_err(StartError::Worker)?;
+    let runtime = serve::runtime().map_err(StartError::Runtime)?;
+    let mut checks = confined.seal()?;
+    checks.push(memory);
+    checks.push(environment::check());
+    checks.push(serve::roots_check(&trust));
+    serve::until_shutdown(runtime, serve::Parts { config, listeners, vault, audit, trust, worker, checks })
+}
+
+/// Whether `/etc/strongroom` is there: a user without files of their own administers the system's.
+fn system_is_installed() -> bool {
+    Home::system().config.exists()
+}

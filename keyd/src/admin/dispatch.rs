@@ -1,0 +1,99 @@
+//! The whole permission table of admin.sock on one screen.
+//!
+//! What widens access needs the passphrase's proof, each time; what narrows it or only shows does not. The caller's uid
+//! was checked when it connected. Every request gets exactly one reply. Called by `serve`.
+
+use std::rc::Rc;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{Failure, Operation, Reply, Request};
+
+use super::operation::{agent, audit, credential, grant, vault};
+use crate::peer::Caller;
+use crate::state::State;
+
+/// What must hold before an operation is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// The vault is unlocked.
+    Unlocked,
+    /// The vault is unlocked, and the caller knows the passphrase.
+    Proof,
+}
+
+fn needs(operation: &Operation) -> Needs {
+    match operation {
+        // Shows only, or locks.
+        Operation::Status | Operation::Doctor | Operation::Lock | Operation::AuditRead { .. } => Needs::Nothing,
+        // Opening the vault is its own proof.
+        Operation::Unlock => Needs::Nothing,
+        // Shows only, of what is in the vault.
+        Operation::CredentialList { .. }
+        | Operation::CredentialShow { .. }
+        | Operation::AgentList { .. }
+        | Operation::AgentShow { .. }
+        | Operation::GrantList { .. }
+        | Operation::AuditVerify { .. } => Needs::Unlocked,
+        // Narrows.
+        Operation::AgentRevoke { .. }
+        | Operation::AgentRemove { .. }
+        | Operation::GrantRevoke { .. }
+        | Operation::CredentialRemove { purge: false, .. } => Needs::Unlocked,
+        // Widens, or cannot be undone.
+        Operation::CredentialAdd(_)
+        | Operation::CredentialRotate { .. }
+        | Operation::CredentialRemove { purge: true, .. }
+        | Operation::AgentAdd { .. }
+        | Operation::GrantAdd(_) => Needs::Proof,
+    }
+}
+
+/// Does what is asked, where the table allows it.
+pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> Reply {
+    let Request { proof, operation } = request;
+    if let Err(failure) = permitted(state, needs(&operation), proof.as_ref()) {
+        if failure == Failure::WrongPassphrase {
+            vault::wrong_passphrase(state, caller);
+        }
+        return Reply::Failed(failure);
+    }
+    let done = |outcome: Result<(), Failure>| outcome.map(|()| Reply::Done);
+    let outcome = match operation {
+        Operation::Status => Ok(vault::status(state)),
+        Operation::Doctor => Ok(vault::checks(state)),
+        Operation::Lock => done(vault::lock(state, caller)),
+        Operation::Unlock => done(vault::unlock(state, caller, proof.as_ref()).await),
+        Operation::CredentialList { after } => credential::list(state, after.as_ref()),
+        Operation::CredentialShow { name } => credential::show(state, &name),
+        Operation::CredentialAdd(new) => done(credential::add(state, caller, new).await),
+        Operation::CredentialRotate { name, value, allow_weak } => {
+            done(credential::rotate(state, caller, &name, &value, allow_weak).await)
+        }
+        Operation::CredentialRemove { name, purge } => done(credential::remove(state, caller, &name, purge).await),
+        Operation::AgentList { after } => agent::list(state, after.as_ref()),
+        Operation::AgentShow { name } => agent::show(state, &name),
+        Operation::AgentAdd { name } => done(agent::add(state, caller, &name).await),
+        Operation::AgentRevoke { name } => done(agent::revoke(state, caller, &name, agent::Then::Keep).await),
+        Operation::AgentRemove { name } => done(agent::revoke(state, caller, &name, agent::Then::Remove).await),
+        Operation::GrantList { after } => grant::list(state, after),
+        Operation::GrantAdd(new) => grant::add(state, caller, new).await,
+        Operation::GrantRevoke { credential, agent } => done(grant::revoke(state, caller, &credential, &agent).await),
+        Operation::AuditRead { from, since, agent, credential } => audit::read(state, from, since, agent, credential),
+        Operation::AuditVerify { from } => audit::verify(state, from),
+    };
+    outcome.unwrap_or_else(Reply::Failed)
+}
+
+fn permitted(state: &State, needs: Needs, proof: Option<&SecretBytes>) -> Result<(), Failure> {
+    if needs == Needs::Nothing {
+        return Ok(());
+    }
+    let keys = state.keys().ok_or_else(|| vault::why_not_unlocked(state))?;
+    match (needs, proof) {
+        (Needs::Proof, None) => Err(Failure::PassphraseNeeded),
+        (Needs::Proof, Some(proof)) if !keys.proves(proof.expose()) => Err(Failure::WrongPassphrase),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,35 @@
+//! What dispatch allows is done here, a file a subject. Each reads in one order: look up, is it allowed in this state,
+//! write it down, do it, answer. Called by `dispatch` alone.
+
+pub mod agent;
+pub mod audit;
+pub mod credential;
+pub mod grant;
+pub mod vault;
+
+use strongroom_protocol::admin::Failure;
+
+use crate::audit::record::{Event, EventKind, Record};
+use crate::peer::Caller;
+use crate::state::State;
+use crate::vault::contents::Contents;
+
+/// An admin's deed, before it is done.
+fn event(state: &State, kind: EventKind, caller: &Caller) -> Event {
+    let generation = state.live().map_or(0, |live| live.contents().generation);
+    Event::by(kind, caller.uid).at_generation(generation)
+}
+
+/// Writes a deed down before it is done.
+///
+/// # Errors
+/// Where it cannot be written. What gives access is not done then; what takes it away is.
+fn record(state: &State, event: Event) -> Result<(), Failure> {
+    state.logbook.write(&Record::Event(event)).map_err(|_| Failure::Audit)
+}
+
+/// The next unused id.
+fn take_id(contents: &mut Contents) -> u64 {
+    contents.next_id += 1;
+    contents.next_id - 1
+}

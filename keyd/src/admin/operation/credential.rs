@@ -1,0 +1,218 @@
+//! Credentials: named secrets and where they may go.
+//!
+//! Values come in and never go out. A removed credential is a tombstone that the scrubber still knows; purging erases
+//! its values for good. Called by `dispatch`.
+
+use std::rc::Rc;
+
+use rustls::pki_types::CertificateDer;
+use strongroom_protocol::admin::{
+    BadHost, BadKey, CredentialView, Failure, Field, LARGEST_ROOT, MOST_HOSTS, MOST_ROOTS, MOST_RULES, MOST_SITES,
+    NewCredential, PAGE, Reply, Thing,
+};
+use strongroom_protocol::{Name, Refusal, SecretBytes};
+
+use super::{event, record, take_id};
+use crate::audit::record::EventKind;
+use crate::peer::Caller;
+use crate::policy::key_strength;
+use crate::policy::live::Live;
+use crate::secret::Secret;
+use crate::state::{Direction, State, now};
+use crate::vault::contents::{Contents, Credential, Version};
+
+/// A page of credentials, by name.
+pub fn list(state: &State, after: Option<&Name>) -> Result<Reply, Failure> {
+    let live = state.live().ok_or(Failure::Locked)?;
+    let mut credentials: Vec<&Credential> =
+        live.contents().credentials.iter().filter(|one| one.removed.is_none()).collect();
+    credentials.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut rest = credentials.into_iter().filter(|one| after.is_none_or(|after| one.name > *after));
+    let items = rest.by_ref().take(PAGE).map(|one| view(&live, one)).collect();
+    Ok(Reply::Credentials { items, more: rest.next().is_some() })
+}
+
+/// One credential.
+pub fn show(state: &State, name: &Name) -> Result<Reply, Failure> {
+    let live = state.live().ok_or(Failure::Locked)?;
+    let credential = live.contents().credentials.iter().find(|one| is_called(one, name));
+    let credential = credential.ok_or(Failure::NoSuch(Thing::Credential))?;
+    Ok(Reply::Credentials { items: vec![view(&live, credential)], more: false })
+}
+
+/// A new credential.
+pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Result<(), Failure> {
+    check(&new)?;
+    let weak = is_weak(&new.value, &new.key_prefix, new.allow_weak)?;
+    let created = now();
+    record(state, event(state, EventKind::CredentialAdd, caller).named(new.name.clone()))?;
+    state
+        .change(Direction::Widening, |contents| {
+            if contents.credentials.iter().any(|one| is_called(one, &new.name)) {
+                return Err(Failure::Exists(Thing::Credential));
+            }
+            check_route(contents, &new)?;
+            let value = Secret::copy_from(new.value.expose()).map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+            let (id, changed) = (take_id(contents), contents.generation);
+            contents.credentials.push(Credential {
+                id,
+                changed,
+                name: new.name.clone(),
+                provider: new.provider.clone(),
+                hosts: new.hosts.clone(),
+                sites: new.sites.clone(),
+                route: new.route.clone(),
+                roots: new.roots.clone(),
+                variables: new.variables.clone(),
+                key_prefix: new.key_prefix.clone(),
+                deny: new.deny.clone(),
+                keep_cookies: new.keep_cookies,
+                allow_range: new.allow_range,
+                created,
+                removed: None,
+                versions: vec![Version { number: 1, added: created, weak, value }],
+            });
+            Ok(())
+        })
+        .await
+}
+
+/// A new version of the value. Running exchanges keep the old one; the next request has the new.
+pub async fn rotate(
+    state: &Rc<State>,
+    caller: &Caller,
+    name: &Name,
+    value: &SecretBytes,
+    allow_weak: bool,
+) -> Result<(), Failure> {
+    let added = now();
+    {
+        // Judged once before the log is written, so that a refused value is no event.
+        let live = state.live().ok_or(Failure::Locked)?;
+        let known = live
+            .contents()
+            .credentials
+            .iter()
+            .find(|one| is_called(one, name))
+            .ok_or(Failure::NoSuch(Thing::Credential))?;
+        is_weak(value, &known.key_prefix, allow_weak)?;
+    }
+    record(state, event(state, EventKind::CredentialRotate, caller).named(name.clone()))?;
+    state
+        .change(Direction::Widening, |contents| {
+            let changed = contents.generation;
+            let credential = find(contents, name)?;
+            let weak = is_weak(value, &credential.key_prefix, allow_weak)?;
+            let value = Secret::copy_from(value.expose()).map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+            let number = credential.versions.last().map_or(0, |version| version.number) + 1;
+            credential.changed = changed;
+            credential.versions.push(Version { number, added, weak, value });
+            Ok(())
+        })
+        .await
+}
+
+/// Tombstones a credential, revokes its grants and cuts its exchanges; `purge` erases its values too.
+pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool) -> Result<(), Failure> {
+    let at = now();
+    let kind = if purge { EventKind::CredentialPurge } else { EventKind::CredentialRemove };
+    let _ = record(state, event(state, kind, caller).named(name.clone()));
+    let live = state.live().ok_or(Failure::Locked)?;
+    let credentials = &live.contents().credentials;
+    // Purging also reaches the newest tombstone of that name.
+    let living = credentials.iter().find(|one| is_called(one, name));
+    let chosen =
+        living.or_else(|| credentials.iter().rev().find(|one| purge && one.name == *name && !one.versions.is_empty()));
+    let id = chosen.ok_or(Failure::NoSuch(Thing::Credential))?.id;
+    let written = state.change(Direction::Narrowing, |contents| {
+        let changed = contents.generation;
+        let credential =
+            contents.credentials.iter_mut().find(|one| one.id == id).ok_or(Failure::NoSuch(Thing::Credential))?;
+        credential.changed = changed;
+        credential.removed.get_or_insert(at);
+        if purge {
+            credential.versions.clear();
+        }
+        for grant in contents.grants.iter_mut().filter(|grant| grant.credential == id && grant.revoked.is_none()) {
+            grant.changed = changed;
+            grant.revoked = Some(at);
+        }
+        Ok(())
+    });
+    let (outcome, ()) = tokio::join!(biased; written, async {
+        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_credential(id));
+    });
+    outcome
+}
+
+/// Whether this is the living credential of that name.
+pub fn is_called(credential: &Credential, name: &Name) -> bool {
+    credential.removed.is_none() && credential.name == *name
+}
+
+fn find<'a>(contents: &'a mut Contents, name: &Name) -> Result<&'a mut Credential, Failure> {
+    contents.credentials.iter_mut().find(|one| is_called(one, name)).ok_or(Failure::NoSuch(Thing::Credential))
+}
+
+fn is_weak(value: &SecretBytes, prefix: &str, allow_weak: bool) -> Result<bool, Failure> {
+    match key_strength::judge(value.expose(), prefix) {
+        Ok(()) => Ok(false),
+        Err(BadKey::Short | BadKey::Guessable) if allow_weak => Ok(true),
+        Err(bad) => Err(Failure::BadKey(bad)),
+    }
+}
+
+fn check(new: &NewCredential) -> Result<(), Failure> {
+    let within = |is: bool, field| if is { Ok(()) } else { Err(Failure::OutOfBounds(field)) };
+    within((1..=MOST_HOSTS).contains(&new.hosts.len()), Field::Hosts)?;
+    within((1..=MOST_SITES).contains(&new.sites.len()), Field::Sites)?;
+    within(new.roots.len() <= MOST_ROOTS, Field::Roots)?;
+    within(new.deny.len() <= MOST_RULES, Field::Rules)?;
+    let is_prefix = |text: &str| text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    within(is_prefix(&new.key_prefix), Field::KeyPrefix)?;
+    let is_variable = |text: &String| {
+        (1..=128).contains(&text.len())
+            && !text.as_bytes()[0].is_ascii_digit()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    within(new.variables.len() <= 16 && new.variables.iter().all(is_variable), Field::Variables)?;
+    let is_root = |der: &Vec<u8>| {
+        der.len() <= LARGEST_ROOT && webpki::anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_ok()
+    };
+    within(new.roots.iter().all(is_root), Field::Roots)?;
+    within(new.route.is_none() || new.hosts.iter().any(|host| host.exact().is_some()), Field::Route)?;
+    let twice = new.hosts.iter().enumerate().any(|(index, host)| new.hosts[..index].contains(host));
+    if twice { Err(Failure::BadHost(BadHost::Twice)) } else { Ok(()) }
+}
+
+/// Two credentials may share a route only where it leads to one place: the placeholder tells them apart there.
+fn check_route(contents: &Contents, new: &NewCredential) -> Result<(), Failure> {
+    let leads_to = new.hosts.iter().find_map(|host| host.exact());
+    let taken = contents
+        .credentials
+        .iter()
+        .filter(|one| one.removed.is_none() && one.route.is_some() && one.route == new.route)
+        .any(|one| one.hosts.iter().find_map(|host| host.exact()) != leads_to);
+    if taken { Err(Failure::RouteTaken) } else { Ok(()) }
+}
+
+fn view(live: &Live, credential: &Credential) -> CredentialView {
+    let newest = credential.versions.last();
+    let grants =
+        live.contents().grants.iter().filter(|grant| grant.credential == credential.id && live.stands(grant)).count();
+    CredentialView {
+        name: credential.name.clone(),
+        provider: credential.provider.clone(),
+        hosts: credential.hosts.clone(),
+        sites: credential.sites.clone(),
+        route: credential.route.clone(),
+        roots: u32::try_from(credential.roots.len()).unwrap_or(u32::MAX),
+        variables: credential.variables.clone(),
+        deny: credential.deny.clone(),
+        version: newest.map_or(0, |version| version.number),
+        rotated: newest.map_or(0, |version| version.added),
+        created: credential.created,
+        scrubbed: credential.versions.iter().all(|version| !version.weak),
+        grants: u32::try_from(grants).unwrap_or(u32::MAX),
+    }
+}

@@ -1,0 +1,136 @@
+//! Grants: agent × credential, with limits, and the placeholder that stands for it.
+//!
+//! keyd makes the placeholder; it names the grant and not the value, so rotating changes nothing for the agent. One
+//! live grant for each pair. Called by `dispatch`.
+
+use std::rc::Rc;
+
+use ring::rand::SystemRandom;
+use strongroom_protocol::admin::{Failure, Field, GrantView, MOST_RULES, NewGrant, PAGE, Rate, Reply, Thing};
+use strongroom_protocol::{Name, Refusal};
+
+use super::{agent, credential, event, record, take_id};
+use crate::audit::record::EventKind;
+use crate::peer::Caller;
+use crate::policy::live::Live;
+use crate::policy::placeholder;
+use crate::state::{Direction, State, now};
+use crate::vault::contents::{Contents, Grant};
+
+/// A page of grants, in the order in which they were made.
+pub fn list(state: &State, after: Option<u64>) -> Result<Reply, Failure> {
+    let live = state.live().ok_or(Failure::Locked)?;
+    let mut rest = live.contents().grants.iter().filter(|grant| after.is_none_or(|after| grant.id > after));
+    let items = rest.by_ref().take(PAGE).filter_map(|grant| view(&live, grant)).collect();
+    Ok(Reply::Grants { items, more: rest.next().is_some() })
+}
+
+/// A new grant; the answer is its placeholder.
+pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Reply, Failure> {
+    let created = now();
+    let rate = new.rate.unwrap_or(Rate::DEFAULT);
+    if !rate.is_valid() {
+        return Err(Failure::OutOfBounds(Field::Rate));
+    }
+    if new.allow.len() > MOST_RULES {
+        return Err(Failure::OutOfBounds(Field::Rules));
+    }
+    if new.expires_in.is_some_and(|seconds| !(1..=LONGEST_EXPIRY).contains(&seconds)) {
+        return Err(Failure::OutOfBounds(Field::Expiry));
+    }
+    record(state, event(state, EventKind::GrantAdd, caller).of_grant(new.credential.clone(), new.agent.clone()))?;
+    let placeholder = state
+        .change(Direction::Widening, |contents| {
+            let (agent, prefix, credential) = parties(contents, &new)?;
+            let text = placeholder::make(&prefix, &SystemRandom::new()).map_err(|_| Failure::Internal)?;
+            let (id, changed) = (take_id(contents), contents.generation);
+            contents.grants.push(Grant {
+                id,
+                changed,
+                credential,
+                agent,
+                placeholder: text.clone(),
+                rate,
+                allow: new.allow.clone(),
+                created,
+                expires: new.expires_in.map(|seconds| created + seconds),
+                revoked: None,
+            });
+            Ok(text)
+        })
+        .await?;
+    Ok(Reply::Placeholder(placeholder))
+}
+
+/// Takes a grant away and cuts its exchanges.
+pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent: &Name) -> Result<(), Failure> {
+    let at = now();
+    let _ = record(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
+    let live = state.live().ok_or(Failure::Locked)?;
+    let contents = live.contents();
+    let agent =
+        contents.agents.iter().find(|one| agent::is_called(one, agent)).ok_or(Failure::NoSuch(Thing::Agent))?.id;
+    let credential = contents
+        .credentials
+        .iter()
+        .find(|one| credential::is_called(one, credential))
+        .ok_or(Failure::NoSuch(Thing::Credential))?
+        .id;
+    let of_both = |grant: &&Grant| grant.agent == agent && grant.credential == credential;
+    // Revoking what is revoked already is done already.
+    let Some(id) = contents.grants.iter().filter(of_both).map(|grant| grant.id).max() else {
+        return Err(Failure::NoSuch(Thing::Grant));
+    };
+    let written = state.change(Direction::Narrowing, |contents| {
+        let changed = contents.generation;
+        let grant = contents.grants.iter_mut().find(|grant| grant.id == id).ok_or(Failure::NoSuch(Thing::Grant))?;
+        if grant.revoked.is_none() {
+            grant.changed = changed;
+            grant.revoked = Some(at);
+        }
+        Ok(())
+    });
+    let (outcome, ()) = tokio::join!(biased; written, async {
+        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_grant(id));
+    });
+    outcome
+}
+
+/// The agent, the prefix of its placeholder and the credential of a new grant.
+fn parties(contents: &Contents, new: &NewGrant) -> Result<(u64, String, u64), Failure> {
+    let credential = contents.credentials.iter().find(|one| credential::is_called(one, &new.credential));
+    let credential = credential.ok_or(Failure::NoSuch(Thing::Credential))?;
+    let agent =
+        contents.agents.iter().find(|one| agent::is_called(one, &new.agent)).ok_or(Failure::NoSuch(Thing::Agent))?;
+    if agent.revoked.is_some() {
+        return Err(Failure::Revoked(Thing::Agent));
+    }
+    let standing = |grant: &Grant| {
+        grant.agent == agent.id
+            && grant.credential == credential.id
+            && grant.revoked.is_none()
+            && grant.expires.is_none_or(|at| at > now())
+    };
+    if contents.grants.iter().any(standing) {
+        return Err(Failure::Exists(Thing::Grant));
+    }
+    Ok((agent.id, credential.key_prefix.clone(), credential.id))
+}
+
+fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
+    let (agent, credential) = (live.agent(grant.agent)?, live.credential(grant.credential)?);
+    Some(GrantView {
+        number: grant.id,
+        credential: credential.name.clone(),
+        agent: agent.name.clone(),
+        placeholder: grant.placeholder.clone(),
+        rate: grant.rate,
+        allow: grant.allow.clone(),
+        created: grant.created,
+        expires: grant.expires,
+        revoked: grant.revoked.or(agent.revoked).or(agent.removed).or(credential.removed),
+    })
+}
+
+/// A hundred years, in seconds.
+const LONGEST_EXPIRY: u64 = 100 * 365 * 24 * 3600;

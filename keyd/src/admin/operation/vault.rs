@@ -1,0 +1,82 @@
+//! Status, unlocking and locking.
+//!
+//! Unlocking takes a derived key; keyd never sees the passphrase. Locking always works. Called by `dispatch`.
+
+use std::rc::Rc;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
+
+use super::{event, record};
+use crate::audit::record::EventKind;
+use crate::peer::Caller;
+use crate::state::State;
+use crate::vault::UnlockError;
+
+/// keyd's state.
+pub fn status(state: &State) -> Reply {
+    let gateway = state.gateways.newest();
+    Reply::Status(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: state.vault_state(),
+        keyd_pid: std::process::id(),
+        gatewayd_pid: gateway.map(|(pid, _)| pid),
+        exchanges: u32::try_from(state.running.count()).unwrap_or(u32::MAX),
+        unlock: state.vault.derivation(),
+        generation: state.live().map(|live| live.contents().generation),
+        audit_broken: state.logbook.is_broken(),
+    })
+}
+
+/// Both daemons' account of their cages.
+pub fn checks(state: &State) -> Reply {
+    let gatewayd = state.gateways.newest().and_then(|(_, checks)| checks);
+    Reply::Checks { keyd: state.checks.clone(), gatewayd }
+}
+
+/// Opens the vault; done already is done.
+pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes>) -> Result<(), Failure> {
+    if state.live().is_some() {
+        return Ok(());
+    }
+    let key = key.ok_or(Failure::PassphraseNeeded)?;
+    let unlocked = state.vault.unlock(key.expose()).map_err(|error| match error {
+        UnlockError::Uninitialised => Failure::Uninitialised,
+        UnlockError::Fault(fault) => Failure::Vault(fault),
+        UnlockError::WrongKey => Failure::WrongPassphrase,
+        UnlockError::NoRoom => Failure::OutOfBounds(Field::Vault),
+    });
+    let unlocked = unlocked.inspect_err(|failure| tracing::warn!(uid = caller.uid, ?failure, "unlock refused"))?;
+    let (keys, contents) = unlocked.into_parts();
+    let generation = contents.generation;
+    state.unlocked(keys, contents)?;
+    tracing::info!(uid = caller.uid, generation, "vault unlocked");
+    // A log that cannot be written refuses every use, but must not keep an admin out.
+    let _ = record(state, event(state, EventKind::VaultUnlock, caller));
+    Ok(())
+}
+
+/// Wipes the keys and cuts every exchange.
+pub fn lock(state: &Rc<State>, caller: &Caller) -> Result<(), Failure> {
+    if state.live().is_some() {
+        let _ = record(state, event(state, EventKind::VaultLock, caller));
+        state.lock();
+        tracing::info!(uid = caller.uid, "vault locked");
+    }
+    Ok(())
+}
+
+/// A proof did not fit: somebody mistyped, or guesses.
+pub fn wrong_passphrase(state: &State, caller: &Caller) {
+    tracing::warn!(uid = caller.uid, pid = caller.pid, "wrong passphrase");
+    let _ = record(state, event(state, EventKind::WrongPassphrase, caller));
+}
+
+/// The reason that helps most.
+pub fn why_not_unlocked(state: &State) -> Failure {
+    match state.vault_state() {
+        VaultState::Uninitialised => Failure::Uninitialised,
+        VaultState::Unusable(fault) => Failure::Vault(fault),
+        VaultState::Locked | VaultState::Unlocked => Failure::Locked,
+    }
+}

@@ -1,0 +1,86 @@
+//! One admin connection: read a frame, dispatch, answer, again.
+//!
+//! Buffers that held a request are wiped: it may have carried a key. Called by `main.rs` for every accepted
+//! connection, and it refuses callers that are no admins.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use strongroom_protocol::admin::{Failure, Reply, Request};
+use strongroom_protocol::frame::{self, ADMIN_LIMIT, FrameError, HEADER};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use super::dispatch;
+use crate::peer::Caller;
+use crate::state::State;
+
+/// Serves the connection until it ends.
+///
+/// # Errors
+/// Those of the socket; a message that cannot be read ends the connection after an answer that says so.
+pub async fn serve(state: Rc<State>, mut stream: UnixStream, caller: Caller, is_admin: bool) -> io::Result<()> {
+    if !is_admin {
+        tracing::warn!(uid = caller.uid, pid = caller.pid, "admin connection refused: not an admin's uid");
+        return answer(&mut stream, &Reply::Failed(Failure::NotPermitted)).await;
+    }
+    loop {
+        let request = match read(&mut stream).await? {
+            Read::End => return Ok(()),
+            Read::Request(request) => request,
+            Read::Unreadable(error) => {
+                tracing::warn!(uid = caller.uid, %error, "admin request refused");
+                let failure = match error {
+                    FrameError::Version(_) => Failure::Version(frame::VERSION),
+                    _ => Failure::BadMessage,
+                };
+                return answer(&mut stream, &Reply::Failed(failure)).await;
+            }
+        };
+        let reply = dispatch::dispatch(&state, &caller, request).await;
+        answer(&mut stream, &reply).await?;
+    }
+}
+
+enum Read {
+    Request(Request),
+    End,
+    Unreadable(FrameError),
+}
+
+async fn read(stream: &mut UnixStream) -> io::Result<Read> {
+    let mut header = [0; HEADER];
+    // Between requests a caller may take its time; within one it may not.
+    if stream.read(&mut header[..1]).await? == 0 {
+        return Ok(Read::End);
+    }
+    let rest = async {
+        stream.read_exact(&mut header[1..]).await?;
+        let length = match frame::payload_length(&header, ADMIN_LIMIT) {
+            Ok(length) => length,
+            Err(error) => return Ok(Read::Unreadable(error)),
+        };
+        let mut payload = Zeroizing::new(vec![0; length]);
+        stream.read_exact(&mut payload).await?;
+        Ok(frame::decode(&payload).map_or_else(Read::Unreadable, Read::Request))
+    };
+    tokio::time::timeout(MESSAGE_TIME, rest).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn answer(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let bytes = match frame::encode(reply, ADMIN_LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be encoded");
+            frame::encode(&Reply::Failed(Failure::Internal), ADMIN_LIMIT).map_err(io::Error::other)?
+        }
+    };
+    tokio::time::timeout(MESSAGE_TIME, stream.write_all(&bytes))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// A local peer sends or takes a megabyte in far less.
+const MESSAGE_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,188 @@
+//! gatewayd's control connections: channels are opened here, and routes and the lock are told.
+//!
+//! One SOCK_SEQPACKET connection each, postcard messages, descriptors beside them. Every message of gatewayd's gets
+//! exactly one reply. It refuses more than a few connections at once, a first message that is no Hello, and a peer
+//! that does not read: what waits to be sent is bounded. Called by `main.rs`, with connections whose uid was checked.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Upstream};
+use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, FrameError, HEADER};
+use strongroom_protocol::{Authority, Check, Refusal, socket_passing};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use crate::exchange::channel::{self, Sockets};
+use crate::peer::Caller;
+use crate::state::State;
+use crate::sys::{self, Packet};
+
+/// The gatewayds that are connected.
+#[derive(Default)]
+pub struct Gateways(RefCell<Vec<Rc<Gateway>>>);
+
+/// One of them.
+pub struct Gateway {
+    pid: u32,
+    checks: RefCell<Option<Vec<Check>>>,
+    outbox: RefCell<VecDeque<KeydMessage>>,
+    wake: Notify,
+}
+
+impl Gateways {
+    /// Process id and account of the cage of the one that connected last.
+    #[must_use]
+    pub fn newest(&self) -> Option<(u32, Option<Vec<Check>>)> {
+        self.0.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
+    }
+
+    /// Tells all of them the lock's state and the routes.
+    pub fn announce(&self, state: &State) {
+        for gateway in self.0.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
+            gateway.announce(state);
+        }
+    }
+}
+
+impl Gateway {
+    fn say(&self, message: KeydMessage) {
+        self.outbox.borrow_mut().push_back(message);
+        self.wake.notify_one();
+    }
+
+    fn announce(&self, state: &State) {
+        let Some(live) = state.live() else {
+            self.say(KeydMessage::Locked);
+            return;
+        };
+        let routes = live.routes();
+        let mut parts: Vec<_> = routes.chunks(ROUTES_IN_A_MESSAGE).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let count = parts.len();
+        for (index, routes) in parts.into_iter().enumerate() {
+            self.say(KeydMessage::Routes { first: index == 0, last: index + 1 == count, routes });
+        }
+    }
+}
+
+/// Serves one control connection until it ends. Its channels live on until they end by themselves.
+pub async fn serve(state: Rc<State>, socket: OwnedFd, caller: Caller) -> io::Result<()> {
+    if state.gateways.0.borrow().len() >= MOST_GATEWAYS {
+        tracing::warn!(pid = caller.pid, "gateway refused: too many are connected");
+        return Ok(());
+    }
+    let socket = sys::watched(socket)?;
+    let gateway = Rc::new(Gateway {
+        pid: caller.pid,
+        checks: RefCell::new(None),
+        outbox: RefCell::default(),
+        wake: Notify::new(),
+    });
+    state.gateways.0.borrow_mut().push(Rc::clone(&gateway));
+    tracing::info!(pid = caller.pid, "gateway connected");
+    let outcome = tokio::select! {
+        read = read(&state, &gateway, &socket) => read,
+        written = write(&gateway, &socket) => written,
+    };
+    state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
+    tracing::info!(pid = caller.pid, "gateway gone");
+    outcome
+}
+
+async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    let mut buffer = vec![0; HEADER + EXCHANGE_LIMIT];
+    loop {
+        let packet =
+            socket.async_io(tokio::io::Interest::READABLE, |fd| sys::receive_packet(fd.as_fd(), &mut buffer)).await?;
+        let Packet { length, descriptors } = packet;
+        if length == 0 {
+            return Ok(());
+        }
+        let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(refuse_frame)?;
+        handle(state, gateway, message, descriptors)?;
+        if gateway.outbox.borrow().len() > MOST_WAITING {
+            return Err(io::Error::other("the gateway does not read what it is told"));
+        }
+    }
+}
+
+fn handle(
+    state: &Rc<State>,
+    gateway: &Rc<Gateway>,
+    message: GatewayMessage,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<()> {
+    let greeted = gateway.checks.borrow().is_some();
+    match message {
+        GatewayMessage::Hello { version, checks } if !greeted && descriptors.is_empty() => {
+            if version != env!("CARGO_PKG_VERSION") {
+                tracing::warn!(%version, "the gateway is of another release; install programs of one release");
+            }
+            *gateway.checks.borrow_mut() = Some(checks);
+            gateway.say(KeydMessage::Welcome { version: env!("CARGO_PKG_VERSION").to_owned() });
+            gateway.announce(state);
+            Ok(())
+        }
+        GatewayMessage::OpenChannel { channel, authority, upstream } if greeted => {
+            let reply = match open(state, authority, upstream, descriptors) {
+                Ok(()) => KeydMessage::Accepted { channel },
+                Err(refusal) => KeydMessage::Refused { channel, refusal },
+            };
+            gateway.say(reply);
+            Ok(())
+        }
+        _ => Err(io::Error::other("the gateway's message is out of order")),
+    }
+}
+
+fn open(state: &Rc<State>, authority: Authority, upstream: Upstream, descriptors: Vec<OwnedFd>) -> Result<(), Refusal> {
+    let failure = match upstream {
+        Upstream::Connected => None,
+        Upstream::Failed(failure) => Some(failure),
+    };
+    let sockets = Sockets::check(descriptors, failure)?;
+    let live = state.live().ok_or(Refusal::VaultLocked)?;
+    if !live.is_named(&authority) {
+        return Err(Refusal::HostNotAllowed);
+    }
+    if state.channel_count.get() >= state.most_channels {
+        return Err(Refusal::Overloaded);
+    }
+    let state = Rc::clone(state);
+    tokio::task::spawn_local(async move {
+        state.channel_count.set(state.channel_count.get() + 1);
+        channel::serve(Rc::clone(&state), authority, sockets).await;
+        state.channel_count.set(state.channel_count.get() - 1);
+    });
+    Ok(())
+}
+
+async fn write(gateway: &Gateway, socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    loop {
+        let next = gateway.outbox.borrow_mut().pop_front();
+        let Some(message) = next else {
+            gateway.wake.notified().await;
+            continue;
+        };
+        let packet = frame::encode(&message, EXCHANGE_LIMIT).map_err(io::Error::other)?;
+        socket
+            .async_io(tokio::io::Interest::WRITABLE, |fd| socket_passing::send_packet(fd.as_fd(), &packet, &[]))
+            .await?;
+    }
+}
+
+fn refuse_frame(error: FrameError) -> io::Error {
+    tracing::warn!(%error, "gateway cut off");
+    io::Error::other(error)
+}
+
+/// One, and another while the first drains.
+const MOST_GATEWAYS: usize = 4;
+/// Replies and announcements that wait to be sent.
+const MOST_WAITING: usize = 4096;

@@ -1,0 +1,172 @@
+//! The runtime: accepts on both sockets, keeps the audit log's clock, and ends on a signal.
+//!
+//! One thread. admin.sock is served first in every round, so that taking access away works under a flood of channels.
+//! It refuses callers by uid at accept, before a byte of theirs is read. Called by `main`, inside the cage.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use strongroom_protocol::Check;
+use tokio::io::Interest;
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::audit::AuditLog;
+use crate::config::Config;
+use crate::exchange::trust::Trust;
+use crate::listen::Listeners;
+use crate::logbook::Logbook;
+use crate::peer::Caller;
+use crate::start_error::StartError;
+use crate::state::State;
+use crate::vault::LockedVault;
+use crate::worker::Worker;
+use crate::{admin, gateway, sys};
+
+/// A runtime whose descriptors, those for signals too, exist.
+pub struct Ready {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What was opened before the cage.
+pub struct Parts {
+    /// keyd.toml.
+    pub config: Config,
+    /// Both sockets.
+    pub listeners: Listeners,
+    /// The vault, locked.
+    pub vault: LockedVault,
+    /// The audit log.
+    pub audit: AuditLog,
+    /// The platform's roots.
+    pub trust: Trust,
+    /// The disk thread.
+    pub worker: Worker,
+    /// What the cage says of itself.
+    pub checks: Vec<Check>,
+}
+
+/// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
+pub fn runtime() -> io::Result<Ready> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (terminate, interrupt) = runtime
+        .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
+    Ok(Ready { runtime, terminate, interrupt })
+}
+
+/// Whether the platform has roots: without any only credentials with `--ca` work.
+pub fn roots_check(trust: &Trust) -> Check {
+    match trust.platform_roots() {
+        0 => Check::warning(
+            "platform-roots",
+            "the platform has no root certificates, so only credentials with --ca can be used.",
+            "Install the package ca-certificates and start keyd again.",
+        ),
+        count => Check::ok("platform-roots", format!("{count} root certificates were read before the cage closed.")),
+    }
+}
+
+/// Serves until a signal says stop.
+pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
+    let Ready { runtime, mut terminate, mut interrupt } = ready;
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let Parts { config, listeners, vault, audit, trust, worker, checks } = parts;
+        let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
+        let state = Rc::new(State::new(vault, trust, worker, logbook, checks, most_channels(), &config));
+        let admin = UnixListener::from_std(listeners.admin).map_err(StartError::Runtime)?;
+        let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
+        let own = nix::unistd::geteuid().as_raw();
+        let admins = Rc::new(Cell::new(0));
+        let mut tick = tokio::time::interval(AUDIT_TICK);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), state = ?state.vault_state(), "keyd is ready");
+        loop {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                accepted = admin.accept(), if admins.get() < MOST_ADMINS => {
+                    match accepted {
+                        Ok((stream, _)) => admin_connection(&state, stream, own, &config, &admins),
+                        Err(error) => cannot_accept("admin", &error).await,
+                    }
+                }
+                accepted = gateway.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
+                    match accepted {
+                        Ok(socket) => gateway_connection(&state, socket, own, &config),
+                        Err(error) => cannot_accept("gateway", &error).await,
+                    }
+                }
+                _ = tick.tick() => state.logbook.tick(),
+            }
+        }
+        tracing::info!("keyd stops");
+        state.lock();
+        state.logbook.close();
+        let _ = state.logbook.sync().await;
+        Ok(())
+    })
+}
+
+fn admin_connection(
+    state: &Rc<State>,
+    stream: tokio::net::UnixStream,
+    own: u32,
+    config: &Config,
+    admins: &Rc<Cell<usize>>,
+) {
+    let caller = match Caller::of(&stream) {
+        Ok(caller) => caller,
+        Err(error) => return tracing::warn!(%error, "admin connection refused"),
+    };
+    let is_admin = config.is_admin(caller.uid, own);
+    let (state, admins) = (Rc::clone(state), Rc::clone(admins));
+    admins.set(admins.get() + 1);
+    spawn_local(async move {
+        if let Err(error) = admin::serve::serve(state, stream, caller, is_admin).await {
+            tracing::debug!(uid = caller.uid, %error, "admin connection ended");
+        }
+        admins.set(admins.get() - 1);
+    });
+}
+
+fn gateway_connection(state: &Rc<State>, socket: std::os::fd::OwnedFd, own: u32, config: &Config) {
+    let caller = match Caller::of(&socket) {
+        Ok(caller) if config.is_gateway(caller.uid, own) => caller,
+        Ok(caller) => {
+            return tracing::warn!(uid = caller.uid, pid = caller.pid, "gateway refused: not the gateway's uid");
+        }
+        Err(error) => return tracing::warn!(%error, "gateway refused"),
+    };
+    let state = Rc::clone(state);
+    spawn_local(async move {
+        if let Err(error) = gateway::serve(state, socket, caller).await {
+            tracing::warn!(pid = caller.pid, %error, "gateway connection ended");
+        }
+    });
+}
+
+/// Out of descriptors, as a rule: there is nothing to do but to wait until some are free.
+async fn cannot_accept(which: &str, error: &io::Error) {
+    tracing::warn!(which, %error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// A channel has two descriptors, and channels may use half of them.
+fn most_channels() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(soft / 4).unwrap_or(256).clamp(16, 4096)
+}
+
+/// Refusals are counted into a line a second, and lines are on the disk a second later.
+const AUDIT_TICK: Duration = Duration::from_secs(1);
+/// Admin connections at once.
+const MOST_ADMINS: usize = 64;

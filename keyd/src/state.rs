@@ -1,0 +1,265 @@
+//! What keyd is at this moment: locked or unlocked, which exchanges run, which gateways are connected.
+//!
+//! One thread runs everything, so `Cell` and `RefCell` are enough, and no borrow is held across an await. Changes of
+//! the vault are made on a copy: what widens access is on disk before it counts, what narrows it counts before it is
+//! on disk. Called by `exchange/`, `admin/` and `gateway.rs`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use strongroom_protocol::admin::{Failure, Field, VaultState};
+use strongroom_protocol::{Check, Refusal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::exchange::running::Running;
+use crate::exchange::trust::Trust;
+use crate::gateway::Gateways;
+use crate::logbook::Logbook;
+use crate::policy::limit::Bucket;
+use crate::policy::live::Live;
+use crate::vault::contents::{Contents, Grant};
+use crate::vault::{Keys, LockedVault};
+use crate::worker::Worker;
+
+/// Everything that requests share.
+pub struct State {
+    /// The file, and the lock on it.
+    pub vault: LockedVault,
+    /// Whom keyd believes.
+    pub trust: Trust,
+    /// The thread that waits for the disk.
+    pub worker: Worker,
+    /// The audit log.
+    pub logbook: Rc<Logbook>,
+    /// Exchanges under way.
+    pub running: Rc<Running>,
+    /// Channels that are open.
+    pub channel_count: Cell<usize>,
+    /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
+    pub most_channels: usize,
+    /// Parent of every channel's token; locking cancels it.
+    pub channels: ChannelTokens,
+    /// Connected gatewayds.
+    pub gateways: Gateways,
+    /// keyd's account of its cage.
+    pub checks: Vec<Check>,
+    auto_lock: Option<Duration>,
+    turns: Cell<u64>,
+    open: RefCell<Option<Open>>,
+    buckets: RefCell<HashMap<u64, Bucket>>,
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// What there is while the vault is unlocked.
+struct Open {
+    keys: Rc<Keys>,
+    live: Rc<Live>,
+    /// Tells one unlocking from the next.
+    turn: u64,
+}
+
+/// Whether a change gives access or takes it away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// On disk first, then in force.
+    Widening,
+    /// In force first, then on disk.
+    Narrowing,
+}
+
+impl State {
+    /// At the start: locked.
+    #[must_use]
+    pub fn new(
+        vault: LockedVault,
+        trust: Trust,
+        worker: Worker,
+        logbook: Rc<Logbook>,
+        checks: Vec<Check>,
+        most_channels: usize,
+        config: &Config,
+    ) -> Self {
+        Self {
+            vault,
+            trust,
+            worker,
+            logbook,
+            running: Rc::default(),
+            channel_count: Cell::new(0),
+            most_channels,
+            channels: ChannelTokens::default(),
+            gateways: Gateways::default(),
+            checks,
+            auto_lock: config.auto_lock,
+            turns: Cell::new(0),
+            open: RefCell::new(None),
+            buckets: RefCell::default(),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The unlocked vault's records, where it is unlocked.
+    #[must_use]
+    pub fn live(&self) -> Option<Rc<Live>> {
+        self.open.borrow().as_ref().map(|open| Rc::clone(&open.live))
+    }
+
+    /// The data key, where the vault is unlocked.
+    #[must_use]
+    pub fn keys(&self) -> Option<Rc<Keys>> {
+        self.open.borrow().as_ref().map(|open| Rc::clone(&open.keys))
+    }
+
+    /// For `status`.
+    #[must_use]
+    pub fn vault_state(&self) -> VaultState {
+        if self.open.borrow().is_some() { VaultState::Unlocked } else { self.vault.state() }
+    }
+
+    /// A grant's bucket, full where it was not used yet.
+    pub fn bucket(&self, grant: &Grant, now: Instant) -> std::cell::RefMut<'_, Bucket> {
+        std::cell::RefMut::map(self.buckets.borrow_mut(), |buckets| {
+            let bucket = buckets.entry(grant.id).or_insert_with(|| Bucket::new(grant.rate, now));
+            if bucket.rate() != grant.rate {
+                bucket.set_rate(grant.rate, now);
+            }
+            bucket
+        })
+    }
+
+    /// Puts an unlocked vault in place, tells the gateways, and sets the time after which it locks by itself.
+    ///
+    /// # Errors
+    /// Where the audit log cannot be continued: without it no key is used.
+    pub fn unlocked(self: &Rc<Self>, keys: Keys, contents: Contents) -> Result<(), Failure> {
+        self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
+        let turn = self.turns.get() + 1;
+        self.turns.set(turn);
+        let live = Rc::new(Live::new(contents));
+        *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, turn });
+        self.gateways.announce(self);
+        if let Some(after) = self.auto_lock {
+            let state = Rc::downgrade(self);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(after).await;
+                let Some(state) = state.upgrade() else { return };
+                if state.open.borrow().as_ref().is_some_and(|open| open.turn == turn) {
+                    tracing::info!("the vault locks by itself");
+                    state.lock();
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Wipes the keys and cuts every exchange. At once: nothing is waited for but that those who have no answer yet
+    /// are told why.
+    pub fn lock(self: &Rc<Self>) {
+        *self.open.borrow_mut() = None;
+        self.trust.forget();
+        self.running.cut(Refusal::VaultLocked, |_| true);
+        self.channels.cancel_soon();
+        self.gateways.announce(self);
+        let state = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            // The ends of what was cut are still written, unless the vault was unlocked again meanwhile.
+            tokio::time::sleep(CUT_TIME * 2).await;
+            if state.live().is_none() {
+                state.logbook.close();
+            }
+        });
+    }
+
+    /// Changes the vault: `edit` works on a copy whose generation is counted up. It may be called more than once, where
+    /// access is taken away while the disk is being written.
+    ///
+    /// # Errors
+    /// `Locked`; what `edit` says; `NotWritten` or `TakenButNotWritten` where the disk refuses.
+    pub async fn change<T>(
+        &self,
+        direction: Direction,
+        edit: impl Fn(&mut Contents) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if direction == Direction::Narrowing {
+            let (outcome, contents) = Self::edited(&*self.live().ok_or(Failure::Locked)?, &edit)?;
+            self.install(contents);
+            let _turn = self.changing.lock().await;
+            let (keys, live, _) = self.in_force()?;
+            let sealed = keys.seal(live.contents())?;
+            return match self.worker.write_vault(sealed).await {
+                Ok(()) => Ok(outcome),
+                Err(_) => Err(Failure::TakenButNotWritten),
+            };
+        }
+        let _turn = self.changing.lock().await;
+        loop {
+            let (keys, live, turn) = self.in_force()?;
+            let (outcome, contents) = Self::edited(&live, &edit)?;
+            let sealed = keys.seal(&contents)?;
+            self.worker.write_vault(sealed).await.map_err(|_| Failure::NotWritten)?;
+            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
+            match open {
+                Some((true, true)) => self.install(contents),
+                // Access was taken away meanwhile: that stands, and this change is made again on top of it.
+                Some((true, false)) => continue,
+                // Locked meanwhile: the file has the change.
+                _ => {}
+            }
+            return Ok(outcome);
+        }
+    }
+
+    fn in_force(&self) -> Result<(Rc<Keys>, Rc<Live>, u64), Failure> {
+        let open = self.open.borrow();
+        let open = open.as_ref().ok_or(Failure::Locked)?;
+        Ok((Rc::clone(&open.keys), Rc::clone(&open.live), open.turn))
+    }
+
+    fn edited<T>(live: &Live, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<(T, Contents), Failure> {
+        let mut contents = live.contents().duplicate().map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+        contents.generation += 1;
+        let outcome = edit(&mut contents)?;
+        Ok((outcome, contents))
+    }
+
+    fn install(&self, contents: Contents) {
+        if let Some(open) = self.open.borrow_mut().as_mut() {
+            open.live = Rc::new(Live::new(contents));
+        }
+        self.trust.forget();
+        self.gateways.announce(self);
+    }
+}
+
+/// The parent of all channels' tokens, renewed each time that it is cancelled.
+#[derive(Default)]
+pub struct ChannelTokens(RefCell<CancellationToken>);
+
+impl ChannelTokens {
+    /// A token for a new channel.
+    #[must_use]
+    pub fn child_token(&self) -> CancellationToken {
+        self.0.borrow().child_token()
+    }
+
+    /// Drops every channel that there is, idle ones too, when refusals have had the time to go out.
+    pub fn cancel_soon(&self) {
+        let old = self.0.replace(CancellationToken::new());
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(CUT_TIME).await;
+            old.cancel();
+        });
+    }
+}
+
+/// Seconds of the Unix epoch, by keyd's own clock.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// In which refusals go out to those who were cut before they had an answer.
+const CUT_TIME: Duration = Duration::from_millis(100);
