@@ -1,0 +1,210 @@
+//! What the vault holds: credentials, agents, grants, the CA keys ever used, the audit key.
+//!
+//! These records are the body of the vault file, in postcard, and the only place where keys live. Every record carries
+//! the generation in which it last changed, so that hosts can later exchange what is newer. Keys are [`Secret`]: they
+//! sit in locked pages from the moment they are decoded. It refuses no request and knows no policy; see `policy/`.
+//!
+//! The file format is this order of fields: append only, and count `file_format::VERSION` up for anything else.
+
+use serde::{Deserialize, Serialize};
+use strongroom_protocol::admin::{Rate, Rule};
+use strongroom_protocol::{HostPattern, Name, Site};
+
+use crate::secret::{ArenaFull, Secret};
+
+/// The decrypted body. No `Clone`: a change is made on a copy that `duplicate` makes knowingly.
+#[derive(Serialize, Deserialize)]
+pub struct Contents {
+    /// Counts every write of the file; also in the audit log, so that a rolled-back file shows.
+    pub generation: u64,
+    /// The next unused id, for credentials, agents and grants alike. Never 0.
+    pub next_id: u64,
+    /// HMAC-SHA256 key of the audit chain, 32 bytes.
+    pub audit_key: Secret,
+    /// Every CA key this vault ever had, newest last. Chains that hold one of them are refused.
+    pub ca_keys: Vec<CaKey>,
+    /// Wrapping keys of slots that are not the passphrase's, so that a new data key can be wrapped for them.
+    pub slot_keys: Vec<SlotKey>,
+    /// By id.
+    pub credentials: Vec<Credential>,
+    /// By id.
+    pub agents: Vec<Agent>,
+    /// By id.
+    pub grants: Vec<Grant>,
+}
+
+/// A P-256 key of our own certificate authority.
+#[derive(Serialize, Deserialize)]
+pub struct CaKey {
+    /// PKCS #8 document (RFC 5958).
+    pub pkcs8: Secret,
+    /// Uncompressed public point, 65 bytes (SEC 1, 2.3.3).
+    pub public_point: Vec<u8>,
+    /// When it was made, in seconds of the Unix epoch.
+    pub created: u64,
+}
+
+/// The wrapping key of another slot.
+#[derive(Serialize, Deserialize)]
+pub struct SlotKey {
+    /// The slot's id in the header.
+    pub slot: u32,
+    /// 32 bytes.
+    pub key: Secret,
+}
+
+/// A named secret and where it may go.
+#[derive(Serialize, Deserialize)]
+pub struct Credential {
+    /// Unique among everything in the vault.
+    pub id: u64,
+    /// Generation of the last change.
+    pub changed: u64,
+    /// Unique among credentials that were not removed.
+    pub name: Name,
+    /// The provider it was made from.
+    pub provider: Option<Name>,
+    /// Where the key may go.
+    pub hosts: Vec<HostPattern>,
+    /// In which positions.
+    pub sites: Vec<Site>,
+    /// First path segment of the base-URL way in.
+    pub route: Option<Name>,
+    /// DER certificates that are trusted for it in place of the platform's, where there are any.
+    pub roots: Vec<Vec<u8>>,
+    /// Environment variables in which programs expect this key.
+    pub variables: Vec<String>,
+    /// How the provider's keys begin; the public part of every key.
+    pub key_prefix: String,
+    /// Requests that no grant may allow.
+    pub deny: Vec<Rule>,
+    /// Pass `Set-Cookie` on.
+    pub keep_cookies: bool,
+    /// Pass `Range` on.
+    pub allow_range: bool,
+    /// When it was added, in seconds of the Unix epoch.
+    pub created: u64,
+    /// When it was removed; a tombstone keeps its versions for the scrubber until it is purged.
+    pub removed: Option<u64>,
+    /// Every value it ever had, oldest first; the last is in use. Never empty unless purged.
+    pub versions: Vec<Version>,
+}
+
+/// One value of a credential.
+#[derive(Serialize, Deserialize)]
+pub struct Version {
+    /// Counts from 1.
+    pub number: u32,
+    /// When it was added, in seconds of the Unix epoch.
+    pub added: u64,
+    /// Too short or too guessable to be searched for; taken with `--allow-weak`.
+    pub weak: bool,
+    /// The key.
+    pub value: Secret,
+}
+
+/// Who may use credentials.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Agent {
+    /// Unique among everything in the vault.
+    pub id: u64,
+    /// Generation of the last change.
+    pub changed: u64,
+    /// Unique among agents that were not removed.
+    pub name: Name,
+    /// When it was added, in seconds of the Unix epoch.
+    pub created: u64,
+    /// When it was revoked.
+    pub revoked: Option<u64>,
+    /// When it was removed.
+    pub removed: Option<u64>,
+}
+
+/// Agent × credential, with limits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Grant {
+    /// Unique among everything in the vault.
+    pub id: u64,
+    /// Generation of the last change.
+    pub changed: u64,
+    /// Id of the credential.
+    pub credential: u64,
+    /// Id of the agent.
+    pub agent: u64,
+    /// What the agent holds.
+    pub placeholder: String,
+    /// How often.
+    pub rate: Rate,
+    /// Only these requests; all, where empty.
+    pub allow: Vec<Rule>,
+    /// When it was made, in seconds of the Unix epoch.
+    pub created: u64,
+    /// When it ends by itself.
+    pub expires: Option<u64>,
+    /// When it was revoked.
+    pub revoked: Option<u64>,
+}
+
+impl Contents {
+    /// A deep copy, keys from locked memory into locked memory. Knowingly made, hence no `Clone`.
+    ///
+    /// # Errors
+    /// Where locked memory is full; what was copied so far is wiped.
+    pub fn duplicate(&self) -> Result<Self, ArenaFull> {
+        Ok(Self {
+            generation: self.generation,
+            next_id: self.next_id,
+            audit_key: Secret::copy_from(&self.audit_key)?,
+            ca_keys: self.ca_keys.iter().map(CaKey::duplicate).collect::<Result<_, _>>()?,
+            slot_keys: self.slot_keys.iter().map(SlotKey::duplicate).collect::<Result<_, _>>()?,
+            credentials: self.credentials.iter().map(Credential::duplicate).collect::<Result<_, _>>()?,
+            agents: self.agents.clone(),
+            grants: self.grants.clone(),
+        })
+    }
+}
+
+impl CaKey {
+    fn duplicate(&self) -> Result<Self, ArenaFull> {
+        Ok(Self {
+            pkcs8: Secret::copy_from(&self.pkcs8)?,
+            public_point: self.public_point.clone(),
+            created: self.created,
+        })
+    }
+}
+
+impl SlotKey {
+    fn duplicate(&self) -> Result<Self, ArenaFull> {
+        Ok(Self { slot: self.slot, key: Secret::copy_from(&self.key)? })
+    }
+}
+
+impl Credential {
+    fn duplicate(&self) -> Result<Self, ArenaFull> {
+        Ok(Self {
+            id: self.id,
+            changed: self.changed,
+            name: self.name.clone(),
+            provider: self.provider.clone(),
+            hosts: self.hosts.clone(),
+            sites: self.sites.clone(),
+            route: self.route.clone(),
+            roots: self.roots.clone(),
+            variables: self.variables.clone(),
+            key_prefix: self.key_prefix.clone(),
+            deny: self.deny.clone(),
+            keep_cookies: self.keep_cookies,
+            allow_range: self.allow_range,
+            created: self.created,
+            removed: self.removed,
+            versions: self.versions.iter().map(Version::duplicate).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Version {
+    fn duplicate(&self) -> Result<Self, ArenaFull> {
+        Ok(Self { number: self.number, added: self.added, weak: self.weak, value: Secret::copy_from(&self.value)? })
+    }
+}

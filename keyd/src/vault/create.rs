@@ -1,0 +1,280 @@
+//! A new vault: fresh data key, audit key and CA key, and one passphrase slot.
+//!
+//! Runs in `strongroom-keyd create-vault`, a process of its own, perhaps while a keyd without a vault is running. It
+//! refuses where there is a vault or a backup of one already, and it never replaces a file: the finished file is linked
+//! into place, which fails where something is there.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use strongroom_protocol::admin::NewVault;
+
+use super::contents::CaKey;
+use super::file_format::{Header, LARGEST};
+use super::seal::{NoRandomness, fill_random, fresh_nonce};
+use super::slot::{Slot, SlotKind, WrapError};
+use super::unlocked::{Keys, SealError};
+use super::{Contents, KEY_LENGTH, writer};
+use crate::secret::{ArenaFull, Secret};
+
+/// Makes the vault file at `path`. `now` is in seconds of the Unix epoch.
+///
+/// # Errors
+/// [`CreateError`]; where it is not about the directory's last fsync, nothing is there.
+pub fn create(path: &Path, new: &NewVault, now: u64) -> Result<(), CreateError> {
+    let backup = writer::backup_path(path);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CreateError::Io { path, source }
+    };
+    let directory_path = path.parent().unwrap_or(Path::new("/"));
+    let directory = File::open(directory_path).map_err(io(directory_path))?;
+    // Two at once would share the temporary name. This is not keyd's lock, which a keyd without a vault may hold.
+    let directory =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| io(directory_path)(error.into()))?;
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(CreateError::Exists { path: path.to_owned() });
+    }
+    if fs::symlink_metadata(&backup).is_ok() {
+        return Err(CreateError::BackupExists { path: backup });
+    }
+    let bytes = build(new, now)?;
+    debug_assert!(bytes.len() < LARGEST);
+
+    let temporary = path.with_extension("new");
+    writer::remove_if_there(&temporary).map_err(io(&temporary))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&temporary)
+        .map_err(io(&temporary))?;
+    let linked = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&temporary, path));
+    let removed = writer::remove_if_there(&temporary);
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(CreateError::Exists { path: path.to_owned() });
+        }
+        other => other.map_err(io(path))?,
+    }
+    removed.map_err(io(&temporary))?;
+    directory.sync_all().map_err(io(directory_path))
+}
+
+/// The bytes of a new vault.
+pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
+    if !new.derivation.is_within_bounds() {
+        return Err(CreateError::KdfOutOfBounds);
+    }
+    let mut data_key = Secret::zeroed(KEY_LENGTH)?;
+    fill_random(&mut data_key)?;
+    let mut audit_key = Secret::zeroed(KEY_LENGTH)?;
+    fill_random(&mut audit_key)?;
+    let contents = Contents {
+        generation: 1,
+        next_id: 1,
+        audit_key,
+        ca_keys: vec![new_ca_key(now)?],
+        slot_keys: Vec::new(),
+        credentials: Vec::new(),
+        agents: Vec::new(),
+        grants: Vec::new(),
+    };
+    let kind = SlotKind::Passphrase(new.derivation);
+    let slot = Slot::wrap(FIRST_SLOT, kind, fresh_nonce()?, new.key.expose(), &data_key)
+        .map_err(|WrapError| CreateError::KeyLength)?;
+    let header = Header { slots: vec![slot] };
+    Keys::new(data_key, header).seal(&contents).map_err(CreateError::Seal)
+}
+
+fn new_ca_key(now: u64) -> Result<CaKey, CreateError> {
+    let random = SystemRandom::new();
+    // ring builds the document in an array of its own on the stack; it is moved into locked memory at once.
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| NoRandomness)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
+        .map_err(|_| NoRandomness)?;
+    Ok(CaKey {
+        pkcs8: Secret::copy_from(document.as_ref())?,
+        public_point: pair.public_key().as_ref().to_vec(),
+        created: now,
+    })
+}
+
+/// Why there is no new vault.
+#[derive(Debug)]
+pub enum CreateError {
+    /// There is a vault.
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no vault, but a backup of one.
+    BackupExists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The derivation's parameters are outside the accepted bounds.
+    KdfOutOfBounds,
+    /// The derived key is not 32 bytes long.
+    KeyLength,
+    /// Locked memory is full.
+    NoRoom,
+    /// The kernel gave no random bytes.
+    NoRandomness,
+    /// It could not be sealed.
+    Seal(SealError),
+    /// A file or directory could not be used.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for CreateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists { path } => write!(
+                f,
+                "there is a vault already at {}. Nothing was changed; move it away to start anew.",
+                path.display()
+            ),
+            Self::BackupExists { path } => {
+                write!(
+                    f,
+                    "there is no vault, but its backup {} is there. Rename it to 'vault' to use it, or move it away to start anew.",
+                    path.display()
+                )
+            }
+            Self::KdfOutOfBounds => f.write_str(
+                "the key derivation's parameters are out of bounds. Use the 'strongroom' of the same release.",
+            ),
+            Self::KeyLength => {
+                f.write_str("the derived key does not have 32 bytes. Use the 'strongroom' of the same release.")
+            }
+            Self::NoRoom => {
+                f.write_str("there is no locked memory left. Raise the limit on locked memory and try again.")
+            }
+            Self::NoRandomness => f.write_str("the kernel gave no random bytes. Try again."),
+            Self::Seal(error) => error.fmt(f),
+            Self::Io { path, source } => {
+                write!(f, "{} cannot be used: {source}. Check its owner and the disk.", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for CreateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Seal(error) => Some(error),
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<ArenaFull> for CreateError {
+    fn from(_: ArenaFull) -> Self {
+        Self::NoRoom
+    }
+}
+
+impl From<NoRandomness> for CreateError {
+    fn from(_: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+const FIRST_SLOT: u32 = 1;
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt;
+
+    use strongroom_protocol::SecretBytes;
+    use strongroom_protocol::admin::KeyDerivation;
+
+    use super::*;
+    use crate::vault::{LockedVault, UnlockError};
+
+    pub const KEY: [u8; 32] = *b"thirty-two bytes from a password";
+
+    pub fn new_vault() -> NewVault {
+        NewVault { derivation: KeyDerivation::recommended([5; 16]), key: SecretBytes::new(KEY.to_vec()) }
+    }
+
+    #[test]
+    fn a_new_vault_opens_with_its_key_alone_and_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        create(&path, &new_vault(), 1_700_000_000).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().nlink(), 1, "the temporary name is gone");
+
+        let locked = LockedVault::open(&path).unwrap();
+        assert_eq!(locked.unlock(&[1; 32]).err(), Some(UnlockError::WrongKey));
+        let (_, contents) = locked.unlock(&KEY).unwrap().into_parts();
+        assert_eq!((contents.generation, contents.next_id, contents.audit_key.len()), (1, 1, 32));
+        assert_eq!(contents.ca_keys[0].created, 1_700_000_000);
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &contents.ca_keys[0].pkcs8, &SystemRandom::new())
+                .unwrap();
+        assert_eq!(pair.public_key().as_ref(), contents.ca_keys[0].public_point);
+    }
+
+    #[test]
+    fn nothing_is_ever_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        fs::write(&path, "something").unwrap();
+        assert!(matches!(create(&path, &new_vault(), 1), Err(CreateError::Exists { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"something");
+
+        fs::rename(&path, writer::backup_path(&path)).unwrap();
+        assert!(matches!(create(&path, &new_vault(), 1), Err(CreateError::BackupExists { .. })));
+        assert!(!path.exists());
+
+        fs::remove_file(writer::backup_path(&path)).unwrap();
+        fs::write(path.with_extension("new"), "left by a crash").unwrap();
+        create(&path, &new_vault(), 1).unwrap();
+    }
+
+    #[test]
+    fn of_many_at_once_one_wins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| create(&path, &new_vault(), 1).is_ok())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).filter(|made| *made).count()
+        });
+        assert_eq!(made, 1);
+        assert!(LockedVault::open(&path).unwrap().unlock(&KEY).is_ok());
+    }
+
+    #[test]
+    fn weak_derivations_and_short_keys_are_refused() {
+        let weak = NewVault { derivation: KeyDerivation { memory_kib: 8, ..new_vault().derivation }, ..new_vault() };
+        assert!(matches!(build(&weak, 1), Err(CreateError::KdfOutOfBounds)));
+        let short = NewVault { key: SecretBytes::new(vec![1; 16]), ..new_vault() };
+        assert!(matches!(build(&short, 1), Err(CreateError::KeyLength)));
+        assert!(build(&new_vault(), 1).is_ok());
+    }
+
+    #[test]
+    fn two_vaults_share_no_key() {
+        let [first, second] = [(); 2]
+            .map(|()| crate::vault::locked::open_file(&build(&new_vault(), 1).unwrap(), &KEY).unwrap().into_parts().1);
+        assert_ne!(first.audit_key[..], second.audit_key[..]);
+        assert_ne!(first.ca_keys[0].public_point, second.ca_keys[0].public_point);
+    }
+}

@@ -1,0 +1,234 @@
+//! The way of a vault file onto the disk: old or new, never neither and never half, whenever the power goes.
+//!
+//! ```text
+//!  unlink vault.tmp │ create it, O_EXCL 0600 │ write │ fsync │ link vault → vault.bak.tmp │ rename it → vault.bak
+//!    │ rename vault.tmp → vault │ fsync the directory
+//! ```
+//!
+//! The backup is a second name of the old file, not a copy, so `vault` is there at every step. It refuses to follow
+//! links and to write through an existing file. It sees ciphertext only. Called on the worker thread; tests kill the
+//! process at each [`Step`].
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What was just done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A temporary file that a crash left is gone.
+    StaleRemoved,
+    /// The temporary file is there, empty.
+    Created,
+    /// Half of the bytes are written.
+    HalfWritten,
+    /// All bytes are written.
+    Written,
+    /// And on the disk.
+    Synced,
+    /// The old file has a third name.
+    BackupLinked,
+    /// The old file is the backup.
+    BackupRenamed,
+    /// The new file is the vault.
+    Renamed,
+    /// And the directory is on the disk.
+    DirectorySynced,
+}
+
+/// Writes `bytes` as the vault at `path`. Tells `hook` of every step; production passes one that does nothing.
+///
+/// # Errors
+/// The kernel's. The old file is in place then, as far as the disk still obeys.
+pub fn write(path: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let backup = backup_path(path);
+    let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
+
+    remove_if_there(&temporary)?;
+    remove_if_there(&backup_temporary(path))?;
+    hook(Step::StaleRemoved);
+    let result = write_new(&temporary, bytes, hook)
+        .and_then(|()| keep_backup(path, &backup, hook))
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = result {
+        // What is half done must not fill a disk that is full already.
+        let _ = remove_if_there(&temporary);
+        return Err(error);
+    }
+    hook(Step::Renamed);
+    if let Err(error) = directory.sync_all() {
+        // The caller will say that nothing was changed: make that true, as far as such a disk lets us.
+        let _ = fs::hard_link(&backup, &temporary).and_then(|()| fs::rename(&temporary, path));
+        return Err(error);
+    }
+    hook(Step::DirectorySynced);
+    Ok(())
+}
+
+/// The backup beside a vault.
+#[must_use]
+pub fn backup_path(path: &Path) -> PathBuf {
+    path.with_extension("bak")
+}
+
+/// Unlinks a file; one that is not there is well.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn write_new(temporary: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(temporary)?;
+    hook(Step::Created);
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.write_all(first)?;
+    hook(Step::HalfWritten);
+    file.write_all(second)?;
+    hook(Step::Written);
+    file.sync_all()?;
+    hook(Step::Synced);
+    Ok(())
+}
+
+fn keep_backup(path: &Path, backup: &Path, hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+    let temporary = backup_temporary(path);
+    match fs::hard_link(path, &temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    hook(Step::BackupLinked);
+    fs::rename(&temporary, backup)?;
+    // After a crash the backup may be this very file already, and renaming one name of a file onto another does nothing.
+    remove_if_there(&temporary)?;
+    hook(Step::BackupRenamed);
+    Ok(())
+}
+
+fn backup_temporary(path: &Path) -> PathBuf {
+    path.with_extension("bak.tmp")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const STEPS: [Step; 9] = [
+        Step::StaleRemoved,
+        Step::Created,
+        Step::HalfWritten,
+        Step::Written,
+        Step::Synced,
+        Step::BackupLinked,
+        Step::BackupRenamed,
+        Step::Renamed,
+        Step::DirectorySynced,
+    ];
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_write_replaces_keeps_one_backup_and_passes_every_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        let mut steps = Vec::new();
+        write(&path, b"one", &mut |_| ()).unwrap();
+        assert_eq!(names(directory.path()), ["vault"]);
+        write(&path, b"two", &mut |_| ()).unwrap();
+        write(&path, b"three", &mut |step| steps.push(step)).unwrap();
+        assert_eq!(steps, STEPS);
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::read(backup_path(&path)).unwrap(), b"two");
+        assert_eq!(names(directory.path()), ["vault", "vault.bak"]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_link_in_the_temporary_files_place_is_not_written_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, path.with_extension("tmp")).unwrap();
+        // Put back by an attacker after the stale one was removed, at the worst moment.
+        let refused = write(&path, b"new", &mut |step| {
+            if step == Step::StaleRemoved {
+                std::os::unix::fs::symlink(&victim, path.with_extension("tmp")).unwrap();
+            }
+        });
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        write(&path, b"new", &mut |_| ()).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    /// The same test is the child: with the variable set it writes, and kills itself at the step.
+    #[test]
+    fn killed_at_any_step_the_vault_is_old_or_new_and_the_next_write_works() {
+        if let Some(path) = std::env::var_os("STRONGROOM_TEST_KILLED_WRITER") {
+            let at: usize = std::env::var("STRONGROOM_TEST_KILLED_AT").unwrap().parse().unwrap();
+            let _ = write(Path::new(&path), &[b'n'; 5000], &mut |step| {
+                if step == STEPS[at] {
+                    nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL).unwrap();
+                }
+            });
+            panic!("the step was never reached");
+        }
+        for (at, step) in STEPS.into_iter().enumerate() {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("vault");
+            write(&path, b"older", &mut |_| ()).unwrap();
+            write(&path, b"old", &mut |_| ()).unwrap();
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "vault::writer::tests::killed_at_any_step_the_vault_is_old_or_new_and_the_next_write_works",
+                ])
+                .env("STRONGROOM_TEST_KILLED_WRITER", &path)
+                .env("STRONGROOM_TEST_KILLED_AT", at.to_string())
+                .stdout(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            assert_eq!(status.signal(), Some(9), "{step:?}");
+
+            let renamed = matches!(step, Step::Renamed | Step::DirectorySynced);
+            let expected = if renamed { vec![b'n'; 5000] } else { b"old".to_vec() };
+            assert_eq!(fs::read(&path).unwrap(), expected, "{step:?}");
+            let backup = fs::read(backup_path(&path)).unwrap();
+            assert!(backup == b"old" || backup == b"older", "{step:?}: the backup is whole");
+
+            write(&path, b"next", &mut |_| ()).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"next", "{step:?}");
+            assert_eq!(fs::read(backup_path(&path)).unwrap(), expected, "{step:?}");
+            assert_eq!(names(directory.path()), ["vault", "vault.bak"], "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_litter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        write(&path, b"old", &mut |_| ()).unwrap();
+        // A directory in the backup's place makes the renaming fail, for root too.
+        fs::create_dir(backup_path(&path)).unwrap();
+        assert!(write(&path, b"new", &mut |_| ()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert!(!path.with_extension("tmp").exists());
+        fs::remove_dir(backup_path(&path)).unwrap();
+        write(&path, b"new", &mut |_| ()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+}
