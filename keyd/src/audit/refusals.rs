@@ -1,0 +1,158 @@
+//! Counting refusals, so that a flood of them becomes one line a second and not a full disk.
+//!
+//! The first refusal of an (agent, code) is written at once. Those that follow within a second are counted, and written
+//! as one line with `count` when the second is over. The table is bounded: what does not fit is counted without a name.
+//! It refuses to write: it says what to write. Called by `exchange/`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use strongroom_protocol::{Name, Refusal};
+
+use super::record::{Record, Request};
+
+/// Refusals of the last second.
+#[derive(Debug, Default)]
+pub struct RefusalCounter {
+    windows: BTreeMap<(Option<Name>, Refusal), Window>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    ends: Instant,
+    count: u64,
+}
+
+impl RefusalCounter {
+    /// Notes a refusal. True: write it now, by itself. False: it was counted, and [`Self::take_due`] will give it.
+    #[must_use]
+    pub fn note(&mut self, agent: Option<&Name>, refusal: Refusal, now: Instant) -> bool {
+        let full = self.windows.len() >= MOST_WINDOWS;
+        let mut key = (agent.cloned(), refusal);
+        if full && !self.windows.contains_key(&key) {
+            // At most one such window for each code.
+            key.0 = None;
+        }
+        match self.windows.get_mut(&key) {
+            Some(window) => {
+                window.count += 1;
+                false
+            }
+            None => {
+                self.windows.insert(key, Window { ends: now + WINDOW, count: 0 });
+                true
+            }
+        }
+    }
+
+    /// Lines for the windows that are over. A window that counted something begins anew; an idle one is forgotten.
+    #[must_use]
+    pub fn take_due(&mut self, now: Instant) -> Vec<Record> {
+        let mut lines = Vec::new();
+        self.windows.retain(|(agent, refusal), window| {
+            if window.ends > now {
+                return true;
+            }
+            if window.count == 0 {
+                return false;
+            }
+            lines.push(Record::Request(Request::repeated(agent.clone(), *refusal, window.count)));
+            *window = Window { ends: now + WINDOW, count: 0 };
+            true
+        });
+        lines
+    }
+
+    /// Lines for everything that was counted, due or not: for the end, before the log is closed.
+    #[must_use]
+    pub fn take_all(&mut self) -> Vec<Record> {
+        let windows = std::mem::take(&mut self.windows);
+        let counted = windows.into_iter().filter(|(_, window)| window.count > 0);
+        counted
+            .map(|((agent, refusal), window)| Record::Request(Request::repeated(agent, refusal, window.count)))
+            .collect()
+    }
+
+    /// When [`Self::take_due`] has something to do next; nothing while no window is open.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.windows.values().map(|window| window.ends).min()
+    }
+}
+
+/// One line a second.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Agents come from the vault and codes from a closed list, so this is only reached by a very large vault.
+const MOST_WINDOWS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CODE: Refusal = Refusal::UnknownPlaceholder;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn after(start: Instant, milliseconds: u64) -> Instant {
+        start + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn the_first_is_written_and_the_rest_become_one_line_a_second() {
+        let start = Instant::now();
+        let mut counter = RefusalCounter::default();
+        let coder = name("coder");
+        assert!(counter.note(Some(&coder), CODE, start));
+        for _ in 0..10_000 {
+            assert!(!counter.note(Some(&coder), CODE, after(start, 500)));
+        }
+        assert!(counter.take_due(after(start, 999)).is_empty());
+        assert_eq!(counter.next_due(), Some(after(start, 1000)));
+        let expected = Record::Request(Request::repeated(Some(coder.clone()), CODE, 10_000));
+        assert_eq!(counter.take_due(after(start, 1000)), [expected]);
+        // The flood goes on: still nothing at once, and one line at the end of the next second.
+        assert!(!counter.note(Some(&coder), CODE, after(start, 1500)));
+        assert_eq!(counter.take_due(after(start, 2000)).len(), 1);
+        // It stops: after a quiet second the next one is the first again.
+        assert!(counter.take_due(after(start, 3000)).is_empty());
+        assert_eq!(counter.next_due(), None);
+        assert!(counter.note(Some(&coder), CODE, after(start, 3001)));
+    }
+
+    #[test]
+    fn agents_and_codes_are_counted_apart() {
+        let start = Instant::now();
+        let mut counter = RefusalCounter::default();
+        assert!(counter.note(Some(&name("a")), CODE, start));
+        assert!(counter.note(Some(&name("b")), CODE, start));
+        assert!(counter.note(Some(&name("a")), Refusal::Expired, start));
+        assert!(counter.note(None, CODE, start));
+        assert!(!counter.note(None, CODE, start));
+        assert_eq!(counter.take_all(), [Record::Request(Request::repeated(None, CODE, 1))]);
+        assert_eq!(counter.next_due(), None);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_loses_no_count() {
+        let start = Instant::now();
+        let mut counter = RefusalCounter::default();
+        let mut written = 0;
+        for number in 0..5000 {
+            written += u64::from(counter.note(Some(&name(&format!("a{number}"))), CODE, start));
+        }
+        assert!(counter.windows.len() <= MOST_WINDOWS + Refusal::ALL.len());
+        let counted: u64 = counter
+            .take_due(after(start, 1000))
+            .iter()
+            .map(|line| match line {
+                Record::Request(request) => request.count.unwrap(),
+                other => panic!("{other:?}"),
+            })
+            .sum();
+        assert_eq!(written + counted, 5000);
+    }
+}

@@ -1,0 +1,373 @@
+//! The log's one writer: a line is in the kernel's hands, whole, before `append` returns.
+//!
+//! The files are opened at the start; the audit key comes with each unlocking, and without it no line can be written.
+//! A write that fails half-way (a full disk) is cut off again, so the log stays valid and goes on by itself when there
+//! is space. A torn line that a crash left was never acted upon: it is cut and noted. It refuses to continue a log whose
+//! end it cannot read. Files are rotated by size; the chain runs on across them. Called by `logbook.rs`.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use strongroom_protocol::Refusal;
+use strongroom_protocol::admin::{AuditVerified, Failure};
+
+use super::chain::Link;
+use super::files::{self, LONGEST_LINE, Stamp};
+use super::reader::{self, Filter, Page};
+use super::record::{self, Event, EventKind, Record};
+use super::verify::{self, Head};
+use crate::secret::Secret;
+
+/// When lines are pressed onto the disk. A crash of keyd loses nothing in any case; a crash of the machine may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Once a second.
+    Interval,
+    /// Before what a line announces is done.
+    Always,
+    /// When the kernel likes.
+    Never,
+}
+
+/// The log.
+pub struct AuditLog {
+    directory: PathBuf,
+    file: Arc<File>,
+    number: u32,
+    /// While the vault is unlocked.
+    chain: Option<Chain>,
+    rotate_at: u64,
+}
+
+/// Where the chain is, and what it takes to go on.
+struct Chain {
+    key: Secret,
+    head: Head,
+    /// Bytes of whole lines in the file.
+    length: u64,
+    /// Bytes behind `length` may hold a part of a line.
+    torn: bool,
+    /// Bytes of a torn line that were cut and are not noted yet.
+    cut: u64,
+}
+
+impl AuditLog {
+    /// Opens the newest file in a directory that is made where it is missing. Nothing is read yet.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`].
+    pub fn open(directory: &Path) -> Result<Self, AuditError> {
+        let open_error = |source| AuditError::Open { path: directory.to_owned(), source };
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(open_error(source)),
+            _ => {}
+        }
+        let number = files::numbers(directory).map_err(open_error)?.last().copied().unwrap_or(1);
+        let path = files::path_of(directory, number);
+        let file = open_to_append(&path).map_err(|source| AuditError::Open { path, source })?;
+        sync_directory(directory).map_err(open_error)?;
+        Ok(Self { directory: directory.to_owned(), file: Arc::new(file), number, chain: None, rotate_at: ROTATE_AT })
+    }
+
+    /// The vault was unlocked: goes on after the last whole line.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`], [`AuditError::NoRoom`], and [`AuditError::Damaged`] where the last line is none of ours.
+    pub fn unlocked(&mut self, key: &[u8]) -> Result<(), AuditError> {
+        let key = Secret::copy_from(key).map_err(|_| AuditError::NoRoom)?;
+        let path = files::path_of(&self.directory, self.number);
+        let open_error = |source| AuditError::Open { path: path.clone(), source };
+        let tail = Tail::of(&self.file).map_err(open_error)?;
+        let head = match &tail.last {
+            Last::Line(line) => head_after(line, &key),
+            Last::None => self.head_of_the_file_before(&key).map_err(open_error)?,
+            Last::TooLong => None,
+        };
+        let head = head.ok_or_else(|| AuditError::Damaged { path: path.clone() })?;
+        if tail.torn > 0 {
+            self.file.set_len(tail.length).map_err(open_error)?;
+        }
+        // Noted in front of the next line: there may be no room for it now.
+        self.chain = Some(Chain { key, head, length: tail.length, torn: false, cut: tail.torn });
+        Ok(())
+    }
+
+    /// The vault was locked: wipes the key. No line can be written until it is unlocked again.
+    pub fn locked(&mut self) {
+        self.chain = None;
+    }
+
+    /// Writes one record and gives its sequence number. When this returns, the line is in the kernel's page cache: a
+    /// crash of keyd cannot lose it any more.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the log is as it was, and what the record announces must not be done.
+    pub fn append(&mut self, record: &Record, now: SystemTime) -> Result<u64, AuditError> {
+        self.note_cut(now)?;
+        self.write_line(record, now)
+    }
+
+    /// The file that lines go to, for the worker to sync.
+    #[must_use]
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// A page of lines, from a sequence number on.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`].
+    pub fn read(&self, from: u64, filter: &Filter) -> Result<Page, AuditError> {
+        reader::read(&self.directory, from, filter).map_err(|source| self.read_error(source))
+    }
+
+    /// Recomputes a stretch of the chain, from a sequence number on.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`], and [`AuditError::Locked`], for where the log ends is known while it is unlocked.
+    pub fn verify(&self, key: &[u8], from: u64) -> Result<AuditVerified, AuditError> {
+        let head = self.chain.as_ref().ok_or(AuditError::Locked)?.head;
+        verify::verify(&self.directory, key, from, head, VERIFY_LINES).map_err(|source| self.read_error(source))
+    }
+
+    fn note_cut(&mut self, now: SystemTime) -> Result<(), AuditError> {
+        if let Some(Chain { cut: cut @ 1.., .. }) = self.chain {
+            let event = Event { bytes_cut: Some(cut), ..Event::new(EventKind::AuditRecovered) };
+            self.write_line(&Record::Event(event), now)?;
+            if let Some(chain) = &mut self.chain {
+                chain.cut = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_line(&mut self, record: &Record, now: SystemTime) -> Result<u64, AuditError> {
+        let chain = self.chain.as_mut().ok_or(AuditError::Locked)?;
+        let line = record::encode(record, chain.head.next, now, &chain.head.link);
+        if line.len() > LONGEST_LINE {
+            return Err(AuditError::TooLong(line.len()));
+        }
+        let path = files::path_of(&self.directory, self.number);
+        let write_error = |source| AuditError::Write { path, source };
+        if let Err(source) = mend(&self.file, chain) {
+            return Err(write_error(source));
+        }
+        if chain.length > 0 && chain.length + line.len() as u64 > self.rotate_at {
+            (self.file, self.number) = next_file(&self.directory, &self.file, self.number)?;
+            chain.length = 0;
+        }
+        chain.torn = true;
+        if let Err(source) = (&*self.file).write_all(&line) {
+            // At once, so that readers and the next start find whole lines; tried again where even this fails.
+            let _ = mend(&self.file, chain);
+            return Err(write_error(source));
+        }
+        chain.torn = false;
+        chain.length += line.len() as u64;
+        let seq = chain.head.next;
+        chain.head = Head { next: seq + 1, link: chain.head.link.next(&chain.key, &line[..line.len() - 1]) };
+        Ok(seq)
+    }
+
+    /// The newest file was made and nothing was written yet: the one before has the last line, if there is one.
+    fn head_of_the_file_before(&self, key: &[u8]) -> io::Result<Option<Head>> {
+        if self.number == 1 {
+            return Ok(Some(Head { next: 1, link: Link::FIRST }));
+        }
+        let numbers = files::numbers(&self.directory)?;
+        let Some(&before) = numbers.iter().rev().find(|&&number| number < self.number) else { return Ok(None) };
+        match Tail::of(&files::open(&self.directory, before)?)? {
+            Tail { last: Last::Line(line), torn: 0, .. } => Ok(head_after(&line, key)),
+            _ => Ok(None),
+        }
+    }
+
+    fn read_error(&self, source: io::Error) -> AuditError {
+        AuditError::Open { path: self.directory.clone(), source }
+    }
+}
+
+/// Cuts off what a failed write left behind the last whole line.
+fn mend(file: &File, chain: &mut Chain) -> io::Result<()> {
+    if chain.torn {
+        if file.metadata()?.len() > chain.length {
+            file.set_len(chain.length)?;
+        }
+        chain.torn = false;
+    }
+    Ok(())
+}
+
+/// Begins the next file. The old one is put on the disk first, for nobody asks for it any more.
+fn next_file(directory: &Path, old: &File, number: u32) -> Result<(Arc<File>, u32), AuditError> {
+    let number = number + 1;
+    let path = files::path_of(directory, number);
+    let opened =
+        old.sync_data().and_then(|()| open_to_append(&path)).and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (length, file) = opened.map_err(|source| AuditError::Write { path: path.clone(), source })?;
+    if length > 0 {
+        return Err(AuditError::Damaged { path });
+    }
+    sync_directory(directory).map_err(|source| AuditError::Write { path, source })?;
+    Ok((Arc::new(file), number))
+}
+
+/// The end of a file.
+struct Tail {
+    /// Bytes up to and with the last newline.
+    length: u64,
+    /// Bytes behind it.
+    torn: u64,
+    last: Last,
+}
+
+enum Last {
+    /// The last whole line, without its newline.
+    Line(Vec<u8>),
+    /// There is no whole line.
+    None,
+    /// There is a newline, and no beginning of its line within the longest line's length.
+    TooLong,
+}
+
+impl Tail {
+    fn of(file: &File) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        let start = size.saturating_sub(2 * LONGEST_LINE as u64);
+        let mut window = vec![0; 2 * LONGEST_LINE];
+        let length = files::read_at(file, &mut window, start)?;
+        window.truncate(length);
+        let Some(end) = window.iter().rposition(|&byte| byte == b'\n') else {
+            let last = if start == 0 { Last::None } else { Last::TooLong };
+            return Ok(Self { length: 0, torn: size, last });
+        };
+        let begin = window[..end].iter().rposition(|&byte| byte == b'\n').map(|newline| newline + 1);
+        let last = match begin {
+            Some(begin) => Last::Line(window[begin..end].to_vec()),
+            None if start == 0 => Last::Line(window[..end].to_vec()),
+            None => Last::TooLong,
+        };
+        let length = start + end as u64 + 1;
+        Ok(Self { length, torn: size - length, last })
+    }
+}
+
+fn head_after(line: &[u8], key: &[u8]) -> Option<Head> {
+    let stamp = Stamp::of(line)?;
+    Some(Head { next: stamp.seq.checked_add(1)?, link: stamp.before.next(key, line) })
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Why a record was not written, or the log not read.
+#[derive(Debug)]
+pub enum AuditError {
+    /// A file or the directory cannot be opened or read.
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A line could not be written.
+    Write {
+        /// To this file.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The end of this file is none of ours, so the chain cannot go on from it.
+    Damaged {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The line would have this many bytes.
+    TooLong(usize),
+    /// The vault is locked, and the chain's key with it.
+    Locked,
+    /// The chain's key does not fit into locked memory.
+    NoRoom,
+    /// Lines are written, and could not be put on the disk.
+    Sync(io::Error),
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { path, source } => {
+                write!(f, "the audit log {} cannot be read: {source}. Check its owner and the disk.", path.display())
+            }
+            Self::Write { path, source } => {
+                write!(f, "the audit log {} cannot be written: {source}. Make room on its disk.", path.display())
+            }
+            Self::Damaged { path } => {
+                write!(
+                    f,
+                    "the end of the audit log {} is damaged. Keep a copy of it, and restore it or cut it back to its last good line.",
+                    path.display()
+                )
+            }
+            Self::Locked => f.write_str("the audit log is not written while the vault is locked. Unlock the vault."),
+            Self::NoRoom => {
+                f.write_str("there is no locked memory left. Raise the limit on locked memory and start keyd again.")
+            }
+            Self::Sync(source) => write!(f, "the audit log could not be put on the disk: {source}. Check the disk."),
+            Self::TooLong(length) => {
+                write!(f, "an audit record of {length} bytes is over the limit. Shorten the request's path.")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AuditError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Open { source, .. } | Self::Write { source, .. } | Self::Sync(source) => Some(source),
+            Self::Damaged { .. } | Self::TooLong(_) | Self::Locked | Self::NoRoom => None,
+        }
+    }
+}
+
+/// What the worker says when it could not sync.
+impl From<io::Error> for AuditError {
+    fn from(source: io::Error) -> Self {
+        Self::Sync(source)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        if matches!(error, AuditError::Locked) { Self::Locked } else { Self::Audit }
+    }
+}
+
+impl From<AuditError> for Refusal {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::TooLong(_) => Self::TooLarge,
+            AuditError::Locked => Self::VaultLocked,
+            _ => Self::AuditUnavailable,
+        }
+    }
+}
+
+/// A new file is begun before one grows over this.
+const ROTATE_AT: u64 = 64 * 1024 * 1024;
+
+/// Lines that one call verifies: some milliseconds of work.
+const VERIFY_LINES: u64 = 2000;
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+pub(super) mod tests;
