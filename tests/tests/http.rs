@@ -1,0 +1,367 @@
+//! HTTP as the RFCs have it: what belongs to one hop ends there, what belongs to both ends arrives unchanged, and what
+//! can be read in two ways is not passed on.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use strongroom_tests::h2c;
+use strongroom_tests::prelude::*;
+use strongroom_tests::strongroom::Builder;
+
+fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    exchange.respond("200 OK", &[], b"hello")
+}
+
+#[test]
+fn fields_of_one_hop_end_there_and_others_arrive_in_order() {
+    let scene = Scene::with(|exchange| {
+        let fields = [
+            ("connection", "x-hop-back"),
+            ("x-hop-back", "1"),
+            ("keep-alive", "timeout=5"),
+            ("x-multi", "a"),
+            ("x-multi", "b, c"),
+            ("set-cookie", "session=1"),
+            ("strongroom-refusal", "vault_locked"),
+            ("strongroom-other", "x"),
+            ("location", "https://elsewhere.example/"),
+        ];
+        exchange.respond("302 Found", &fields, b"moved")
+    });
+    let answer = scene
+        .post("/openai/v1/x", b"body")
+        .field("Connection", "x-hop, close")
+        .field("X-Hop", "1")
+        .field("Keep-Alive", "timeout=5")
+        .field("TE", "trailers")
+        .field("Proxy-Authorization", "Basic eDp5")
+        .field("Strongroom-Request-Id", "forged-by-the-agent")
+        .field("Accept-Encoding", "gzip, br")
+        .field("X-Multi", "1")
+        .field("X-Other", "between")
+        .field("X-Multi", "2, 3")
+        .send();
+    let sent = &scene.upstream.received()[0].head;
+    for name in [
+        "x-hop",
+        "keep-alive",
+        "proxy-authorization",
+        "strongroom-request-id",
+        "upgrade",
+        "via",
+        "x-forwarded-for",
+        "user-agent",
+        "forwarded",
+    ] {
+        assert_eq!(sent.values(name), Vec::<String>::new(), "{sent:?}");
+    }
+    assert_eq!(sent.values("x-multi"), ["1", "2, 3"]);
+    assert_eq!(sent.values("x-other"), ["between"]);
+    assert_eq!(sent.values("accept-encoding"), ["identity"], "what is encoded cannot be scrubbed");
+    assert_eq!(sent.values("content-length"), ["4"]);
+
+    assert_eq!((answer.status(), answer.text().as_str()), (302, "moved"), "redirects are the agent's to follow");
+    assert_eq!(answer.head.value("location").as_deref(), Some("https://elsewhere.example/"));
+    assert_eq!(answer.head.values("x-multi"), ["a", "b, c"]);
+    for name in ["x-hop-back", "keep-alive", "set-cookie", "strongroom-refusal", "strongroom-other", "server", "date"] {
+        assert_eq!(answer.head.values(name), Vec::<String>::new(), "{answer:?}");
+    }
+    assert_ne!(answer.head.value("strongroom-request-id").as_deref(), Some("forged-by-the-agent"));
+}
+
+#[test]
+fn unknown_methods_and_bodies_of_every_kind_are_passed_on() {
+    let scene = Scene::with(|exchange| {
+        let body = exchange.body()?;
+        let line = exchange.head().start_line.clone();
+        match exchange.head().target() {
+            "/204" => exchange.raw(b"HTTP/1.1 204 No Content\r\n\r\n"),
+            "/304" => exchange.raw(b"HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n"),
+            "/hints" => {
+                exchange.raw(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n")?;
+                exchange.respond("200 OK", &[], b"after hints")
+            }
+            _ => exchange.respond("200 OK", &[], [line.as_bytes(), b"|", &body].concat().as_slice()),
+        }
+    });
+    for method in ["PURGE", "QUERY", "M-SEARCH", "DELETE", "PATCH", "OPTIONS"] {
+        assert_eq!(
+            scene.request(method, "/openai/a?b=c").body(b"{}").send().text(),
+            format!("{method} /a?b=c HTTP/1.1|{{}}")
+        );
+    }
+    let head = scene.request("HEAD", "/openai/a").send();
+    assert_eq!((head.status(), head.body.len()), (200, 0));
+    assert_eq!(scene.get("/openai/204").send().status(), 204);
+    assert_eq!(scene.get("/openai/304").send().status(), 304);
+    assert_eq!(scene.get("/openai/hints").send().text(), "after hints");
+    assert_eq!(scene.get("/openai").send().text(), "GET / HTTP/1.1|");
+    assert_eq!(scene.get("/openai/%7Euser/%2Fx?q=%20&r").send().text(), "GET /~user/%2Fx?q=%20&r HTTP/1.1|");
+
+    let chunked = scene.request("POST", "/openai/chunks").field("Transfer-Encoding", "chunked");
+    let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    connection
+        .write(&[chunked.bytes().as_slice(), b"3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\nx-trailer: 1\r\n\r\n"].concat())
+        .unwrap();
+    assert_eq!(connection.answer("POST").unwrap().text(), "POST /chunks HTTP/1.1|abcdefg");
+}
+
+#[test]
+fn requests_in_one_packet_and_a_half_closed_connection_are_answered_in_order() {
+    let scene = Scene::with(|exchange| {
+        let target = exchange.head().target().to_owned();
+        exchange.respond("200 OK", &[], target.as_bytes())
+    });
+    let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    let bytes: Vec<u8> =
+        ["one", "two", "three"].iter().flat_map(|name| scene.get(&format!("/openai/{name}")).bytes()).collect();
+    connection.write(&bytes).unwrap();
+    connection.finish_writing().unwrap();
+    for name in ["/one", "/two", "/three"] {
+        assert_eq!(connection.answer("GET").unwrap().text(), name);
+    }
+    assert!(connection.is_closed_by_peer());
+}
+
+#[test]
+fn a_client_that_waits_for_100_gets_it() {
+    let scene = Scene::with(|exchange| {
+        let body = exchange.body()?;
+        exchange.respond("200 OK", &[], &body)
+    });
+    let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    let head = scene.request("POST", "/openai/x").field("Expect", "100-continue").field("Content-Length", "4");
+    connection.write(&head.bytes()).unwrap();
+    assert_eq!(connection.head().unwrap().expect("an interim answer").status(), 100);
+    connection.write(b"body").unwrap();
+    assert_eq!(connection.answer("POST").unwrap().text(), "body");
+}
+
+#[test]
+fn upstream_connections_are_used_again_and_a_dead_one_is_replaced() {
+    let scene = Scene::with(|exchange| {
+        let dies = exchange.head().target() == "/dies";
+        exchange.respond("200 OK", &[], b"hello")?;
+        if dies {
+            // Closed without a word after a whole answer: the next request finds the connection dead.
+            exchange.abort();
+        }
+        Ok(())
+    });
+    for _ in 0..5 {
+        assert_eq!(scene.get("/openai/lives").send().status(), 200);
+    }
+    assert_eq!(scene.upstream.connections(), 1);
+    for _ in 0..5 {
+        assert_eq!(scene.get("/openai/dies").send().status(), 200);
+        assert_eq!(scene.post("/openai/lives", b"a body that can be sent again").send().status(), 200);
+    }
+}
+
+#[test]
+fn http_2_agents_are_served() {
+    let scene = Scene::with(|exchange| {
+        let (target, got) =
+            (exchange.head().target().to_owned(), exchange.head().value("authorization").unwrap_or_default());
+        exchange.begin("200 OK", &[("x-echo", &got), ("trailer", "x-last")])?;
+        exchange.chunk(format!("{target} {got}\n").as_bytes())?;
+        exchange.end(&[("x-last", &got)])
+    });
+    let address = scene.strongroom.address();
+    let request = |path: &str, authority: &str, token: Option<&str>| {
+        let mut request = hyper::Request::get(format!("http://{authority}/openai{path}"));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.header("te", "trailers").body(Full::<Bytes>::default()).unwrap()
+    };
+    let own = address.to_string();
+    let answers = h2c::send(
+        address,
+        (0..20).map(|number| request(&format!("/{number}"), &own, Some(&scene.placeholder))).collect(),
+    );
+    let masked = format!("Bearer {}", "*".repeat(scene.key.len()));
+    for (number, answer) in answers.into_iter().enumerate() {
+        let (head, body, trailers) = answer.unwrap();
+        assert_eq!(head.status(), 200);
+        assert_eq!(head.headers()["x-echo"], masked.as_str());
+        assert_eq!(String::from_utf8_lossy(&body), format!("/{number} {masked}\n"));
+        assert_eq!(trailers.get("x-last").map(|value| value.as_bytes()), Some(masked.as_bytes()));
+    }
+    let refused =
+        h2c::send(address, vec![request("/x", &own, None), request("/x", "evil.example", Some(&scene.placeholder))]);
+    let codes: Vec<_> = refused
+        .into_iter()
+        .map(|answer| answer.unwrap().0.headers()["strongroom-refusal"].to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(codes, ["no_placeholder", "authority_mismatch"]);
+}
+
+#[test]
+fn only_its_own_names_and_no_browser_get_in_over_tcp() {
+    let scene = Scene::with(hello);
+    let port = scene.strongroom.address().port();
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("LOCALHOST:{port}")] {
+        assert_eq!(scene.get("/openai/x").host(&host).send().status(), 200, "{host}");
+    }
+    for host in [
+        "evil.example".to_owned(),
+        format!("evil.example:{port}"),
+        format!("127.0.0.1.evil.example:{port}"),
+        "127.0.0.1:1".to_owned(),
+        HOST.to_owned(),
+    ] {
+        scene.get("/openai/x").host(&host).send().assert_refused(Refusal::AuthorityMismatch);
+    }
+    for (name, value) in [
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+    ] {
+        scene.get("/openai/x").field(name, value).send().assert_refused(Refusal::AuthorityMismatch);
+    }
+    let twice = scene.get("/openai/x").field("Host", &format!("localhost:{port}")).send();
+    assert_eq!(twice.status(), 400);
+    assert_eq!(scene.get("/openai/x").without("host").send().status(), 400);
+    let [_, socket] = scene.strongroom.ways();
+    let over_socket = Request::new(socket, "GET", "/openai/x").bearer(&scene.placeholder).host("anything.example");
+    assert_eq!(over_socket.send().status(), 200, "on agent.sock Host says nothing");
+}
+
+#[test]
+fn health_needs_no_identity_and_nothing_else_is_there() {
+    let scene = Scene::with(hello);
+    let health = scene.strongroom.request("GET", "/.strongroom/health");
+    assert_eq!(health.send().status(), 200);
+    scene.strongroom.request("GET", "/.strongroom/other").send().assert_refused(Refusal::HostNotAllowed);
+    health.host("evil.example").send().assert_refused(Refusal::AuthorityMismatch);
+    scene.strongroom.must(&["lock"]);
+    assert_eq!(scene.strongroom.request("GET", "/.strongroom/health").send().status(), 200);
+}
+
+#[test]
+fn limits_of_heads_are_kept() {
+    let scene = Scene::with(hello);
+    let with_fields = |count: usize, length: usize| {
+        let fields = (0..count)
+            .fold(scene.get("/openai/x"), |request, number| request.field(&format!("X-{number}"), &"v".repeat(length)));
+        fields.send()
+    };
+    assert_eq!(with_fields(100, 100).status(), 200);
+    with_fields(250, 10).assert_refused(Refusal::TooLarge);
+    with_fields(100, 1_000).assert_refused(Refusal::TooLarge);
+    assert_eq!(scene.get(&format!("/openai/{}", "a".repeat(8_000))).send().status(), 200);
+    scene.get(&format!("/openai/{}", "a".repeat(20_000))).send().assert_refused(Refusal::TooLarge);
+}
+
+#[test]
+fn slow_heads_end_and_hold_nobody_up() {
+    let scene = Scene::build(Builder::default().timeout("slow-headers = \"1s\""), hello);
+    let way = &scene.strongroom.ways()[0];
+    let mut slow: Vec<_> = ["", "GET /open", "GET /openai/x HTTP/1.1\r\nHost: local"]
+        .into_iter()
+        .map(|begin| {
+            let mut connection = Connection::open(way).unwrap();
+            connection.write(begin.as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    assert_eq!(scene.get("/openai/x").send().status(), 200);
+    let begin = std::time::Instant::now();
+    for connection in &mut slow[1..] {
+        // Either a word of 408 or just the end.
+        while let Ok(Some(head)) = connection.head() {
+            assert_eq!(head.status(), 408, "{head:?}");
+        }
+    }
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    // A connection that was used may be idle for longer than a head may take.
+    let mut idle = Connection::open(way).unwrap();
+    for _ in 0..2 {
+        assert_eq!(scene.get("/openai/x").send_over(&mut idle).unwrap().status(), 200);
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
+}
+
+#[test]
+fn what_two_parsers_could_read_in_two_ways_is_not_passed_on() {
+    let scene = Scene::with(hello);
+    let usual = format!("Host: {}\r\nAuthorization: Bearer {}\r\n", scene.strongroom.address(), scene.placeholder);
+    let attempts = [
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Content-Length: 4, 5\r\n\r\nabcde",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Content-Length: +4\r\n\r\nabcd",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Content-Length: -4\r\n\r\nabcd",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "POST /openai/a HTTP/1.1\r\nUSUAL\
+         X-A: b\r\n folded: yes\r\nContent-Length: 0\r\n\r\n",
+        "GET /openai/a HTTP/1.1\r\nUSUAL\
+         X-A: b\0c\r\n\r\n",
+        "GET /openai/a HTTP/1.1\r\nUSUAL\
+         X A: b\r\n\r\n",
+        "GET /openai/a b HTTP/1.1\r\nUSUAL\r\n",
+        "GET /openai/a HTTP/1.1\r\nUSUAL\
+         Connection: authorization\r\n\r\n",
+        "GET /openai/a HTTP/9.9\r\nUSUAL\r\n",
+        "GET http://api.upstream.example/openai/a HTTP/1.1\r\nUSUAL\r\n",
+        "GET /openai/a\\..\\b HTTP/1.1\r\nUSUAL\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
+    ];
+    for attempt in attempts {
+        let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+        connection.write(attempt.replace("USUAL", &usual).as_bytes()).unwrap();
+        connection.finish_writing().unwrap();
+        // A 4xx or 5xx of ours or the end of the connection: never an answer of the upstream's.
+        match connection.answer("GET") {
+            Ok(answer) => assert!((400..600).contains(&answer.status()), "{attempt:?}: {answer:?}"),
+            Err(error) => assert!(error.kind() != std::io::ErrorKind::WouldBlock, "{attempt:?}: {error}"),
+        }
+    }
+    assert_eq!(scene.upstream.count(), 0, "{:?}", scene.upstream.received());
+    let mut right = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    right.write(format!("POST /openai/a HTTP/1.1\r\n{usual}Content-Length: 4\r\n\r\nabcd").as_bytes()).unwrap();
+    assert_eq!(right.answer("POST").unwrap().text(), "hello", "written rightly it is passed on");
+}
+
+#[test]
+fn a_body_that_breaks_off_never_looks_whole_to_the_upstream() {
+    let (tell, told) = std::sync::mpsc::channel::<bool>();
+    let tell = std::sync::Mutex::new(tell);
+    let scene = Scene::with(move |exchange| {
+        let whole = exchange.body().is_ok();
+        tell.lock().unwrap().send(whole).map_err(std::io::Error::other)?;
+        exchange.respond("200 OK", &[], b"hello")
+    });
+    let bodies: [(&str, &str, bool); 4] = [
+        ("Content-Length: 10", "abc", false),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n", false),
+        ("Transfer-Encoding: chunked", "zz\r\nabc\r\n0\r\n\r\n", false),
+        ("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n", true),
+    ];
+    for (framing, body, whole) in bodies {
+        let (name, value) = framing.split_once(": ").unwrap();
+        let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+        let head = scene.request("POST", "/openai/x").field(name, value);
+        connection.write(&[head.bytes().as_slice(), body.as_bytes()].concat()).unwrap();
+        if !whole {
+            drop(connection);
+            // It may never have come so far as to be begun.
+            let seen = told.recv_timeout(Duration::from_secs(3));
+            assert_ne!(seen, Ok(true), "{framing} {body:?}");
+            continue;
+        }
+        assert_eq!(connection.answer("POST").unwrap().status(), 200);
+        assert_eq!(told.recv_timeout(Duration::from_secs(5)), Ok(true));
+    }
+}

@@ -1,0 +1,182 @@
+//! After a thousand requests the real key is where it belongs, and nowhere else.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use strongroom_ctl::demo::memory::{self, MemoryError};
+use strongroom_ctl::demo::stage::{AGENT_USER, KEYD_USER};
+use strongroom_tests::prelude::*;
+use strongroom_tests::strongroom::files_below;
+
+/// Answers with the key in every way, and streams it where it is asked to.
+fn echo(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    let got = exchange.head().value("authorization").unwrap_or_default();
+    let body = String::from_utf8_lossy(&exchange.body()?).into_owned();
+    if exchange.head().target().starts_with("/stream") {
+        exchange.begin("200 OK", &[("content-type", "text/event-stream"), ("x-echo", &got)])?;
+        for number in 0..5 {
+            exchange.chunk(format!("data: {number} {got}\n\n").as_bytes())?;
+        }
+        return exchange.end(&[]);
+    }
+    exchange.respond("200 OK", &[("x-echo", &got)], format!("{{\"got\":\"{got}\",\"body\":\"{body}\"}}").as_bytes())
+}
+
+fn send_a_thousand(scene: &Scene) {
+    let way = &scene.strongroom.ways()[0];
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            scope.spawn(move || {
+                let mut connection = Connection::open(way).unwrap();
+                for number in 0..250 {
+                    let request = match number % 5 {
+                        0 => scene.post("/openai/stream", b"{\"stream\":true}"),
+                        1 => scene.post("/openai/v1/plain", format!("worker {worker} number {number}").as_bytes()),
+                        _ => scene.get(&format!("/openai/v1/plain/{worker}/{number}?marker=canary-in-the-query")),
+                    };
+                    let answer = request.send_over(&mut connection).unwrap();
+                    assert_eq!(answer.status(), 200, "{answer:?}");
+                    let all = answer.bytes();
+                    assert_eq!(Needles::of(scene.key.as_bytes()).find(&all), None);
+                    assert!(
+                        String::from_utf8_lossy(&all).contains("****************"),
+                        "the upstream did echo it: {answer:?}"
+                    );
+                }
+            });
+        }
+    });
+    assert_eq!(scene.upstream.count(), 1_000);
+    let right = format!("Bearer {}", scene.key);
+    assert!(scene.upstream.received().iter().all(|request| request.head.values("authorization") == [right.as_str()]));
+}
+
+#[test]
+#[ignore = "needs root: reads the memory of processes of other users"]
+fn after_a_thousand_requests_the_key_is_in_no_place_but_the_upstream() {
+    let scene = Scene::build(Strongroom::new(), echo);
+    send_a_thousand(&scene);
+    let strongroom = &scene.strongroom;
+    let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
+    let needles = Needles::of(scene.key.as_bytes());
+
+    let scan = memory::scan(gatewayd, &needles, &[scene.placeholder.as_bytes(), b"canary-in-the-query"]).unwrap();
+    assert!(scan.canaries > 0, "the scan read nothing: {scan:?}");
+    assert_eq!(scan.found, Vec::<String>::new(), "gatewayd's memory: {scan:?}");
+    // The same scan does find what gatewayd holds: it can find.
+    let found = memory::scan(gatewayd, &Needles::of(scene.placeholder.as_bytes()), &[]).unwrap();
+    assert!(found.found.iter().any(|found| found.contains("literal")), "{found:?}");
+
+    for pid in [keyd, gatewayd] {
+        for file in ["environ", "cmdline", "status"] {
+            let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            assert_eq!(needles.find(&bytes), None, "/proc/{pid}/{file}");
+        }
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    }
+
+    let files = files_below(&strongroom.root());
+    let names: Vec<_> =
+        files.iter().map(|file| file.strip_prefix(strongroom.root()).unwrap().display().to_string()).collect();
+    for part in ["data/vault", "data/audit/", "log/keyd.log", "log/gatewayd.log"] {
+        assert!(names.iter().any(|name| name.starts_with(part)), "{part} was not looked at: {names:?}");
+    }
+    assert!(!names.iter().any(|name| name.contains("core")), "{names:?}");
+    for (file, name) in files.iter().zip(&names) {
+        assert_eq!(needles.find(&fs::read(file).unwrap()), None, "{name}");
+    }
+    let uses = strongroom.audit().iter().filter(|record| record["decision"] == "allowed").count();
+    assert_eq!(uses, 1_000, "and each use is on record");
+}
+
+#[test]
+fn no_command_shows_the_key() {
+    let scene = Scene::with(echo);
+    assert_eq!(scene.get("/openai/v1/x").send().status(), 200);
+    let needles = Needles::of(scene.key.as_bytes());
+    let commands: [&[&str]; 8] = [
+        &["status", "--json"],
+        &["credential", "list", "--json"],
+        &["credential", "show", CREDENTIAL, "--json"],
+        &["agent", "show", AGENT, "--json"],
+        &["grant", "list", "--json"],
+        &["audit", "--json"],
+        &["audit"],
+        &["doctor", "--json"],
+    ];
+    for command in commands {
+        let output = scene.strongroom.ctl(command);
+        assert_eq!(needles.find(format!("{output:?}").as_bytes()), None, "{command:?}");
+        assert!(!output.stdout.is_empty(), "{command:?} said nothing: {output:?}");
+    }
+    assert!(
+        scene.strongroom.must(&["grant", "list", "--json"]).contains(&scene.placeholder),
+        "what may be shown is shown"
+    );
+}
+
+#[test]
+#[ignore = "needs root: acts under keyd's and other users"]
+fn keyds_memory_is_unreadable_to_its_own_user() {
+    let scene = Scene::with(echo);
+    assert_eq!(scene.get("/openai/v1/x").send().status(), 200);
+    // Opening is where the kernel checks; a child of the opener's own is what it may always open (Yama).
+    let opens = |user: u32, script: &str| -> bool {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).uid(user).gid(user).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        shell.status().unwrap().success()
+    };
+    let ordinary = "sleep 30 & pid=$!; exec 3</proc/$pid/mem; seen=$?; kill $pid; exit $seen";
+    assert!(opens(KEYD_USER, ordinary), "an ordinary process of that user can be opened, so the test can succeed");
+    let keyd = scene.strongroom.keyd();
+    assert_eq!(
+        process::status_field(keyd, "Uid").unwrap().split_whitespace().next(),
+        Some(KEYD_USER.to_string().as_str())
+    );
+    for file in ["mem", "environ", "maps", "auxv"] {
+        assert!(!opens(KEYD_USER, &format!("exec 3</proc/{keyd}/{file}")), "{file} of keyd by its own user");
+        assert!(!opens(AGENT_USER, &format!("exec 3</proc/{keyd}/{file}")), "{file} of keyd by an agent");
+    }
+    let gatewayd = scene.strongroom.gatewayd();
+    assert!(!opens(AGENT_USER, &format!("exec 3</proc/{gatewayd}/mem")), "gatewayd's memory by an agent");
+}
+
+#[test]
+#[ignore = "needs root: acts under an agent's user"]
+fn an_agents_user_can_read_no_file_of_the_home() {
+    let scene = Scene::with(echo);
+    let strongroom = &scene.strongroom;
+    let reads = |path: &std::path::Path| {
+        let mut cat = Command::new("cat");
+        cat.arg(path).uid(AGENT_USER).gid(AGENT_USER).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        cat.status().unwrap().success()
+    };
+    assert!(reads(&strongroom.write("for-all", "hello")), "what is open to all is read, so the test can succeed");
+    let closed =
+        files_below(&strongroom.root()).into_iter().filter(|file| !file.starts_with(&strongroom.home().config));
+    let mut count = 0;
+    for file in closed {
+        let public = file.extension().is_some_and(|extension| extension == "pid");
+        assert!(public || !reads(&file), "{} is open to agents", file.display());
+        count += 1;
+    }
+    assert!(count >= 4, "only {count} files were tried");
+    for socket in [strongroom.home().admin_socket(), strongroom.home().gateway_socket()] {
+        let output = process::run(strongroom.command(&["status", "--json"]).uid(AGENT_USER).gid(AGENT_USER), b"");
+        assert_ne!(output.code, Some(0), "{} serves an agent's user: {output:?}", socket.display());
+    }
+}
+
+#[test]
+fn memory_that_may_not_be_read_is_said_so() {
+    let scene = Scene::with(echo);
+    let scan = memory::scan(scene.strongroom.keyd(), &Needles::of(scene.key.as_bytes()), &[]);
+    // Root may read what is ordinary memory; nobody else may read anything.
+    assert_eq!(scan.is_ok(), nix::unistd::geteuid().is_root(), "{scan:?}");
+    if let Err(error) = scan {
+        assert!(matches!(error, MemoryError::Forbidden(_)), "{error}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Daemons that die, and daemons that are asked to end.
+
+use std::time::Instant;
+
+use strongroom_tests::prelude::*;
+
+fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    exchange.respond("200 OK", &[], b"hello")
+}
+
+/// Waits until requests are served, and gives the first answer that is no refusal.
+#[track_caller]
+fn served_again(scene: &Scene) -> Answer {
+    within(Duration::from_secs(10), "service again", || {
+        let answer = scene.get("/openai/again").try_send().ok()?;
+        answer.refusal().is_none().then_some(answer)
+    })
+}
+
+#[test]
+fn a_killed_keyd_means_503_at_once_and_service_after_it_is_back() {
+    let scene = Scene::with(hello);
+    assert_eq!(scene.get("/openai/x").send().status(), 200);
+    let gatewayd = scene.strongroom.gatewayd();
+    let keyd = scene.strongroom.keyd();
+    process::signal(keyd, process::Signal::SIGKILL);
+    process::wait_until_gone(keyd, Duration::from_secs(5));
+    let begin = Instant::now();
+    let refused = within(Duration::from_secs(3), "gatewayd sees that keyd is gone", || {
+        Some(scene.get("/openai/x").send()).filter(|answer| answer.refusal().as_deref() == Some("keyd_unavailable"))
+    });
+    refused.assert_refused(Refusal::KeydUnavailable);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    let status = scene.strongroom.ctl(&["status", "--json"]);
+    assert_eq!((status.code, status.json()["state"].as_str()), (Some(69), Some("unreachable")));
+
+    scene.strongroom.up();
+    assert_ne!(scene.strongroom.keyd(), keyd);
+    assert!(process::is_ours(gatewayd), "gatewayd lived through it, or was replaced by up");
+    assert_eq!(scene.strongroom.status()["state"], "locked", "a restarted keyd has no key in memory");
+    scene.get("/openai/x").send().assert_refused(Refusal::VaultLocked);
+    scene.strongroom.must(&["unlock"]);
+    assert_eq!(served_again(&scene).text(), "hello");
+    scene.strongroom.must(&["audit", "verify"]);
+}
+
+#[test]
+fn a_killed_keyd_cuts_what_was_running() {
+    let scene = Scene::with(|exchange| {
+        exchange.begin("200 OK", &[])?;
+        exchange.chunk(b"begin\n")?;
+        exchange.peer_closes_within(Duration::from_secs(20));
+        Ok(())
+    });
+    let mut stream = scene.get("/openai/long").stream();
+    stream.read_text("begin\n");
+    let begin = Instant::now();
+    process::signal(scene.strongroom.keyd(), process::Signal::SIGKILL);
+    assert!(stream.rest().is_err(), "what breaks off does not end cleanly");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_killed_gatewayd_leaves_keyd_unlocked() {
+    let scene = Scene::with(hello);
+    assert_eq!(scene.get("/openai/x").send().status(), 200);
+    let (keyd, gatewayd) = (scene.strongroom.keyd(), scene.strongroom.gatewayd());
+    process::signal(gatewayd, process::Signal::SIGKILL);
+    process::wait_until_gone(gatewayd, Duration::from_secs(5));
+    within(Duration::from_secs(5), "keyd sees that gatewayd is gone", || {
+        scene.strongroom.status()["gatewayd"]["pid"].is_null().then_some(())
+    });
+    assert!(scene.get("/openai/x").try_send().is_err(), "nobody listens");
+    scene.strongroom.up();
+    assert_eq!(scene.strongroom.keyd(), keyd, "keyd is the same process");
+    assert_eq!(served_again(&scene).text(), "hello");
+}
+
+#[test]
+fn sigterm_lets_what_is_running_end() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let scene = Scene::with(move |exchange| {
+        exchange.begin("200 OK", &[])?;
+        exchange.chunk(b"begin\n")?;
+        released.lock().unwrap().recv_timeout(Duration::from_secs(20)).map_err(std::io::Error::other)?;
+        exchange.chunk(b"end\n")?;
+        exchange.end(&[])
+    });
+    let gatewayd = scene.strongroom.gatewayd();
+    let mut stream = scene.get("/openai/long").stream();
+    stream.read_text("begin\n");
+    process::signal(gatewayd, process::Signal::SIGTERM);
+    within(Duration::from_secs(5), "gatewayd takes no more connections", || {
+        std::net::TcpStream::connect(scene.strongroom.address()).is_err().then_some(())
+    });
+    assert!(process::is_ours(gatewayd), "it waits for what is running");
+    release.send(()).unwrap();
+    assert_eq!(stream.rest().unwrap(), b"end\n");
+    process::wait_until_gone(gatewayd, Duration::from_secs(5));
+}
+
+#[test]
+fn sigterm_with_nothing_running_ends_both_soon() {
+    let scene = Scene::with(hello);
+    assert_eq!(scene.get("/openai/x").send().status(), 200);
+    for pid in [scene.strongroom.gatewayd(), scene.strongroom.keyd()] {
+        process::signal(pid, process::Signal::SIGTERM);
+        process::wait_until_gone(pid, Duration::from_secs(5));
+    }
+}
