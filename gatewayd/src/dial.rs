@@ -1,0 +1,169 @@
+//! From an authority to a connected socket: names, address rules, connecting.
+//!
+//! The address that was checked is the one that is connected to: nothing is resolved twice. It refuses to dial what
+//! the rules forbid, whatever the name; `[resolve]` is the operator's choice and exempt. It sends and reads no byte.
+//! Called when a channel is opened.
+
+pub mod address_rules;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use strongroom_protocol::Authority;
+use strongroom_protocol::authority::Host;
+use strongroom_protocol::exchange::DialFailure;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::Config;
+
+/// Connects to an authority within the time that the configuration gives.
+///
+/// The socket comes back outside the event loop, for it is about to be passed to keyd.
+///
+/// # Errors
+/// Why there is no socket, as keyd is told it.
+pub async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, DialFailure> {
+    let attempt = async { connect(&addresses(authority, config).await?).await };
+    timeout(config.timeouts.dial.get(), attempt).await.unwrap_or(Err(DialFailure::TimedOut))
+}
+
+/// What may be dialled, in the order in which it is tried.
+async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketAddr>, DialFailure> {
+    if let Some(address) = config.resolve.address(authority) {
+        return Ok(vec![address]);
+    }
+    let port = authority.port();
+    let found: Vec<SocketAddr> = match authority.host() {
+        Host::V4(address) => vec![(*address, port).into()],
+        Host::V6(address) => vec![(*address, port).into()],
+        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|_| DialFailure::Unreachable)?.collect(),
+    };
+    if found.is_empty() {
+        return Err(DialFailure::Unreachable);
+    }
+    let may_dial = |address: &SocketAddr| address_rules::may_dial(address.ip(), &config.allow_private_upstreams);
+    let allowed: Vec<_> = found.into_iter().filter(may_dial).collect();
+    if allowed.is_empty() { Err(DialFailure::ForbiddenAddress) } else { Ok(interleave(allowed)) }
+}
+
+/// Families by turns, each in the resolver's order (RFC 8305, section 4), so that one broken family costs one step.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut mixed = Vec::new();
+    loop {
+        let pair = [one.next(), other.next()];
+        if pair == [None, None] {
+            mixed.truncate(MOST_ADDRESSES);
+            return mixed;
+        }
+        mixed.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Tries addresses one after another without waiting for a slow one; the first that answers wins.
+async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, DialFailure> {
+    let mut attempts = JoinSet::new();
+    let mut waiting = addresses.iter().copied();
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let next = attempts.join_next();
+        let finished = if waiting.len() > 0 { timeout(STAGGER, next).await.ok() } else { Some(next.await) };
+        match finished {
+            Some(Some(Ok(Ok(stream)))) => return detached(stream).map_err(|_| DialFailure::Unreachable),
+            Some(None) if waiting.len() == 0 => return Err(DialFailure::Unreachable),
+            _ => {}
+        }
+    }
+}
+
+/// Without Nagle's delay, and out of this process's event loop: keyd registers it with its own.
+fn detached(stream: TcpStream) -> std::io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.into_std()
+}
+
+/// Time between two attempts (RFC 8305, section 8).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A zone with hundreds of addresses gets no hundreds of attempts.
+const MOST_ADDRESSES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        toml::from_str(text).unwrap()
+    }
+
+    fn authority(text: &str) -> Authority {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_resolved_name_is_dialled_although_it_leads_to_loopback() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let config = config(&format!("[resolve]\n\"a.example\" = \"127.0.0.1:{port}\""));
+        let stream = dial(&authority("a.example"), &config).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap().port(), port);
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn forbidden_addresses_are_not_dialled_even_where_somebody_listens() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "localhost"] {
+            let failure = dial(&authority(&format!("{host}:{port}")), &Config::default()).await.unwrap_err();
+            assert_eq!(failure, DialFailure::ForbiddenAddress);
+        }
+        assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        let allowing = config("allow-private-upstreams = [\"127.0.0.0/8\"]");
+        assert!(dial(&authority(&format!("127.0.0.1:{port}")), &allowing).await.is_ok());
+        assert!(listener.accept().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_unreachable() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = config(&format!("[resolve]\n\"a.example\" = \"127.0.0.1:{port}\""));
+        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::Unreachable);
+    }
+
+    #[tokio::test]
+    async fn the_second_address_is_tried_where_the_first_refuses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let bad = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(connect(&[bad, good]).await.unwrap().peer_addr().unwrap(), good);
+        assert_eq!(connect(&[bad, bad]).await.unwrap_err(), DialFailure::Unreachable);
+    }
+
+    #[tokio::test]
+    async fn silence_ends_with_the_time_limit() {
+        // A backlog of one that is full: further connections get no answer.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let fill = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        let _full: Vec<_> = std::iter::from_fn(|| fill().ok()).collect();
+        let config = config(&format!("[resolve]\n\"a.example\" = \"{address}\"\n[timeouts]\ndial = \"300ms\""));
+        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::TimedOut);
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let mixed = interleave(parse(&["[2a00::1]:1", "[2a00::2]:1", "1.1.1.1:1", "1.1.1.2:1", "1.1.1.3:1"]));
+        assert_eq!(mixed, parse(&["[2a00::1]:1", "1.1.1.1:1", "[2a00::2]:1", "1.1.1.2:1", "1.1.1.3:1"]));
+    }
+}
