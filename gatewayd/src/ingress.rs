@@ -1,0 +1,101 @@
+//! From an agent's request head to what it asks for: plain functions, no I/O.
+//!
+//! It refuses what is malformed, too large, from a web page or meant for another host. Whether the agent may do what
+//! it asks for is keyd's to say. Called by the service, first thing for each request.
+
+pub mod base_url;
+pub mod fields;
+pub mod own_host;
+
+use std::net::SocketAddr;
+
+use http::request::Parts;
+use http::{Method, Version};
+use strongroom_protocol::Refusal;
+
+use crate::config::Limits;
+pub use base_url::Entry;
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Over TCP, on this address of ours.
+    Tcp(SocketAddr),
+    /// Over agent.sock: no web page reaches it, and Host says nothing.
+    Unix,
+}
+
+/// Reads a request head as far as its destination.
+///
+/// # Errors
+/// Why it is not taken.
+pub fn read(head: &Parts, door: Door, limits: &Limits) -> Result<Entry, Refusal> {
+    fields::check_size(head, limits)?;
+    match head.method {
+        Method::CONNECT => return Err(Refusal::BadRequest),
+        // It would echo a key back (RFC 9110, 9.3.8).
+        Method::TRACE => return Err(Refusal::RequestNotAllowed),
+        _ => {}
+    }
+    // HTTP/2 has an authority with every request; in HTTP/1 one is a proxy's form.
+    if head.version < Version::HTTP_2 && (head.uri.scheme().is_some() || head.uri.authority().is_some()) {
+        return Err(Refusal::BadRequest);
+    }
+    fields::check_framing(&head.headers)?;
+    if let Door::Tcp(address) = door {
+        own_host::check(head, address)?;
+    }
+    own_host::check_browser(&head.headers)?;
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    base_url::read(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn read_request(request: http::request::Builder, door: Door) -> Result<Entry, Refusal> {
+        read(&request.body(()).unwrap().into_parts().0, door, &Limits::default())
+    }
+
+    fn tcp() -> Door {
+        Door::Tcp("127.0.0.1:7777".parse().unwrap())
+    }
+
+    #[test]
+    fn an_ordinary_request_is_read() {
+        let request = || Request::post("/openai/v1/models?x=1").header("host", "localhost:7777");
+        assert!(matches!(read_request(request(), tcp()), Ok(Entry::Route { .. })));
+        assert!(matches!(read_request(Request::get("/openai/"), Door::Unix), Ok(Entry::Route { .. })));
+        assert!(matches!(
+            read_request(Request::builder().method("BREW").uri("/openai/"), Door::Unix),
+            Ok(Entry::Route { .. })
+        ));
+    }
+
+    #[test]
+    fn health_too_is_for_our_own_host_alone() {
+        let request = |host: &str| Request::get("/.strongroom/health").header("host", host);
+        assert!(matches!(read_request(request("127.0.0.1:7777"), tcp()), Ok(Entry::Health)));
+        assert_eq!(read_request(request("evil.example:7777"), tcp()).unwrap_err(), Refusal::AuthorityMismatch);
+    }
+
+    #[test]
+    fn other_forms_and_methods_are_refused() {
+        let case =
+            |method: &str, uri: &str| read_request(Request::builder().method(method).uri(uri), Door::Unix).unwrap_err();
+        assert_eq!(case("TRACE", "/openai/"), Refusal::RequestNotAllowed);
+        assert_eq!(case("CONNECT", "api.example:443"), Refusal::BadRequest);
+        assert_eq!(case("GET", "http://api.example/v1"), Refusal::BadRequest);
+        assert_eq!(case("OPTIONS", "*"), Refusal::BadRequest);
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_is_refused_and_the_longest_is_not() {
+        let uri = |length: usize| format!("/openai/{}", "a".repeat(length - "/openai/".len()));
+        assert!(read_request(Request::get(uri(16_384)), Door::Unix).is_ok());
+        assert_eq!(read_request(Request::get(uri(16_385)), Door::Unix).unwrap_err(), Refusal::TooLarge);
+    }
+}
