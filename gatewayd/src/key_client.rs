@@ -1,0 +1,358 @@
+//! The conversation with keyd: greeting, channels, routes, the lock; and connecting again, for ever.
+//!
+//! While there is no connection nothing waits for one: requests are refused at once. It refuses to trust a reply to a
+//! question that it did not ask, and to wait for one beyond its time limit.
+//! Run as one task by `serve`; asked by the forwarding of each request.
+
+mod packet_socket;
+mod routes;
+#[cfg(test)]
+mod test_keyd;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
+use strongroom_protocol::{Authority, Check, Refusal};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use self::packet_socket::{LinkError, PacketSocket};
+pub use self::routes::{Routes, Standing};
+
+/// What is known of keyd, and the way to ask it.
+#[derive(Default)]
+pub struct KeyClient {
+    standing: RefCell<Standing>,
+    changed: Notify,
+    link: RefCell<Link>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<Result<(), Refusal>>>>,
+    last_channel: Cell<u64>,
+}
+
+#[derive(Default)]
+enum Link {
+    #[default]
+    Down,
+    Up(Rc<PacketSocket>),
+    /// A keyd inside the test: it gets the other end of the pair by hand, for receiving a passed descriptor needs
+    /// unsafe code, which this crate has none of.
+    #[cfg(test)]
+    Test(Rc<dyn Fn(UnixStream, Upstream) -> Result<(), Refusal>>),
+}
+
+impl KeyClient {
+    /// How keyd stands to us now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    /// Why a channel may have died that nobody meant to die. keyd closes channels and tells of the lock, or goes away,
+    /// at the same moment but on different sockets, so a moment is waited for the word.
+    pub async fn why_channels_die(&self) -> Refusal {
+        let told = self.changed.notified();
+        if let Err(refusal) = self.standing().routes() {
+            return refusal;
+        }
+        let _ = timeout(SETTLING, told).await;
+        self.standing().routes().err().unwrap_or(Refusal::UpstreamUnreachable)
+    }
+
+    /// Opens a channel to an upstream, or one that will only tell why there is no upstream. Our end comes back.
+    ///
+    /// # Errors
+    /// keyd's refusal, or [`Refusal::KeydUnavailable`].
+    pub async fn open_channel(
+        &self,
+        authority: &Authority,
+        upstream: Result<TcpStream, DialFailure>,
+    ) -> Result<UnixStream, Refusal> {
+        let (ours, theirs) = UnixStream::pair().map_err(|_| Refusal::Overloaded)?;
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).map_err(|_| Refusal::Overloaded)?;
+        }
+        let kind = upstream.as_ref().map_or_else(|&failure| Upstream::Failed(failure), |_| Upstream::Connected);
+        let socket = match &*self.link.borrow() {
+            Link::Up(socket) => socket.clone(),
+            Link::Down => return Err(Refusal::KeydUnavailable),
+            #[cfg(test)]
+            Link::Test(keyd) => return keyd(theirs, kind).map(|()| ours),
+        };
+        let channel = self.last_channel.get() + 1;
+        self.last_channel.set(channel);
+        let (sender, reply) = oneshot::channel();
+        self.waiting.borrow_mut().insert(channel, sender);
+        let question = GatewayMessage::OpenChannel { channel, authority: authority.clone(), upstream: kind };
+        let asking = async {
+            let mut descriptors: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
+            descriptors.extend(upstream.as_ref().ok().map(AsFd::as_fd));
+            socket.send(&question, &descriptors).await.map_err(|_| Refusal::KeydUnavailable)?;
+            // Only keyd's copies may be left: the channel ends when keyd closes it.
+            drop(descriptors);
+            drop((theirs, upstream));
+            reply.await.unwrap_or(Err(Refusal::KeydUnavailable))
+        };
+        let answer = timeout(PATIENCE, asking).await;
+        self.waiting.borrow_mut().remove(&channel);
+        answer.unwrap_or(Err(Refusal::KeydUnavailable)).map(|()| ours)
+    }
+
+    /// Connects, listens, and connects again when the connection ends. `cut` is called when channels that were opened
+    /// before are of no use any more: after a loss, and when the vault was locked.
+    pub async fn run(&self, path: &Path, checks: &[Check], cut: impl Fn()) {
+        let mut pause = SHORTEST_PAUSE;
+        let mut said = String::new();
+        loop {
+            let started = Instant::now();
+            let error = match PacketSocket::connect(path) {
+                Ok(socket) => self.converse(Rc::new(socket), checks, &cut).await,
+                Err(error) => LinkError::Io(error),
+            };
+            self.lose();
+            cut();
+            // The same trouble, tried every second, is one line in the log.
+            let text = error.to_string();
+            if said != text || started.elapsed() > LONGEST_PAUSE {
+                tracing::warn!(socket = %path.display(), error = %text, "keyd is unavailable");
+                said = text;
+            }
+            pause = if started.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            sleep(pause).await;
+        }
+    }
+
+    async fn converse(&self, socket: Rc<PacketSocket>, checks: &[Check], cut: &impl Fn()) -> LinkError {
+        if let Ok(peer) = socket.peer() {
+            tracing::info!(pid = peer.pid(), uid = peer.uid(), "connected to keyd");
+        }
+        let hello = GatewayMessage::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), checks: checks.to_vec() };
+        if let Err(error) = socket.send(&hello, &[]).await {
+            return error;
+        }
+        *self.link.borrow_mut() = Link::Up(socket.clone());
+        let mut buffer = Vec::new();
+        let mut list = Vec::new();
+        loop {
+            match socket.receive(&mut buffer).await {
+                Ok(Some(message)) => self.hear(message, &mut list, cut),
+                Ok(None) => return LinkError::Closed,
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn hear(&self, message: KeydMessage, list: &mut Vec<Route>, cut: &impl Fn()) {
+        match message {
+            KeydMessage::Welcome { version } => {
+                if version != env!("CARGO_PKG_VERSION") {
+                    tracing::warn!(
+                        keyd = version,
+                        gatewayd = env!("CARGO_PKG_VERSION"),
+                        "keyd has another version; restart both"
+                    );
+                }
+            }
+            KeydMessage::Accepted { channel } => self.answer(channel, Ok(())),
+            KeydMessage::Refused { channel, refusal } => self.answer(channel, Err(refusal)),
+            KeydMessage::Locked => {
+                tracing::info!("the vault is locked");
+                self.set(Standing::Locked);
+                cut();
+            }
+            KeydMessage::Routes { first, last, routes } => {
+                if first {
+                    list.clear();
+                }
+                list.extend(routes);
+                if last {
+                    tracing::info!(routes = list.len(), "the vault is unlocked");
+                    self.set(Standing::Open(Rc::new(Routes::new(std::mem::take(list)))));
+                }
+            }
+        }
+    }
+
+    fn answer(&self, channel: u64, answer: Result<(), Refusal>) {
+        // A reply that comes after its time has nobody waiting; keyd sees the pair closed.
+        if let Some(sender) = self.waiting.borrow_mut().remove(&channel) {
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn lose(&self) {
+        *self.link.borrow_mut() = Link::Down;
+        self.set(Standing::Unavailable);
+        // Dropping the senders tells every asker at once.
+        self.waiting.borrow_mut().clear();
+    }
+
+    fn set(&self, standing: Standing) {
+        *self.standing.borrow_mut() = standing;
+        self.changed.notify_waiters();
+    }
+}
+
+/// For keyd's reply to a channel that is wanted.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// For keyd's word, after a channel died.
+const SETTLING: Duration = Duration::from_millis(100);
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+impl KeyClient {
+    /// A client of a keyd that lives in the test.
+    pub fn with_test_keyd(
+        routes: Vec<Route>,
+        keyd: impl Fn(UnixStream, Upstream) -> Result<(), Refusal> + 'static,
+    ) -> Self {
+        let client = Self::default();
+        client.set(Standing::Open(Rc::new(Routes::new(routes))));
+        *client.link.borrow_mut() = Link::Test(Rc::new(keyd));
+        client
+    }
+
+    /// What keyd would have told.
+    pub fn tell(&self, standing: Standing) {
+        self.set(standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::test_keyd::{Keyd, routes};
+    use super::*;
+
+    async fn until(client: &KeyClient, what: &str, condition: impl Fn(&Standing) -> bool) {
+        let waiting = async {
+            while !condition(&client.standing()) {
+                client.changed.notified().await;
+            }
+        };
+        timeout(Duration::from_secs(10), waiting).await.expect(what);
+    }
+
+    /// Runs a client against keyd's side, which gets what to do as a closure on another thread.
+    async fn against<T: Send + 'static>(
+        keyd: impl FnOnce(Keyd) -> T + Send + 'static,
+        test: impl AsyncFnOnce(&KeyClient),
+    ) -> T {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gateway.sock");
+        let listener = Keyd::bind(&path);
+        let side = std::thread::spawn(move || keyd(listener));
+        let client = KeyClient::default();
+        let checks = [Check::ok("x", "y")];
+        let run = async {
+            tokio::select! {
+                () = client.run(&path, &checks, || {}) => unreachable!("it runs for ever"),
+                () = test(&client) => {}
+            }
+        };
+        LocalSet::new().run_until(run).await;
+        side.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn hello_comes_first_and_routes_count_when_they_are_complete() {
+        let (go, wait) = std::sync::mpsc::channel();
+        let keyd = move |keyd: Keyd| {
+            let line = keyd.accept();
+            let hello = line.hear().unwrap();
+            assert!(
+                matches!(hello, GatewayMessage::Hello { version, checks } if version == "0.1.0" && checks.len() == 1)
+            );
+            line.say(&KeydMessage::Welcome { version: "0.1.0".to_owned() });
+            line.say(&KeydMessage::Locked);
+            wait.recv().unwrap();
+            line.say(&routes(true, false, "one"));
+            line.say(&routes(false, true, "two"));
+            wait.recv().unwrap();
+            line.say(&routes(true, true, "three"));
+            wait.recv().unwrap();
+        };
+        against(keyd, async |client| {
+            until(client, "locked", |standing| matches!(standing, Standing::Locked)).await;
+            go.send(()).unwrap();
+            let has = |standing: &Standing, name: &str| {
+                standing.routes().is_ok_and(|routes| routes.authority(&name.parse().unwrap()).is_some())
+            };
+            until(client, "two routes", |standing| has(standing, "one") && has(standing, "two")).await;
+            go.send(()).unwrap();
+            until(client, "a new list", |standing| has(standing, "three") && !has(standing, "one")).await;
+            go.send(()).unwrap();
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn channels_are_accepted_refused_or_lost_with_the_connection() {
+        let keyd = |keyd: Keyd| {
+            let line = keyd.accept();
+            line.hear();
+            line.say(&routes(true, true, "a"));
+            for round in 0..3 {
+                let Some(GatewayMessage::OpenChannel { channel, authority, upstream }) = line.hear() else {
+                    panic!("no channel")
+                };
+                assert_eq!(authority.to_string(), "a.example:443");
+                assert_eq!(upstream, Upstream::Failed(DialFailure::Unreachable));
+                // An answer to a question that was never asked is ignored.
+                line.say(&KeydMessage::Refused { channel: channel + 99, refusal: Refusal::Revoked });
+                match round {
+                    0 => line.say(&KeydMessage::Accepted { channel }),
+                    1 => line.say(&KeydMessage::Refused { channel, refusal: Refusal::HostNotAllowed }),
+                    _ => return,
+                }
+            }
+        };
+        against(keyd, async |client| {
+            until(client, "routes", |standing| standing.routes().is_ok()).await;
+            let authority: Authority = "a.example".parse().unwrap();
+            let open = || client.open_channel(&authority, Err(DialFailure::Unreachable));
+            assert!(open().await.is_ok());
+            assert_eq!(open().await.unwrap_err(), Refusal::HostNotAllowed);
+            assert_eq!(open().await.unwrap_err(), Refusal::KeydUnavailable);
+            assert_eq!(open().await.unwrap_err(), Refusal::KeydUnavailable, "and at once, without a connection");
+            assert!(client.waiting.borrow().is_empty());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn it_connects_again_after_a_loss_and_after_nonsense() {
+        let (go, wait) = std::sync::mpsc::channel();
+        let keyd = move |keyd: Keyd| {
+            let line = keyd.accept();
+            line.hear();
+            line.say(&routes(true, true, "a"));
+            wait.recv().unwrap();
+            drop(line);
+            let line = keyd.accept();
+            line.send(b"SR\x63\x00\x00\x00\x00\x00");
+            let again = keyd.accept();
+            again.hear();
+            again.say(&KeydMessage::Locked);
+            again
+        };
+        against(keyd, async |client| {
+            until(client, "routes", |standing| standing.routes().is_ok()).await;
+            go.send(()).unwrap();
+            until(client, "gone", |standing| matches!(standing, Standing::Unavailable)).await;
+            until(client, "locked", |standing| matches!(standing, Standing::Locked)).await;
+        })
+        .await;
+    }
+}

@@ -1,0 +1,106 @@
+//! What keyd has told: which routes there are, and whether the vault is open.
+//!
+//! Names only; it decides nothing about who may use a route. A list that is not complete is not used.
+//! Kept by the key client, read once for each request.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use http::header::HeaderName;
+use strongroom_protocol::exchange::Route;
+use strongroom_protocol::{Authority, Name, Refusal};
+
+/// How keyd stands to us.
+#[derive(Debug, Clone, Default)]
+pub enum Standing {
+    /// Not connected, or connected and not yet told anything.
+    #[default]
+    Unavailable,
+    /// The vault is locked.
+    Locked,
+    /// The vault is open, with these routes.
+    Open(Rc<Routes>),
+}
+
+impl Standing {
+    /// The routes, or why there are none.
+    ///
+    /// # Errors
+    /// [`Refusal::KeydUnavailable`] or [`Refusal::VaultLocked`].
+    pub fn routes(&self) -> Result<Rc<Routes>, Refusal> {
+        match self {
+            Self::Unavailable => Err(Refusal::KeydUnavailable),
+            Self::Locked => Err(Refusal::VaultLocked),
+            Self::Open(routes) => Ok(routes.clone()),
+        }
+    }
+}
+
+/// The routes of one list.
+#[derive(Debug, Default)]
+pub struct Routes {
+    by_name: HashMap<Name, Authority>,
+    fields: HashMap<Authority, Vec<HeaderName>>,
+}
+
+impl Routes {
+    /// Reads a list. Several credentials of one host come as several routes: the fields are those of all of them, so
+    /// that requests which differ in any never share a channel.
+    #[must_use]
+    pub fn new(list: Vec<Route>) -> Self {
+        let mut routes = Self::default();
+        for route in list {
+            let fields = routes.fields.entry(route.authority.clone()).or_default();
+            fields.extend(route.fields.iter().filter_map(|name| HeaderName::try_from(name).ok()));
+            fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+            fields.dedup();
+            // keyd gives no name to two authorities; were it to, the first would stand.
+            routes.by_name.entry(route.name).or_insert(route.authority);
+        }
+        routes
+    }
+
+    /// Where a route leads.
+    #[must_use]
+    pub fn authority(&self, name: &Name) -> Option<&Authority> {
+        self.by_name.get(name)
+    }
+
+    /// Fields in which credentials of this authority take a placeholder, sorted.
+    #[must_use]
+    pub fn fields(&self, authority: &Authority) -> &[HeaderName] {
+        self.fields.get(authority).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, authority: &str, fields: &[&str]) -> Route {
+        let fields = fields.iter().map(|field| (*field).to_owned()).collect();
+        Route { name: name.parse().unwrap(), authority: authority.parse().unwrap(), fields }
+    }
+
+    #[test]
+    fn fields_of_every_credential_of_a_host_count() {
+        let routes = Routes::new(vec![
+            route("a", "a.example", &["x-api-key"]),
+            route("a", "a.example", &["authorization", "x-api-key"]),
+            route("alias", "a.example", &["x-third"]),
+            route("b", "b.example:8443", &[]),
+        ]);
+        let authority = routes.authority(&"a".parse().unwrap()).unwrap();
+        assert_eq!(authority.to_string(), "a.example:443");
+        assert_eq!(routes.fields(authority), ["authorization", "x-api-key", "x-third"]);
+        assert!(routes.fields(&"b.example:8443".parse().unwrap()).is_empty());
+        assert!(routes.authority(&"c".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn without_routes_the_reason_is_told() {
+        assert_eq!(Standing::default().routes().unwrap_err(), Refusal::KeydUnavailable);
+        assert_eq!(Standing::Locked.routes().unwrap_err(), Refusal::VaultLocked);
+        assert!(Standing::Open(Rc::default()).routes().is_ok());
+    }
+}
