@@ -1,0 +1,104 @@
+//! A refusal as an HTTP answer: the only place in gatewayd where one becomes a status.
+//!
+//! The words come from the protocol's list, so nothing that a request or an upstream held can appear in them.
+//! It refuses to say more than the code says. Called once for each request that is refused, by whoever refused it.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use strongroom_protocol::channel;
+use strongroom_protocol::refusal::{Refusal, Retry};
+
+use crate::request_id::RequestId;
+
+/// A refusal on its way to the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection {
+    /// The code.
+    pub refusal: Refusal,
+    /// Seconds, where keyd knows better than the default when to come back.
+    pub retry_after: Option<u32>,
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, retry_after: None }
+    }
+}
+
+/// Writes the answer; the body is JSON.
+#[must_use]
+pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
+    let Rejection { refusal, retry_after } = rejection;
+    let body = serde_json::json!({
+        "error": {
+            "type": "strongroom",
+            "code": refusal.code(),
+            "message": refusal.message(),
+            "hint": refusal.hint(),
+            "request_id": id.to_string(),
+        }
+    });
+    let mut response = Response::new(Bytes::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(refusal.status()).expect("every refusal has a valid status");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
+    headers.insert(channel::REQUEST_ID, id.to_header());
+    match refusal.retry() {
+        Retry::Useless => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        Retry::Later => {
+            headers.insert(RETRY_AFTER, retry_after.unwrap_or_else(|| default_wait(refusal)).into());
+        }
+        Retry::Possible => {}
+    }
+    response
+}
+
+/// Seconds: soon for what passes by itself, longer for what needs a person.
+fn default_wait(refusal: Refusal) -> u32 {
+    match refusal {
+        Refusal::Overloaded => 1,
+        Refusal::KeydUnavailable => 2,
+        _ => 5,
+    }
+}
+
+/// OpenAI's and Anthropic's client libraries obey it.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_answer() {
+        let id = RequestId::new(&SystemRandom::new());
+        for &refusal in Refusal::ALL {
+            let response = write(refusal.into(), &id);
+            assert_eq!(response.status().as_u16(), refusal.status());
+            let headers = response.headers();
+            assert_eq!(headers["strongroom-refusal"], refusal.code());
+            assert_eq!(headers["strongroom-request-id"], id.to_string());
+            assert_eq!(headers.contains_key("x-should-retry"), refusal.retry() == Retry::Useless);
+            assert_eq!(headers.contains_key("retry-after"), matches!(refusal.status(), 429 | 503));
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            let error = &body["error"];
+            assert_eq!((&error["type"], &error["code"]), (&"strongroom".into(), &refusal.code().into()));
+            assert_eq!(error["message"], refusal.message());
+            assert_eq!(error["hint"], refusal.hint());
+            assert_eq!(error["request_id"], id.to_string());
+        }
+    }
+
+    #[test]
+    fn keyds_time_is_kept() {
+        let id = RequestId::new(&SystemRandom::new());
+        let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(17) }, &id);
+        assert_eq!(response.headers()["retry-after"], "17");
+    }
+}

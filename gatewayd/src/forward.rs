@@ -1,0 +1,167 @@
+//! One request on its way: a channel out of the pool or a new one, the answer back, and at most one second try.
+//!
+//! It refuses nothing by itself but what cannot be carried: whether the request is allowed is keyd's answer. A dial
+//! that failed still opens a channel, so that keyd can refuse first and has the request on record.
+//! Called by the gateway for each request that names a route.
+
+pub mod relay;
+pub mod replay;
+
+use std::rc::Rc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use strongroom_protocol::{Authority, Refusal, channel as wire};
+
+use self::relay::{Lease, Relay};
+use self::replay::{Replay, Source};
+use crate::channel::Channel;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::dial;
+use crate::error_response::Rejection;
+use crate::gateway::Gateway;
+use crate::ingress::fields;
+use crate::pool::Key;
+use crate::request_id::RequestId;
+
+/// A request, ready to be sent as often as needed.
+pub struct Outbound {
+    /// Where it goes.
+    pub authority: Authority,
+    /// Which channels may take it.
+    pub key: Key,
+    /// Its method, whatever it is called.
+    pub method: Method,
+    /// Its target in origin form.
+    pub target: Uri,
+    /// Its fields, without those of the agent's hop.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub source: Source,
+    /// The agent's HTTP version.
+    pub version: Version,
+}
+
+/// Sends a request and gives back the head of its answer, with the body to come.
+///
+/// # Errors
+/// keyd's refusal, or ours where there is no answer.
+pub async fn forward(
+    gateway: &Rc<Gateway>,
+    mut outbound: Outbound,
+    id: &RequestId,
+    connection: &Rc<Connection>,
+) -> Result<Response<Relay>, Rejection> {
+    let config = gateway.config();
+    outbound.prepare(id)?;
+    let mut pooled = take_usable(gateway, &outbound.key).await;
+    loop {
+        let (mut channel, is_reused, key) = match pooled.take() {
+            Some(channel) => (channel, true, Some(outbound.key.clone())),
+            None => open(gateway, &config, &outbound).await?,
+        };
+        channel.clock().start(&config.timeouts);
+        let request = outbound.request(&channel);
+        let sent = channel.send(request).await;
+        let may_try_again = is_reused && outbound.source.can_be_sent_again();
+        let response = match sent {
+            Ok(response) if may_try_again && is_stale(&response) => continue,
+            Ok(response) => response,
+            Err(_) if channel.clock().has_run_out() => return Err(Refusal::UpstreamTimeout.into()),
+            Err(_) if outbound.source.broke() => return Err(Refusal::BadRequest.into()),
+            Err(_) if may_try_again => continue,
+            Err(_) => return Err(gateway.keyd.why_channels_die().await.into()),
+        };
+        channel.clock().head_arrived(&config.timeouts);
+        let source = outbound.source.clone();
+        let lease = Lease { gateway: gateway.clone(), channel, key, source, connection: connection.clone() };
+        return answer(response, lease, outbound.version, id);
+    }
+}
+
+impl Outbound {
+    fn prepare(&mut self, id: &RequestId) -> Result<(), Refusal> {
+        fields::clean_request(&mut self.headers)?;
+        let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
+        self.headers.insert(header::HOST, host);
+        // Without it keyd's HTTP server would drop trailers.
+        self.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        self.headers.insert(wire::REQUEST_ID, id.to_header());
+        Ok(())
+    }
+
+    fn request(&self, channel: &Channel) -> Request<Replay> {
+        let mut request = Request::new(self.source.send(channel.clock().clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+async fn take_usable(gateway: &Gateway, key: &Key) -> Option<Channel> {
+    while let Some(mut channel) = gateway.pool.take(key) {
+        if channel.is_usable().await {
+            return Some(channel);
+        }
+    }
+    None
+}
+
+/// A channel of its own for this request; with a key if another request may use it later.
+async fn open(
+    gateway: &Gateway,
+    config: &Config,
+    outbound: &Outbound,
+) -> Result<(Channel, bool, Option<Key>), Refusal> {
+    let permit = gateway.pool.reserve(config.limits.channels.get()).ok_or(Refusal::Overloaded)?;
+    let upstream = dial::dial(&outbound.authority, config).await;
+    let key = upstream.is_ok().then(|| outbound.key.clone());
+    if let Err(failure) = &upstream
+        && let Some(held) = gateway.dials.pass()
+    {
+        tracing::warn!(authority = %outbound.authority, ?failure, held, "no upstream socket");
+    }
+    let ours = gateway.keyd.open_channel(&outbound.authority, upstream).await?;
+    Ok((Channel::start(ours, permit).await?, false, key))
+}
+
+fn is_stale(response: &Response<Incoming>) -> bool {
+    response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::STALE)
+}
+
+fn answer(
+    response: Response<Incoming>,
+    lease: Lease,
+    version: Version,
+    id: &RequestId,
+) -> Result<Response<Relay>, Rejection> {
+    let (mut head, body) = response.into_parts();
+    if let Some(code) = head.headers.get(wire::REFUSAL) {
+        let refusal = code.to_str().ok().and_then(|code| code.parse().ok()).unwrap_or(Refusal::UpstreamProtocol);
+        let retry_after = head.headers.get(wire::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        drop(Relay::new(body, lease, false));
+        return Err(Rejection { refusal, retry_after });
+    }
+    // Upgrades are not offered, so none can be accepted.
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UpstreamProtocol.into());
+    }
+    let trailers = fields::declared_trailers(&head.headers);
+    fields::clean_response(&mut head.headers);
+    if let Some(names) = trailers {
+        head.headers.insert(header::TRAILER, names);
+    }
+    head.headers.insert(wire::REQUEST_ID, id.to_header());
+    let without_length = version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
+    let mut answer = Response::new(Relay::new(body, lease, without_length));
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    if let Some(reason) = head.extensions.remove::<ReasonPhrase>() {
+        answer.extensions_mut().insert(reason);
+    }
+    Ok(answer)
+}

@@ -1,0 +1,218 @@
+//! An upstream's answer on its way to the agent, frame by frame, and the channel that it comes from.
+//!
+//! Nothing is buffered: the agent's pace is the channel's. When the answer ends the channel is given back; when either
+//! side breaks off the channel is closed, and the agent's answer ends as broken. Trailers come in one field of the
+//! channel and become real ones. It refuses to let a broken answer look complete.
+//! Made by `forward`, read by the agent's connection.
+
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use strongroom_protocol::channel as wire;
+
+use super::replay::Source;
+use crate::channel::Channel;
+use crate::connection::{Busy, Connection};
+use crate::gateway::Gateway;
+use crate::ingress::fields;
+use crate::pool::Key;
+
+/// The body of every answer to an agent.
+pub struct AgentBody {
+    content: Content,
+    _busy: Busy,
+}
+
+enum Content {
+    Whole(Option<Bytes>),
+    Relay(Box<Relay>),
+}
+
+/// The body of an upstream's answer.
+pub struct Relay {
+    body: Incoming,
+    lease: Option<Lease>,
+    /// Where the end of the connection is the end of the answer: it is reset when the answer breaks off.
+    without_length: Option<Rc<Connection>>,
+}
+
+/// A channel while a request uses it. Dropped before the end, it closes the channel.
+pub struct Lease {
+    /// Whose pool it goes back to.
+    pub gateway: Rc<Gateway>,
+    /// The channel.
+    pub channel: Channel,
+    /// What it may be used for next; nothing where it may not.
+    pub key: Option<Key>,
+    /// The request that must have been read to its end.
+    pub source: Source,
+    /// The agent's connection.
+    pub connection: Rc<Connection>,
+}
+
+impl AgentBody {
+    /// A body that is there at once.
+    #[must_use]
+    pub fn whole(bytes: Bytes, busy: Busy) -> Self {
+        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _busy: busy }
+    }
+
+    /// An upstream's body.
+    #[must_use]
+    pub fn relay(relay: Relay, busy: Busy) -> Self {
+        Self { content: Content::Relay(Box::new(relay)), _busy: busy }
+    }
+}
+
+impl Relay {
+    /// Relays `body`, which comes over the lease's channel.
+    #[must_use]
+    pub fn new(body: Incoming, lease: Lease, without_length: bool) -> Self {
+        let without_length = without_length.then(|| lease.connection.clone());
+        let mut relay = Self { body, lease: Some(lease), without_length };
+        relay.finish_if_ended();
+        relay
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(lease) = &self.lease {
+            lease.channel.clock().progress();
+        }
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.finish_if_ended();
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+                Err(frame) => match frame.into_trailers().ok().and_then(|trailers| real_trailers(&trailers)) {
+                    Some(trailers) => {
+                        self.finish();
+                        Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
+                    }
+                    None => self.break_off(),
+                },
+            },
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Err(_)) => self.break_off(),
+        }
+    }
+
+    fn finish_if_ended(&mut self) {
+        if self.body.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        self.lease = None;
+        if let Some(connection) = self.without_length.take() {
+            connection.break_off();
+        }
+        Poll::Ready(Some(Err(BrokenAnswer)))
+    }
+}
+
+impl Lease {
+    /// The answer has ended: the channel waits for its next request, if the last one has ended too.
+    pub fn give_back(self) {
+        self.channel.clock().stop();
+        if !self.source.has_ended() {
+            self.connection.leave_body_unread();
+        } else if let Some(key) = self.key {
+            let most = self.gateway.config().limits.idle_channels_per_pool.get();
+            self.gateway.pool.put(key, self.channel, most);
+        }
+    }
+}
+
+/// The trailers that the channel's one field stands for; nothing where it is malformed.
+fn real_trailers(carrier: &HeaderMap) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    let Some(text) = carrier.get(wire::TRAILERS) else { return Some(trailers) };
+    for (name, value) in wire::decode_trailers(text.to_str().ok()?)? {
+        let name: HeaderName = name.parse().ok()?;
+        if !fields::is_reserved(&name) {
+            trailers.append(name, HeaderValue::from_bytes(&value).ok()?);
+        }
+    }
+    Some(trailers)
+}
+
+impl Body for AgentBody {
+    type Data = Bytes;
+    type Error = BrokenAnswer;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        match &mut self.content {
+            Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Relay(relay) => relay.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Relay(relay) => relay.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Relay(relay) => relay.body.size_hint(),
+        }
+    }
+}
+
+/// The answer ended before its end: keyd, the upstream or a time limit broke it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BrokenAnswer;
+
+impl fmt::Display for BrokenAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer broke off")
+    }
+}
+
+impl std::error::Error for BrokenAnswer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn carrier(text: &str) -> HeaderMap {
+        HeaderMap::from_iter([(HeaderName::from_static(wire::TRAILERS), text.parse().unwrap())])
+    }
+
+    #[test]
+    fn trailers_are_unpacked_in_order() {
+        let fields = [("x-sum", &b"1"[..]), ("x-many", b"a"), ("x-many", b"\xff"), ("strongroom-refusal", b"forged")];
+        let trailers = real_trailers(&carrier(&wire::encode_trailers(fields.into_iter()))).unwrap();
+        let left: Vec<_> = trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(left, fields[..3]);
+        assert!(real_trailers(&HeaderMap::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn malformed_trailers_break_the_answer() {
+        for text in ["x", "x:0", "a b:00", "x:0a"] {
+            assert!(real_trailers(&carrier(text)).is_none(), "{text}");
+        }
+    }
+}

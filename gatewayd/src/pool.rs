@@ -1,0 +1,285 @@
+//! Channels that wait for their next request, and the count of all channels.
+//!
+//! keyd binds a channel to one agent and its credentials, so requests share a channel only where they go to the same
+//! authority with the same values in every field that can hold a placeholder; those values are kept as a salted digest.
+//! The least recently used idle channel makes room for a new one. It refuses more channels than the limit.
+//! Asked by the forwarding of each request; swept by `serve`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderName};
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use ring::rand::{SecureRandom, SystemRandom};
+use strongroom_protocol::Authority;
+use tokio::time::Instant;
+
+use crate::channel::Channel;
+
+/// Idle channels, by what they may be used for.
+pub struct Pool<T = Channel> {
+    idle: RefCell<HashMap<Key, Vec<Idle<T>>>>,
+    open: Rc<Cell<usize>>,
+    salt: [u8; 32],
+}
+
+/// What a channel may be used for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    authority: Authority,
+    fields: [u8; SHA256_OUTPUT_LEN],
+}
+
+/// The right to have one channel; given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Rc<Cell<usize>>);
+
+struct Idle<T> {
+    channel: T,
+    since: Instant,
+}
+
+/// What the pool needs to know of a channel.
+pub trait Pooled {
+    /// Whether the other end has closed.
+    fn is_closed(&self) -> bool;
+}
+
+impl Pooled for Channel {
+    fn is_closed(&self) -> bool {
+        Channel::is_closed(self)
+    }
+}
+
+impl<T: Pooled> Pool<T> {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(random: &SystemRandom) -> Self {
+        let mut salt = [0; 32];
+        // The salt keeps placeholders' digests useless in a memory dump; keyd's binding is what separates agents.
+        let _ = random.fill(&mut salt);
+        Self { idle: RefCell::default(), open: Rc::default(), salt }
+    }
+
+    /// The key of a request: its authority, and its values of `fields`, which are sorted. An absent field differs from
+    /// an empty one, and two values differ from one that joins them.
+    #[must_use]
+    pub fn key(&self, authority: &Authority, fields: &[HeaderName], headers: &HeaderMap) -> Key {
+        let mut digest = Context::new(&SHA256);
+        digest.update(&self.salt);
+        for name in fields {
+            let values = headers.get_all(name);
+            digest.update(name.as_str().as_bytes());
+            digest.update(&[0]);
+            digest.update(&values.iter().count().to_le_bytes());
+            for value in values {
+                digest.update(&value.len().to_le_bytes());
+                digest.update(value.as_bytes());
+            }
+        }
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(digest.finish().as_ref());
+        Key { authority: authority.clone(), fields: bytes }
+    }
+
+    /// The channel used last, if one is alive.
+    #[must_use]
+    pub fn take(&self, key: &Key) -> Option<T> {
+        let mut idle = self.idle.borrow_mut();
+        let channels = idle.get_mut(key)?;
+        let found = std::iter::from_fn(|| channels.pop()).map(|idle| idle.channel).find(|channel| !channel.is_closed());
+        if channels.is_empty() {
+            idle.remove(key);
+        }
+        found
+    }
+
+    /// Keeps a channel for its next request; closes it, or an older one, where `most` wait already.
+    pub fn put(&self, key: Key, channel: T, most: usize) {
+        if channel.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let channels = idle.entry(key).or_default();
+        channels.push(Idle { channel, since: Instant::now() });
+        let surplus = channels.len().saturating_sub(most);
+        channels.drain(..surplus);
+        idle.retain(|_, channels| !channels.is_empty());
+    }
+
+    /// The right to open a channel; where `most` are open the one that has been idle longest is closed.
+    #[must_use]
+    pub fn reserve(&self, most: usize) -> Option<Permit> {
+        if self.open.get() >= most {
+            self.sweep(Duration::MAX);
+        }
+        if self.open.get() >= most {
+            self.close_oldest();
+        }
+        if self.open.get() >= most {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        Some(Permit(self.open.clone()))
+    }
+
+    /// Closes what has been idle for `longest`, and forgets what is closed.
+    pub fn sweep(&self, longest: Duration) {
+        self.sweep_at(Instant::now(), longest);
+    }
+
+    fn sweep_at(&self, now: Instant, longest: Duration) {
+        self.idle.borrow_mut().retain(|_, channels| {
+            channels.retain(|idle| !idle.channel.is_closed() && now.duration_since(idle.since) < longest);
+            !channels.is_empty()
+        });
+    }
+
+    /// Closes every idle channel.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    fn close_oldest(&self) {
+        let mut idle = self.idle.borrow_mut();
+        // Each list is in order of time: its first is its oldest.
+        let oldest = idle
+            .iter()
+            .filter_map(|(key, channels)| Some((channels.first()?.since, key.clone())))
+            .min_by_key(|(since, _)| *since);
+        if let Some((_, key)) = oldest
+            && let Some(channels) = idle.get_mut(&key)
+        {
+            channels.remove(0);
+            if channels.is_empty() {
+                idle.remove(&key);
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake {
+        number: u32,
+        closed: Rc<Cell<bool>>,
+        _permit: Option<Permit>,
+    }
+
+    impl Pooled for Fake {
+        fn is_closed(&self) -> bool {
+            self.closed.get()
+        }
+    }
+
+    fn fake(number: u32) -> Fake {
+        Fake { number, closed: Rc::default(), _permit: None }
+    }
+
+    fn pool() -> Pool<Fake> {
+        Pool::new(&SystemRandom::new())
+    }
+
+    fn key(pool: &Pool<Fake>, authority: &str, fields: &[(&'static str, &str)]) -> Key {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let watched = [HeaderName::from_static("authorization"), HeaderName::from_static("x-api-key")];
+        pool.key(&authority.parse().unwrap(), &watched, &headers)
+    }
+
+    #[test]
+    fn only_equal_placeholders_at_one_authority_share_a_channel() {
+        let pool = pool();
+        let one = key(&pool, "a.example", &[("authorization", "Bearer p"), ("x-other", "1")]);
+        assert_eq!(one, key(&pool, "a.example:443", &[("x-other", "2"), ("authorization", "Bearer p")]));
+        for (authority, fields) in [
+            ("b.example", &[("authorization", "Bearer p")][..]),
+            ("a.example:8443", &[("authorization", "Bearer p")]),
+            ("a.example", &[("authorization", "Bearer q")]),
+            ("a.example", &[("x-api-key", "Bearer p")]),
+            ("a.example", &[("authorization", "Bearer p"), ("authorization", "Bearer p")]),
+            ("a.example", &[("authorization", "Bearer p"), ("x-api-key", "")]),
+            ("a.example", &[]),
+        ] {
+            assert_ne!(one, key(&pool, authority, fields), "{authority} {fields:?}");
+        }
+        assert_ne!(one, key(&self::pool(), "a.example", &[("authorization", "Bearer p")]), "each process has its salt");
+    }
+
+    #[test]
+    fn the_freshest_living_channel_is_taken() {
+        let pool = pool();
+        let key = key(&pool, "a.example", &[]);
+        let dead = fake(3);
+        let closed = dead.closed.clone();
+        for channel in [fake(1), fake(2), dead] {
+            pool.put(key.clone(), channel, 8);
+        }
+        closed.set(true);
+        assert_eq!(pool.take(&key).unwrap().number, 2);
+        assert_eq!(pool.take(&key).unwrap().number, 1);
+        assert!(pool.take(&key).is_none());
+        assert!(pool.idle.borrow().is_empty());
+    }
+
+    #[test]
+    fn each_key_keeps_so_many() {
+        let pool = pool();
+        let key = key(&pool, "a.example", &[]);
+        for number in 0..5 {
+            pool.put(key.clone(), fake(number), 2);
+        }
+        assert_eq!([pool.take(&key).unwrap().number, pool.take(&key).unwrap().number], [4, 3]);
+        assert!(pool.take(&key).is_none());
+        pool.put(key.clone(), fake(1), 0);
+        assert!(pool.take(&key).is_none());
+    }
+
+    #[test]
+    fn the_longest_idle_channel_makes_room_and_busy_ones_do_not() {
+        let pool = pool();
+        let (old, new) = (key(&pool, "old.example", &[]), key(&pool, "new.example", &[]));
+        for (number, key) in [(1, &old), (2, &new)] {
+            let permit = pool.reserve(2);
+            assert!(permit.is_some());
+            pool.put(key.clone(), Fake { _permit: permit, ..fake(number) }, 8);
+        }
+        let third = pool.reserve(2);
+        assert!(third.is_some());
+        assert!(pool.take(&old).is_none());
+        let busy = pool.take(&new).unwrap();
+        assert!(pool.reserve(2).is_none());
+        drop(busy);
+        assert!(pool.reserve(2).is_some());
+        drop(third);
+        assert_eq!(pool.open.get(), 0);
+    }
+
+    #[test]
+    fn idle_channels_are_swept_after_their_time() {
+        let pool = pool();
+        let key = key(&pool, "a.example", &[]);
+        let limit = Duration::from_secs(10);
+        pool.put(key.clone(), fake(1), 8);
+        pool.sweep(limit);
+        assert_eq!(pool.take(&key).unwrap().number, 1);
+        pool.put(key.clone(), fake(2), 8);
+        pool.sweep_at(Instant::now() + limit, limit);
+        assert!(pool.take(&key).is_none());
+        pool.put(key.clone(), fake(3), 8);
+        pool.clear();
+        assert!(pool.take(&key).is_none());
+    }
+}
