@@ -1,0 +1,216 @@
+//! An agent's connection: the bytes, and the clocks that tell a slow agent from a busy one.
+//!
+//! ```text
+//!            first byte of a head            head complete
+//!   Idle ────────────────────────▶ Head ────────────────────▶ Busy (a request or more)
+//!    ▲  closed after `idle`         closed after `slow-headers`  │
+//!    └────────────────────── last answer finished ───────────────┘
+//! ```
+//!
+//! hyper has one time limit for both waiting and a slow head; here they are two, and a write that the agent does not
+//! take has a third. It refuses to look into the bytes beyond telling HTTP/2, whose control frames are no heads.
+//! Made by the accept loop; read and written by hyper; told by the service when requests begin and end.
+
+mod agent_io;
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+pub use self::agent_io::AgentIo;
+use crate::config::Timeouts;
+
+/// The socket of a connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over agent.sock.
+    Unix(UnixStream),
+}
+
+/// A connection: its socket, and where it stands. Shared by hyper's half ([`AgentIo`]), the service and the watch for
+/// a hang-up.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    timeouts: Timeouts,
+    active: Cell<usize>,
+    since: Cell<Instant>,
+    in_head: Cell<bool>,
+    preface: Cell<Preface>,
+    linger: Cell<bool>,
+}
+
+/// How much of HTTP/2's connection preface has been seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Preface {
+    Bytes(usize),
+    Http1,
+    Http2,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(stream: Stream, timeouts: Timeouts) -> Rc<Self> {
+        Rc::new(Self {
+            stream,
+            timeouts,
+            active: Cell::new(0),
+            since: Cell::new(Instant::now()),
+            in_head: Cell::new(false),
+            preface: Cell::new(Preface::Bytes(0)),
+            linger: Cell::new(false),
+        })
+    }
+
+    /// A request has been read as far as its head; it lasts until the guard is dropped.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>) -> Busy {
+        self.active.set(self.active.get() + 1);
+        self.in_head.set(false);
+        Busy(self.clone())
+    }
+
+    /// Whether a request is being served.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.active.get() > 0
+    }
+
+    /// The body of a request was not read to its end: when closing, the rest is read and dropped for a moment, so that
+    /// the agent sees our answer and not a reset.
+    pub fn leave_body_unread(&self) {
+        self.linger.set(true);
+    }
+
+    /// Makes closing a reset: an answer without a length would otherwise look complete.
+    pub fn break_off(&self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Both ends, over TCP.
+    #[must_use]
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match &self.stream {
+            Stream::Tcp(stream) => Some((stream.local_addr().ok()?, stream.peer_addr().ok()?)),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Waits until the socket is ready, as tokio's streams do.
+    ///
+    /// # Errors
+    /// Where the event loop is gone.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.ready(interest).await,
+            Stream::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn raw_fd(&self) -> RawFd {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    fn saw(&self, bytes: &[u8]) {
+        if let Preface::Bytes(count) = self.preface.get() {
+            self.preface.set(match HTTP2_PREFACE[count..].len().min(bytes.len()) {
+                length if HTTP2_PREFACE[count..count + length] != bytes[..length] => Preface::Http1,
+                length if count + length == HTTP2_PREFACE.len() => Preface::Http2,
+                length => Preface::Bytes(count + length),
+            });
+            if self.preface.get() == Preface::Http2 {
+                self.in_head.set(false);
+                self.since.set(Instant::now());
+                return;
+            }
+        }
+        if self.preface.get() != Preface::Http2 && !self.is_busy() && !self.in_head.get() && !bytes.is_empty() {
+            self.in_head.set(true);
+            self.since.set(Instant::now());
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let limit = if self.in_head.get() { self.timeouts.slow_headers } else { self.timeouts.idle };
+        (!self.is_busy()).then(|| self.since.get() + limit.get())
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            let read = match &self.stream {
+                Stream::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_buf(buffer)
+                }
+                Stream::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_buf(buffer)
+                }
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) => {
+                    self.saw(&buffer.filled()[before..]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let written = match &self.stream {
+                Stream::Tcp(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write_vectored(slices)
+                }
+                Stream::Unix(stream) => {
+                    ready!(stream.poll_write_ready(cx))?;
+                    stream.try_write_vectored(slices)
+                }
+            };
+            match written {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+/// A request that is being served; the connection may be idle again when the last one is dropped.
+#[derive(Debug)]
+pub struct Busy(Rc<Connection>);
+
+impl Busy {
+    /// The connection that it came on.
+    #[must_use]
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}
+
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

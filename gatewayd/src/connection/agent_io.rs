@@ -1,0 +1,222 @@
+//! hyper's half of an agent's connection: reads and writes that fail when a clock has run out.
+//!
+//! The clocks' states are the connection's; here is the timer that wakes the task. Closing waits a moment for the rest
+//! of a body that nobody read. It refuses no bytes. Made by `serve`, driven by hyper.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::socket::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Connection;
+
+/// hyper's half of a connection: reads and writes that end with an error when a clock has run out.
+#[derive(Debug)]
+pub struct AgentIo {
+    connection: Rc<Connection>,
+    timer: RefCell<Pin<Box<Sleep>>>,
+    blocked_since: Option<Instant>,
+    closing_since: Option<Instant>,
+}
+
+impl AgentIo {
+    /// For one connection, once.
+    #[must_use]
+    pub fn new(connection: Rc<Connection>) -> Self {
+        let timer = RefCell::new(Box::pin(sleep_until(Instant::now() + connection.timeouts.idle.get())));
+        Self { connection, timer, blocked_since: None, closing_since: None }
+    }
+
+    /// Whether a clock has run out; if not, the task is woken when the next one does.
+    fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let blocked = self.blocked_since.map(|since| since + self.connection.timeouts.stalled.get());
+        let closing = self.closing_since.map(|since| since + LINGER);
+        let Some(deadline) = [self.connection.deadline(), blocked, closing].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        let mut timer = self.timer.borrow_mut();
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(result) = self.connection.poll_write(cx, slices) {
+            self.blocked_since = None;
+            return Poll::Ready(result);
+        }
+        self.blocked_since.get_or_insert_with(Instant::now);
+        self.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for AgentIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.connection.poll_read(cx, buffer) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+impl AsyncWrite for AgentIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing_since.is_none() {
+            self.closing_since = Some(Instant::now());
+            // An agent that is gone already has nothing left to be told.
+            let _ = nix::sys::socket::shutdown(self.connection.raw_fd(), Shutdown::Write);
+        }
+        if !self.connection.linger.get() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scratch = [0; 16 * 1024];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            if self.poll_expired(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            match self.connection.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// How long the rest of an unwanted body is read and dropped.
+const LINGER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::super::{HTTP2_PREFACE, Stream};
+    use super::*;
+    use crate::config::{Config, Timeouts};
+
+    fn timeouts() -> Timeouts {
+        let text = "[timeouts]\nslow-headers = \"100ms\"\nidle = \"400ms\"\nstalled = \"200ms\"";
+        toml::from_str::<Config>(text).unwrap().timeouts
+    }
+
+    fn pair() -> (Rc<Connection>, AgentIo, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::new(Stream::Unix(ours), timeouts());
+        (connection.clone(), AgentIo::new(connection), theirs)
+    }
+
+    async fn read_until_error(io: &mut AgentIo) -> (io::ErrorKind, Duration) {
+        let start = Instant::now();
+        loop {
+            match io.read(&mut [0; 64]).await {
+                Ok(0) => panic!("closed"),
+                Ok(_) => {}
+                Err(error) => return (error.kind(), start.elapsed()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_has_less_time_than_silence() {
+        let (_, mut io, _silent) = pair();
+        let (kind, silent) = read_until_error(&mut io).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(silent >= Duration::from_millis(400), "{silent:?}");
+
+        let (_, mut io, mut slow) = pair();
+        slow.write_all(b"GET / HT").await.unwrap();
+        let (kind, head) = read_until_error(&mut io).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!((Duration::from_millis(100)..Duration::from_millis(400)).contains(&head), "{head:?}");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_trickle_do_not_prolong_a_head() {
+        let (_, mut io, mut slow) = pair();
+        let trickle = async {
+            while slow.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            (kind, _) = read_until_error(&mut io) => assert_eq!(kind, io::ErrorKind::TimedOut),
+            () = trickle => panic!("closed"),
+            () = tokio::time::sleep(Duration::from_secs(5)) => panic!("never ended"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_busy_connection_is_not_hurried() {
+        let (connection, mut io, mut agent) = pair();
+        agent.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        io.read_exact(&mut [0; 18]).await.unwrap();
+        let busy = connection.begin();
+        let patient = tokio::time::timeout(Duration::from_millis(600), read_until_error(&mut io)).await;
+        assert!(patient.is_err());
+        drop(busy);
+        assert_eq!(read_until_error(&mut io).await.0, io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn frames_of_http2_are_no_slow_head() {
+        let (_, mut io, mut agent) = pair();
+        agent.write_all(&HTTP2_PREFACE[..10]).await.unwrap();
+        io.read_exact(&mut [0; 10]).await.unwrap();
+        agent.write_all(&HTTP2_PREFACE[10..]).await.unwrap();
+        agent.write_all(b"frame").await.unwrap();
+        let (_, time) = read_until_error(&mut io).await;
+        assert!(time >= Duration::from_millis(350), "{time:?}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_does_not_read_is_given_up() {
+        let (connection, mut io, _agent) = pair();
+        let _busy = connection.begin();
+        let block = vec![0; 1 << 20];
+        let error = io.write_all(&block).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn closing_reads_what_was_left_unread() {
+        let (connection, mut io, mut agent) = pair();
+        connection.leave_body_unread();
+        let block = vec![0; 1 << 20];
+        let sending = async {
+            agent.write_all(&block).await.unwrap();
+            agent.shutdown().await.unwrap();
+        };
+        let (closed, ()) = tokio::join!(io.shutdown(), sending);
+        closed.unwrap();
+    }
+}
