@@ -1,2 +1,97 @@
-//! x
-fn main() {}
+//! `strongroom-gatewayd`: the network process. It takes agents' requests, dials upstreams and holds no key.
+//!
+//! This file is the order in which the process starts, and nothing else. Privileges only go down: sockets are opened
+//! first, then the cage is entered, and only then is the first byte of a peer read. Proxy variables of its own
+//! environment (`HTTP_PROXY` and its kin) are never read.
+//! Started by systemd, by `strongroom up`, or by hand.
+#![forbid(unsafe_code)]
+
+mod args;
+mod cage;
+mod channel;
+mod config;
+mod connection;
+mod crowd;
+mod dial;
+#[cfg(test)]
+mod end_to_end;
+mod error_response;
+mod forward;
+mod gateway;
+mod hang_up;
+mod ingress;
+mod key_client;
+mod listen;
+mod log;
+mod pool;
+mod request_id;
+mod serve;
+mod shutdown;
+mod start_error;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{getuid, setsid};
+use strongroom_protocol::home::Home;
+
+use crate::args::{Command, Run};
+use crate::config::Config;
+use crate::start_error::StartError;
+
+fn main() -> ExitCode {
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    // A closed stderr changes nothing about the exit code.
+    let _ = writeln!(std::io::stderr(), "strongroom-gatewayd: {error}");
+    error.exit_code()
+}
+
+fn run() -> Result<(), StartError> {
+    let run = match args::parse(std::env::args_os())? {
+        Command::Help => return say(args::HELP),
+        Command::Version => return say(concat!("strongroom-gatewayd ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::CheckConfig(path) => return Config::load_existing(&path).map(drop).map_err(StartError::from),
+        Command::Run(run) => run,
+    };
+    let home = find_home()?;
+    let config_file = run.config.clone().unwrap_or_else(|| home.gatewayd_config());
+    let config = load(&run, &config_file)?;
+    log::start(config.log_level)?;
+    if run.detach {
+        // It fails only for a process that leads a group already, which has no session to leave.
+        let _ = setsid();
+    }
+    raise_descriptor_limit();
+    let sockets = listen::open(&config, &home.agent_socket())?;
+    let config_directory = config_file.parent().map(Path::to_owned).unwrap_or_default();
+    let paths = cage::Paths { config: config_directory, gateway_socket: home.gateway_socket() };
+    let checks = cage::enter(&paths); // cannot be undone; no peer byte is read before this line
+    serve::until_shutdown(config, config_file, sockets, home.gateway_socket(), checks)
+}
+
+fn find_home() -> Result<Home, StartError> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let system_is_installed = Path::new("/etc/strongroom").exists();
+    Home::find(variable, getuid().as_raw(), system_is_installed).map_err(StartError::Home)
+}
+
+/// A file that was named must be there; the home's own may be missing, for every key has a default.
+fn load(run: &Run, file: &Path) -> Result<Config, StartError> {
+    let config = if run.config.is_some() { Config::load_existing(file) } else { Config::load(file) };
+    config.map_err(StartError::from)
+}
+
+/// A thousand connections and twice 512 channel ends are more than the usual soft limit of 1,024.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(soft, hard, %error, "the descriptor limit could not be raised");
+    }
+}
+
+fn say(text: &str) -> Result<(), StartError> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(StartError::Output)
+}

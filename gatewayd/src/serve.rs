@@ -1,0 +1,245 @@
+//! The event loop: accepting, one HTTP server for each connection, and an orderly end.
+//!
+//! One thread does it all. It refuses connections over the limit, politely as long as few are refused at one time.
+//! Called by `main`, last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use strongroom_protocol::Check;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::connection::{AgentIo, Connection, Stream};
+use crate::crowd::{Crowd, Place};
+use crate::gateway::Gateway;
+use crate::hang_up::hang_up;
+use crate::ingress::Door;
+use crate::key_client::KeyClient;
+use crate::listen::Sockets;
+use crate::log::Brake;
+use crate::shutdown::{Signals, Wish};
+use crate::start_error::StartError;
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// Where the event loop cannot be started.
+pub fn until_shutdown(
+    config: Config,
+    config_file: PathBuf,
+    sockets: Sockets,
+    gateway_socket: PathBuf,
+    checks: Vec<Check>,
+) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Threads resolve names; more at one time would only wait for the same servers.
+        .max_blocking_threads(16)
+        .build()
+        .map_err(StartError::Runtime)?;
+    let run = async {
+        let listeners = Listener::from_sockets(sockets).map_err(StartError::Runtime)?;
+        let mut signals = Signals::listen().map_err(StartError::Runtime)?;
+        let gateway = Gateway::new(config, KeyClient::default());
+        let shared = gateway.clone();
+        spawn_local(async move { shared.keyd.run(&gateway_socket, &checks, || shared.pool.clear()).await });
+        let stop = async {
+            while signals.next().await == Wish::Reload {
+                reload(&gateway, &config_file);
+            }
+        };
+        serve(gateway.clone(), listeners, stop).await;
+        Ok(())
+    };
+    let result = LocalSet::new().block_on(&runtime, run);
+    // A name that is still being resolved is no reason to wait.
+    runtime.shutdown_background();
+    result
+}
+
+/// Serves until `stop` is done, then finishes what runs, for as long as the configuration says.
+pub async fn serve(gateway: Rc<Gateway>, listeners: Vec<Listener>, stop: impl Future<Output = ()>) {
+    let crowd = Rc::new(Crowd::default());
+    let (drain, draining) = watch::channel(false);
+    for listener in listeners {
+        spawn_local(accept(gateway.clone(), listener, crowd.clone(), draining.clone()));
+    }
+    let sweeping = async {
+        loop {
+            let idle = gateway.config().timeouts.idle.get();
+            sleep((idle / 4).clamp(Duration::from_millis(100), Duration::from_secs(5))).await;
+            gateway.pool.sweep(idle);
+        }
+    };
+    tokio::select! {
+        () = stop => {}
+        () = sweeping => {}
+    }
+    tracing::info!(connections = crowd.size(), "stopping");
+    drain.send_replace(true);
+    if timeout(gateway.config().timeouts.drain.get(), crowd.wait_until_empty()).await.is_err() {
+        tracing::warn!(connections = crowd.size(), "stopped with requests unfinished");
+    }
+}
+
+/// A bad file changes nothing.
+fn reload(gateway: &Gateway, file: &std::path::Path) {
+    match Config::load_existing(file) {
+        Ok(config) => {
+            gateway.reconfigure(config);
+            tracing::info!("configuration read again; 'listen' and 'log-level' hold from the next start");
+        }
+        Err(error) => tracing::error!(%error, "configuration kept as it was"),
+    }
+}
+
+/// One socket that is listened on.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// agent.sock.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn from_sockets(sockets: Sockets) -> std::io::Result<Vec<Self>> {
+        let tcp = sockets.tcp.into_iter().map(|socket| TcpListener::from_std(socket).map(Self::Tcp));
+        let agent = sockets.agent.into_iter().map(|socket| UnixListener::from_std(socket).map(Self::Unix));
+        tcp.chain(agent).collect()
+    }
+
+    async fn accept(&self) -> std::io::Result<(Stream, Door)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                let address = stream.local_addr()?;
+                Ok((Stream::Tcp(stream), Door::Tcp(address)))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Door::Unix))
+            }
+        }
+    }
+}
+
+async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut draining: watch::Receiver<bool>) {
+    let brake = Brake::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = draining.wait_for(|&stop| stop) => return,
+        };
+        match accepted {
+            Ok((stream, door)) => {
+                let most = gateway.config().limits.connections.get();
+                if let Some(place) = crowd.enter(most) {
+                    spawn_local(converse(gateway.clone(), stream, door, place, draining.clone()));
+                }
+            }
+            Err(error) => {
+                if let Some(held) = brake.pass() {
+                    tracing::warn!(%error, held, "a connection could not be accepted");
+                }
+                // Out of descriptors or memory: others have to end first. A connection that is gone costs the same.
+                sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place, mut draining: watch::Receiver<bool>) {
+    let config = gateway.config();
+    let connection = Connection::new(stream, config.timeouts);
+    let service = service_fn(|request: Request<Incoming>| {
+        let busy = connection.begin();
+        let gateway = gateway.clone();
+        let is_welcome = place.is_welcome;
+        async move {
+            if is_welcome {
+                return Ok::<_, Infallible>(gateway.answer(request, door, busy).await);
+            }
+            let mut response = gateway.turn_away(&request, busy);
+            if request.version() < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    });
+    let server = server(&config);
+    let mut conversation = pin!(server.serve_connection(TokioIo::new(AgentIo::new(connection.clone())), service));
+    let mut watch = pin!(hang_up(&connection));
+    let mut told = false;
+    loop {
+        tokio::select! {
+            ended = conversation.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            // Dropping the conversation drops its requests, and they close their channels.
+            () = watch.as_mut() => return,
+            _ = draining.wait_for(|&stop| stop), if !told => {
+                told = true;
+                conversation.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// hyper's own limits lie above ours, so that an agent gets our words wherever that is possible.
+fn server(config: &Config) -> Builder<Local> {
+    let bytes = config.limits.header_bytes.get() + config.limits.uri_bytes.get();
+    let mut builder = Builder::new(Local);
+    builder
+        .http1()
+        .half_close(true)
+        .auto_date_header(false)
+        .max_headers(config.limits.header_count.get() * 2)
+        .max_buf_size((bytes * 2).max(SMALLEST_BUFFER))
+        // The connection's own clocks are finer.
+        .header_read_timeout(None);
+    builder
+        .http2()
+        .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(bytes * 2).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS);
+    builder
+}
+
+/// Runs hyper's tasks on this thread.
+#[derive(Debug, Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(future);
+    }
+}
+
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Bodies are read through the same buffer.
+const SMALLEST_BUFFER: usize = 128 * 1024;
+
+/// Requests at one time on one HTTP/2 connection.
+const STREAMS: u32 = 128;
