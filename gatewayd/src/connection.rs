@@ -8,12 +8,14 @@
 //! ```
 //!
 //! hyper has one time limit for both waiting and a slow head; here they are two, and a write that the agent does not
-//! take has a third. It refuses to look into the bytes beyond telling HTTP/2, whose control frames are no heads.
+//! take has a third. It refuses to look into the bytes beyond
+//! telling HTTP/2, whose control frames are no heads, and a body that is framed twice.
 //! Made by the accept loop; read and written by hyper; told by the service when requests begin and end.
 
 mod agent_io;
+mod framing;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,6 +27,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
 pub use self::agent_io::AgentIo;
+use self::framing::Framing;
 use crate::config::Timeouts;
 
 /// The socket of a connection.
@@ -46,6 +49,7 @@ pub struct Connection {
     since: Cell<Instant>,
     in_head: Cell<bool>,
     preface: Cell<Preface>,
+    framing: RefCell<Framing>,
     linger: Cell<bool>,
 }
 
@@ -68,6 +72,7 @@ impl Connection {
             since: Cell::new(Instant::now()),
             in_head: Cell::new(false),
             preface: Cell::new(Preface::Bytes(0)),
+            framing: RefCell::default(),
             linger: Cell::new(false),
         })
     }
@@ -90,6 +95,12 @@ impl Connection {
     /// the agent sees our answer and not a reset.
     pub fn leave_body_unread(&self) {
         self.linger.set(true);
+    }
+
+    /// Whether a request on it framed its body twice; then none is answered but with a refusal.
+    #[must_use]
+    pub fn has_double_framing(&self) -> bool {
+        self.preface.get() != Preface::Http2 && self.framing.borrow().is_double()
     }
 
     /// Makes closing a reset: an answer without a length would otherwise look complete.
@@ -138,6 +149,13 @@ impl Connection {
                 self.since.set(Instant::now());
                 return;
             }
+        }
+        if self.preface.get() != Preface::Http2 {
+            let mut framing = self.framing.borrow_mut();
+            if !self.is_busy() {
+                framing.idle();
+            }
+            framing.see(bytes);
         }
         if self.preface.get() != Preface::Http2 && !self.is_busy() && !self.in_head.get() && !bytes.is_empty() {
             self.in_head.set(true);

@@ -111,6 +111,9 @@ impl Gateway {
         id: &RequestId,
         connection: &Rc<Connection>,
     ) -> Result<Reply, Rejection> {
+        if connection.has_double_framing() {
+            return Err(Refusal::BadRequest.into());
+        }
         match ingress::read(&head, door, &self.config().limits)? {
             Entry::Health => Ok(Reply::Health),
             Entry::Route { name, target } => {

@@ -172,15 +172,15 @@ async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place
         let busy = connection.begin();
         let gateway = gateway.clone();
         let is_welcome = place.is_welcome;
+        let is_http1 = request.version() < Version::HTTP_2;
         async move {
-            if is_welcome {
-                return Ok::<_, Infallible>(gateway.answer(request, door, busy).await);
-            }
-            let mut response = gateway.turn_away(&request, busy);
-            if request.version() < Version::HTTP_2 {
+            let connection = busy.connection().clone();
+            let mut response =
+                if is_welcome { gateway.answer(request, door, busy).await } else { gateway.turn_away(&request, busy) };
+            if is_http1 && (!is_welcome || connection.has_double_framing()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response)
+            Ok::<_, Infallible>(response)
         }
     });
     let server = server(&config);

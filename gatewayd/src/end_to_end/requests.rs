@@ -191,3 +191,21 @@ async fn a_failed_dial_is_told_to_keyd_and_its_channel_is_not_kept() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_body_that_is_framed_twice_is_refused_and_the_connection_closed() {
+    stage("", ok, async |stage| {
+        let request = |framing: &str| format!("POST /b/ HTTP/1.1\r\nHost: {}\r\n{framing}\r\n0\r\n\r\n", stage.address);
+        for framing in [
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        ] {
+            let answer = stage.raw(&request(framing)).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("bad_request"), "{answer}");
+        }
+        assert_eq!(stage.seen.channels.get(), 0);
+        let answer = stage.raw(&request("Connection: close\r\nTransfer-Encoding: chunked\r\n")).await;
+        assert!(answer.contains("fine"), "{answer}");
+    })
+    .await;
+}

@@ -1,8 +1,8 @@
 //! Header fields: how many, how large, how the body is framed, and which go no further than this hop.
 //!
 //! hyper has parsed the fields and already refuses folded lines, spaces before a colon, differing lengths, and
-//! transfer codings that do not end in `chunked`; where both framings are given it drops Content-Length (RFC 9112,
-//! 6.3), and what is sent on is framed anew. It refuses here what is left to refuse. Order among fields of one name is
+//! transfer codings that do not end in `chunked`; a body that is framed twice is the connection's to find, for hyper
+//! hides it. It refuses here what is left to refuse. Order among fields of one name is
 //! kept. Used for requests on their way to keyd and for responses on their way back.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
