@@ -1,8 +1,7 @@
 //! The cage around keyd, closed from inside before the first peer byte is read.
 //!
 //! ```text
-//!   limits::apply()    no core dumps, undumpable, all descriptors          first thing in main
-//!   confine()          no_new_privs, no capabilities, Landlock             inherited by threads that start later
+//!   confine()          no dumps, no_new_privs, no capabilities, Landlock   inherited by threads that start later
 //!      ... the one worker thread is started here, and the runtime built ...
 //!   Confined::seal()   seccomp for all threads; then everything is tried   no new thread, socket or program
 //! ```

@@ -3,7 +3,7 @@
 //! It refuses to raise a hard limit, or to lower one that is not its business. PR_SET_PDEATHSIG is left alone on
 //! purpose: `strongroom up` ends, and keyd must not end with it.
 //!
-//! Called by `main` first of all, before a key could be in memory, and once more by `confine`, for its account.
+//! Called by `confine`, before any key is in memory, and by `create-vault`, which holds one for a moment.
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,7 +16,7 @@ pub const UNDUMPABLE: &str = "undumpable";
 /// Name of the check.
 const DESCRIPTORS: &str = "descriptors";
 
-/// Sets them all and reads each back. May be called more than once.
+/// Sets them all and reads each back.
 pub fn apply() -> Vec<Check> {
     vec![forbid_core_dumps(), forbid_dumping(), raise_descriptor_limit()]
 }

@@ -12,13 +12,11 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit};
 use strongroom_protocol::Check;
 
-use crate::environment;
 use crate::sys::privilege;
 
 /// Asks everything; one line for each question.
 pub fn run() -> Vec<Check> {
     vec![
-        environment::check(),
         said(
             "inside-core-dumps",
             "RLIMIT_CORE is 0",

@@ -307,7 +307,7 @@ mod tests {
         let address = span.as_ptr().addr() as u64;
         assert!(memory.read_exact_at(&mut seen, address).is_err());
         assert_eq!(seen, [0; 32]);
-        let ordinary = vec![0x5a_u8; 32];
+        let ordinary = Box::new([0x5a_u8; 32]);
         memory.read_exact_at(&mut seen, ordinary.as_ptr().addr() as u64).unwrap();
         assert_eq!(seen, [0x5a; 32], "ordinary memory is read all the same");
     }
