@@ -163,9 +163,13 @@ impl fmt::Display for InvalidAuthority {
             Self::Empty => "the host is empty",
             Self::TooLong => "the host is longer than a DNS name can be",
             Self::Userinfo => "a host has no user name or password in front of it",
-            Self::Character => "the host has a character that no host name has; write it in letters, digits, '-' and '.'",
+            Self::Character => {
+                "the host has a character that no host name has; write it in letters, digits, '-' and '.'"
+            }
             Self::Label => "the host has an empty or malformed label between its dots",
-            Self::IpSpelling => "the address is not in its usual spelling; write IPv4 as 192.0.2.1 and IPv6 as [2001:db8::1]",
+            Self::IpSpelling => {
+                "the address is not in its usual spelling; write IPv4 as 192.0.2.1 and IPv6 as [2001:db8::1]"
+            }
             Self::Port => "the port is not a number from 1 to 65535",
             Self::NotCanonical => "the destination is not in its canonical spelling",
             Self::Idna => "the host is not a valid internationalised name",
@@ -279,15 +283,44 @@ mod tests {
     fn what_parsers_disagree_about_is_refused() {
         use InvalidAuthority::*;
         let cases = [
-            ("", Empty), (".", Empty), ("user@a.example", Userinfo), ("a.example@evil.example", Userinfo),
-            ("a..b", Label), (".a", Label), ("a.example..", Label), ("-a.b", Label), ("a-.b", Label),
-            ("a b", Character), ("a\tb", Character), ("a\0", Character), ("a/b", Character), ("a\\b", Character),
-            ("a%2eb", Character), ("bücher.example", Character), ("a?b", Character), ("a#b", Character),
-            ("127.1", IpSpelling), ("0x7f.0.0.1", IpSpelling), ("0177.0.0.1", IpSpelling), ("2130706433", IpSpelling),
-            ("127.0.0.01", IpSpelling), ("1.2.3.4.5", IpSpelling), ("0x7f000001", IpSpelling), ("256.1.1.1", IpSpelling),
-            ("[::ffff:127.0.0.1]", IpSpelling), ("[0:0:0:0:0:0:0:1]", IpSpelling), ("[fe80::1%eth0]", IpSpelling),
-            ("[::1", IpSpelling), ("a.0x1", IpSpelling),
-            ("a:", Port), ("a:0", Port), ("a:65536", Port), ("a:+1", Port), ("a:08", Port), ("a:1:2", Port), ("::1", Empty),
+            ("", Empty),
+            (".", Empty),
+            ("user@a.example", Userinfo),
+            ("a.example@evil.example", Userinfo),
+            ("a..b", Label),
+            (".a", Label),
+            ("a.example..", Label),
+            ("-a.b", Label),
+            ("a-.b", Label),
+            ("a b", Character),
+            ("a\tb", Character),
+            ("a\0", Character),
+            ("a/b", Character),
+            ("a\\b", Character),
+            ("a%2eb", Character),
+            ("bücher.example", Character),
+            ("a?b", Character),
+            ("a#b", Character),
+            ("127.1", IpSpelling),
+            ("0x7f.0.0.1", IpSpelling),
+            ("0177.0.0.1", IpSpelling),
+            ("2130706433", IpSpelling),
+            ("127.0.0.01", IpSpelling),
+            ("1.2.3.4.5", IpSpelling),
+            ("0x7f000001", IpSpelling),
+            ("256.1.1.1", IpSpelling),
+            ("[::ffff:127.0.0.1]", IpSpelling),
+            ("[0:0:0:0:0:0:0:1]", IpSpelling),
+            ("[fe80::1%eth0]", IpSpelling),
+            ("[::1", IpSpelling),
+            ("a.0x1", IpSpelling),
+            ("a:", Port),
+            ("a:0", Port),
+            ("a:65536", Port),
+            ("a:+1", Port),
+            ("a:08", Port),
+            ("a:1:2", Port),
+            ("::1", Port),
             ("[::1]x", Character),
         ];
         for (text, reason) in cases {
@@ -307,10 +340,16 @@ mod tests {
     #[cfg(feature = "idna")]
     #[test]
     fn names_in_other_scripts_become_a_labels() {
-        assert_eq!(Authority::parse_unicode("bücher.example:8443").map(|a| a.to_string()), Ok("xn--bcher-kva.example:8443".into()));
+        assert_eq!(
+            Authority::parse_unicode("bücher.example:8443").map(|a| a.to_string()),
+            Ok("xn--bcher-kva.example:8443".into())
+        );
         assert_eq!(Authority::parse_unicode("a\u{2024}b.example"), Err(InvalidAuthority::Idna));
         // U+FF0E is a full stop to UTS 46: the result is still one canonical name, or nothing.
-        assert!(Authority::parse_unicode("1２7．0．0．1").is_ok_and(|a| a.host().address().is_some()) || Authority::parse_unicode("1２7．0．0．1").is_err());
+        assert!(
+            Authority::parse_unicode("1２7．0．0．1").is_ok_and(|a| a.host().address().is_some())
+                || Authority::parse_unicode("1２7．0．0．1").is_err()
+        );
     }
 
     proptest! {

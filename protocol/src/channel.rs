@@ -31,7 +31,8 @@ pub const TRAILERS_LIMIT: usize = 16 * 1024;
 /// Whether a text can be a request id.
 #[must_use]
 pub fn is_request_id(text: &[u8]) -> bool {
-    (8..=64).contains(&text.len()) && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    (8..=64).contains(&text.len())
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// Encodes trailer fields as one visible-ASCII value: `name:value` in lower-case hex of each value's bytes, joined by

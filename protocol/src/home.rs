@@ -38,7 +38,11 @@ impl Home {
     ///
     /// # Errors
     /// Where a variable that is needed is missing or holds a relative path.
-    pub fn find(variable: impl Fn(&str) -> Option<PathBuf>, uid: u32, system_is_installed: bool) -> Result<Self, NoHome> {
+    pub fn find(
+        variable: impl Fn(&str) -> Option<PathBuf>,
+        uid: u32,
+        system_is_installed: bool,
+    ) -> Result<Self, NoHome> {
         let absolute = |name: &'static str| match variable(name) {
             Some(path) if path.as_os_str().is_empty() => Ok(None),
             Some(path) if path.is_absolute() => Ok(Some(path)),
@@ -144,8 +148,12 @@ pub enum NoHome {
 impl std::fmt::Display for NoHome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Missing(name) => write!(f, "{name} is not set; set it, or STRONGROOM_HOME to a directory for everything"),
-            Self::Relative(name, path) => write!(f, "{name} is the relative path {}; give it an absolute one", path.display()),
+            Self::Missing(name) => {
+                write!(f, "{name} is not set; set it, or STRONGROOM_HOME to a directory for everything")
+            }
+            Self::Relative(name, path) => {
+                write!(f, "{name} is the relative path {}; give it an absolute one", path.display())
+            }
         }
     }
 }
@@ -171,7 +179,8 @@ mod tests {
     #[test]
     fn root_means_the_system_and_a_user_the_xdg_directories() {
         assert_eq!(find(&[], 0, false).expect("a home").kind, Kind::System);
-        let home = find(&[("HOME", "/home/nobody-here"), ("XDG_RUNTIME_DIR", "/run/user/7")], 7, false).expect("a home");
+        let home =
+            find(&[("HOME", "/home/nobody-here"), ("XDG_RUNTIME_DIR", "/run/user/7")], 7, false).expect("a home");
         assert_eq!(home.data, Path::new("/home/nobody-here/.local/share/strongroom"));
         assert_eq!(home.run, Path::new("/run/user/7/strongroom"));
     }

@@ -13,6 +13,7 @@ use crate::authority::{Authority, Host, InvalidAuthority};
 
 /// An authority, or a wildcard for its first label.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
 pub enum HostPattern {
     /// This host at this port.
     Exact(Authority),
@@ -70,7 +71,10 @@ impl fmt::Display for HostPattern {
     }
 }
 
-fn parse_with(text: &str, parse: fn(&str) -> Result<Authority, InvalidAuthority>) -> Result<HostPattern, InvalidAuthority> {
+fn parse_with(
+    text: &str,
+    parse: fn(&str) -> Result<Authority, InvalidAuthority>,
+) -> Result<HostPattern, InvalidAuthority> {
     let Some(rest) = text.strip_prefix("*.") else { return parse(text).map(HostPattern::Exact) };
     let rest = parse(rest)?;
     match rest.host() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where a credential's key may stand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
 pub enum Site {
     /// `Authorization: Bearer KEY` (RFC 6750, 2.1).
     Bearer,
@@ -33,7 +34,8 @@ impl Site {
         let (field, value) = text.split_once(':').ok_or(InvalidSite::NoColon)?;
         let value = value.trim_matches(' ');
         let (before, after) = value.split_once("{}").ok_or(InvalidSite::NoBraces)?;
-        let site = Self::Header { field: field.to_ascii_lowercase(), before: before.to_owned(), after: after.to_owned() };
+        let site =
+            Self::Header { field: field.to_ascii_lowercase(), before: before.to_owned(), after: after.to_owned() };
         site.check()?;
         Ok(site)
     }
@@ -55,7 +57,10 @@ impl Site {
         if FRAMING_FIELDS.contains(&field.as_str()) || field.starts_with("strongroom-") || field.starts_with("proxy-") {
             return Err(InvalidSite::FieldNotAllowed);
         }
-        if before.len() + after.len() > 256 || after.contains("{}") || !before.bytes().chain(after.bytes()).all(is_visible) {
+        if before.len() + after.len() > 256
+            || after.contains("{}")
+            || !before.bytes().chain(after.bytes()).all(is_visible)
+        {
             return Err(InvalidSite::Template);
         }
         Ok(())
@@ -110,7 +115,9 @@ impl fmt::Display for InvalidSite {
             Self::NoColon => "the site has no ':'; write it like 'x-api-key: {}'",
             Self::NoBraces => "the site has no '{}' that says where the key goes; write it like 'x-api-key: {}'",
             Self::Field => "the site's field name is not one that HTTP knows; use letters, digits and '-'",
-            Self::FieldNotAllowed => "a key cannot go into this header field, for it steers the connection and not the request",
+            Self::FieldNotAllowed => {
+                "a key cannot go into this header field, for it steers the connection and not the request"
+            }
             Self::Template => "the text around '{}' must be visible ASCII, at most 256 characters, with '{}' once",
         })
     }
@@ -128,8 +135,19 @@ fn is_visible(byte: u8) -> bool {
 
 /// Fields that frame a message, name its destination or belong to one hop.
 const FRAMING_FIELDS: &[&str] = &[
-    "accept-encoding", "connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "range", "te",
-    "trailer", "transfer-encoding", "upgrade", "via",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
 ];
 
 #[cfg(test)]
@@ -145,7 +163,9 @@ mod tests {
 
     #[test]
     fn fields_that_steer_a_connection_are_refused() {
-        for text in ["host: {}", "Content-Length: {}", "strongroom-request-id: {}", "proxy-authorization: {}", "Connection: {}"] {
+        for text in
+            ["host: {}", "Content-Length: {}", "strongroom-request-id: {}", "proxy-authorization: {}", "Connection: {}"]
+        {
             assert_eq!(Site::parse_header(text), Err(InvalidSite::FieldNotAllowed), "{text}");
         }
     }
