@@ -1,0 +1,314 @@
+//! One value for each variant of each wire enum, and each message that is a struct.
+//!
+//! The patterns are matched without a wildcard: a new variant does not compile here until it has a sample.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use strongroom_protocol::admin::{
+    AgentView, AuditVerified, BadHost, BadKey, CredentialView, Failure, Field, GrantView, KeyDerivation, NewCredential,
+    NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault, VaultState,
+};
+use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
+use strongroom_protocol::frame;
+use strongroom_protocol::{Check, CheckState, HostPattern, Refusal, SecretBytes, Site};
+
+/// An encoded value.
+pub struct Case {
+    /// The enum, also the name of its golden file.
+    pub of: &'static str,
+    /// The variant.
+    pub variant: &'static str,
+    /// Its payload.
+    pub bytes: Vec<u8>,
+    /// Decodes as the same type and encodes again; nothing where the bytes are no such value.
+    pub again: fn(&[u8]) -> Option<Vec<u8>>,
+}
+
+macro_rules! samples {
+    ($($of:ident { $($variant:ident $({ $($pattern:tt)* })? $(($($tuple:tt)*))? => $value:expr,)+ })+) => {
+        /// Every case there is.
+        pub fn all() -> Vec<Case> {
+            let mut cases = Vec::new();
+            $({
+                #[allow(clippy::match_same_arms)]
+                fn variant_of(value: &$of) -> &'static str {
+                    match value { $($of::$variant $({ $($pattern)* })? $(($($tuple)*))? => stringify!($variant),)+ }
+                }
+                $({
+                    let value: $of = $value;
+                    assert_eq!(variant_of(&value), stringify!($variant), "a sample of another variant");
+                    cases.push(case(stringify!($of), stringify!($variant), &value));
+                })+
+            })+
+            cases.extend(structs());
+            cases
+        }
+    };
+}
+
+samples! {
+    GatewayMessage {
+        Hello { .. } => GatewayMessage::Hello { version: "0.1.0".into(), checks: vec![Check::ok("seccomp", "on")] },
+        OpenChannel { .. } => GatewayMessage::OpenChannel { channel: 300, authority: parse("a.example:8443"), upstream: Upstream::Connected },
+    }
+    Upstream {
+        Connected => Upstream::Connected,
+        Failed(_) => Upstream::Failed(DialFailure::TimedOut),
+    }
+    DialFailure {
+        Unreachable => DialFailure::Unreachable,
+        ForbiddenAddress => DialFailure::ForbiddenAddress,
+        TimedOut => DialFailure::TimedOut,
+    }
+    KeydMessage {
+        Welcome { .. } => KeydMessage::Welcome { version: "0.1.0".into() },
+        Accepted { .. } => KeydMessage::Accepted { channel: 1 },
+        Refused { .. } => KeydMessage::Refused { channel: 2, refusal: Refusal::HostNotAllowed },
+        Locked => KeydMessage::Locked,
+        Routes { .. } => KeydMessage::Routes {
+            first: true,
+            last: false,
+            routes: vec![Route { name: parse("openai"), authority: parse("api.openai.com"), fields: vec!["authorization".into()] }],
+        },
+    }
+    CheckState {
+        Ok => CheckState::Ok,
+        Warning => CheckState::Warning,
+        Failed => CheckState::Failed,
+    }
+    Refusal {
+        BadRequest => Refusal::BadRequest,
+        AuthorityMismatch => Refusal::AuthorityMismatch,
+        NoPlaceholder => Refusal::NoPlaceholder,
+        UnknownPlaceholder => Refusal::UnknownPlaceholder,
+        AgentMismatch => Refusal::AgentMismatch,
+        AgentUnknown => Refusal::AgentUnknown,
+        HostNotAllowed => Refusal::HostNotAllowed,
+        SiteNotAllowed => Refusal::SiteNotAllowed,
+        RequestNotAllowed => Refusal::RequestNotAllowed,
+        Revoked => Refusal::Revoked,
+        Expired => Refusal::Expired,
+        TooLarge => Refusal::TooLarge,
+        RateLimited => Refusal::RateLimited,
+        BudgetExhausted => Refusal::BudgetExhausted,
+        UpstreamUnreachable => Refusal::UpstreamUnreachable,
+        UpstreamUntrusted => Refusal::UpstreamUntrusted,
+        UpstreamProtocol => Refusal::UpstreamProtocol,
+        UpstreamForbiddenAddress => Refusal::UpstreamForbiddenAddress,
+        ResponseUnscrubbable => Refusal::ResponseUnscrubbable,
+        VaultLocked => Refusal::VaultLocked,
+        KeydUnavailable => Refusal::KeydUnavailable,
+        AuditUnavailable => Refusal::AuditUnavailable,
+        Overloaded => Refusal::Overloaded,
+        UpstreamTimeout => Refusal::UpstreamTimeout,
+    }
+    Operation {
+        Status => Operation::Status,
+        Unlock => Operation::Unlock,
+        Lock => Operation::Lock,
+        CredentialAdd(_) => Operation::CredentialAdd(new_credential()),
+        CredentialList { .. } => Operation::CredentialList { after: Some(parse("openai")) },
+        CredentialShow { .. } => Operation::CredentialShow { name: parse("openai") },
+        CredentialRotate { .. } => Operation::CredentialRotate { name: parse("openai"), value: secret(b"new-value"), allow_weak: true },
+        CredentialRemove { .. } => Operation::CredentialRemove { name: parse("openai"), purge: true },
+        AgentAdd { .. } => Operation::AgentAdd { name: parse("coder") },
+        AgentList { .. } => Operation::AgentList { after: None },
+        AgentShow { .. } => Operation::AgentShow { name: parse("coder") },
+        AgentRevoke { .. } => Operation::AgentRevoke { name: parse("coder") },
+        AgentRemove { .. } => Operation::AgentRemove { name: parse("coder") },
+        GrantAdd(_) => Operation::GrantAdd(NewGrant {
+            credential: parse("openai"),
+            agent: parse("coder"),
+            rate: Some(rate()),
+            allow: vec![parse("POST /v1/**")],
+            expires_in: Some(3600),
+        }),
+        GrantList { .. } => Operation::GrantList { after: Some(7) },
+        GrantRevoke { .. } => Operation::GrantRevoke { credential: parse("openai"), agent: parse("coder") },
+        AuditRead { .. } => Operation::AuditRead { from: 1, since: Some(1_700_000_000), agent: Some(parse("coder")), credential: None },
+        AuditVerify { .. } => Operation::AuditVerify { from: 0 },
+        Doctor => Operation::Doctor,
+    }
+    Reply {
+        Done => Reply::Done,
+        Failed(_) => Reply::Failed(Failure::Locked),
+        Status(_) => Reply::Status(Status {
+            version: "0.1.0".into(),
+            state: VaultState::Unlocked,
+            keyd_pid: 100,
+            gatewayd_pid: Some(101),
+            exchanges: 2,
+            unlock: Some(derivation()),
+            generation: Some(3),
+            audit_broken: false,
+        }),
+        Credentials { .. } => Reply::Credentials { items: vec![credential_view()], more: false },
+        Agents { .. } => Reply::Agents {
+            items: vec![AgentView { name: parse("coder"), created: 1_700_000_000, revoked: Some(1_700_000_001), grants: 1 }],
+            more: true,
+        },
+        Grants { .. } => Reply::Grants { items: vec![grant_view()], more: false },
+        Placeholder(_) => Reply::Placeholder("sk-placeholder".into()),
+        Audit { .. } => Reply::Audit { lines: vec!["{}".into()], next: 2, end: true },
+        AuditVerified(_) => Reply::AuditVerified(AuditVerified { lines: 2, next: 3, end: true, broken_at: Some(2), chain: "00".into() }),
+        Checks { .. } => Reply::Checks { keyd: vec![Check::warning("landlock", "off", "newer kernel")], gatewayd: Some(vec![]) },
+    }
+    VaultState {
+        Locked => VaultState::Locked,
+        Unlocked => VaultState::Unlocked,
+        Uninitialised => VaultState::Uninitialised,
+        Unusable(_) => VaultState::Unusable(VaultFault::Damaged),
+    }
+    Failure {
+        Locked => Failure::Locked,
+        Uninitialised => Failure::Uninitialised,
+        WrongPassphrase => Failure::WrongPassphrase,
+        PassphraseNeeded => Failure::PassphraseNeeded,
+        NotPermitted => Failure::NotPermitted,
+        NoSuch(_) => Failure::NoSuch(Thing::Agent),
+        Exists(_) => Failure::Exists(Thing::Grant),
+        Revoked(_) => Failure::Revoked(Thing::Credential),
+        BadKey(_) => Failure::BadKey(BadKey::Short),
+        RouteTaken => Failure::RouteTaken,
+        OutOfBounds(_) => Failure::OutOfBounds(Field::Sites),
+        BadHost(_) => Failure::BadHost(BadHost::Twice),
+        Vault(_) => Failure::Vault(VaultFault::InUse),
+        NotWritten => Failure::NotWritten,
+        TakenButNotWritten => Failure::TakenButNotWritten,
+        Audit => Failure::Audit,
+        BadMessage => Failure::BadMessage,
+        Version(_) => Failure::Version(300),
+        Internal => Failure::Internal,
+    }
+    Thing {
+        Credential => Thing::Credential,
+        Agent => Thing::Agent,
+        Grant => Thing::Grant,
+    }
+    BadKey {
+        Empty => BadKey::Empty,
+        TooLong => BadKey::TooLong,
+        Character => BadKey::Character,
+        Short => BadKey::Short,
+        Guessable => BadKey::Guessable,
+    }
+    Field {
+        Hosts => Field::Hosts,
+        Sites => Field::Sites,
+        Roots => Field::Roots,
+        Rules => Field::Rules,
+        Variables => Field::Variables,
+        KeyPrefix => Field::KeyPrefix,
+        Rate => Field::Rate,
+        Expiry => Field::Expiry,
+        Route => Field::Route,
+        Vault => Field::Vault,
+    }
+    BadHost {
+        Twice => BadHost::Twice,
+    }
+    VaultFault {
+        Unreadable => VaultFault::Unreadable,
+        NotAVault => VaultFault::NotAVault,
+        UnknownVersion => VaultFault::UnknownVersion,
+        Truncated => VaultFault::Truncated,
+        Damaged => VaultFault::Damaged,
+        KdfOutOfBounds => VaultFault::KdfOutOfBounds,
+        Forged => VaultFault::Forged,
+        TooLarge => VaultFault::TooLarge,
+        InUse => VaultFault::InUse,
+    }
+    Site {
+        Bearer => Site::Bearer,
+        Header { .. } => Site::parse_header("x-api-key: key {} end").unwrap(),
+    }
+    HostPattern {
+        Exact(_) => parse("a.example"),
+        OneLabelBefore(_) => parse("*.a.example:8443"),
+    }
+}
+
+/// Messages that are no enum.
+fn structs() -> Vec<Case> {
+    vec![
+        case("Request", "WithoutProof", &Request { proof: None, operation: Operation::Status }),
+        case("Request", "WithProof", &Request { proof: Some(secret(&[7; 32])), operation: Operation::Unlock }),
+        case("NewVault", "NewVault", &NewVault { derivation: derivation(), key: secret(&[8; 32]) }),
+        case("Check", "Check", &Check::failed("seccomp", "off", "use another kernel")),
+    ]
+}
+
+fn case<T: Serialize + DeserializeOwned>(of: &'static str, variant: &'static str, value: &T) -> Case {
+    let again = |bytes: &[u8]| frame::decode::<T>(bytes).ok().map(|value| encode(&value));
+    Case { of, variant, bytes: encode(value), again }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    frame::encode(value, frame::ADMIN_LIMIT).unwrap()[frame::HEADER..].to_vec()
+}
+
+fn parse<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+fn secret(bytes: &[u8]) -> SecretBytes {
+    SecretBytes::new(bytes.to_vec())
+}
+
+fn rate() -> Rate {
+    Rate { count: 200, seconds: 3600, burst: 20 }
+}
+
+fn derivation() -> KeyDerivation {
+    KeyDerivation::recommended([9; 16])
+}
+
+fn new_credential() -> NewCredential {
+    NewCredential {
+        name: parse("openai"),
+        provider: Some(parse("openai")),
+        hosts: vec![parse("api.openai.com")],
+        sites: vec![Site::Bearer],
+        route: Some(parse("openai")),
+        roots: vec![vec![0x30, 0x00]],
+        variables: vec!["OPENAI_API_KEY".into()],
+        key_prefix: "sk-".into(),
+        deny: vec![parse("* /v1/admin/**")],
+        keep_cookies: false,
+        allow_range: true,
+        value: secret(b"sk-value"),
+        allow_weak: false,
+    }
+}
+
+fn credential_view() -> CredentialView {
+    CredentialView {
+        name: parse("openai"),
+        provider: None,
+        hosts: vec![parse("*.a.example")],
+        sites: vec![Site::parse_header("x-api-key: {}").unwrap()],
+        route: None,
+        roots: 1,
+        variables: vec![],
+        deny: vec![],
+        version: 2,
+        rotated: 1_700_000_001,
+        created: 1_700_000_000,
+        scrubbed: true,
+        grants: 3,
+    }
+}
+
+fn grant_view() -> GrantView {
+    GrantView {
+        number: 5,
+        credential: parse("openai"),
+        agent: parse("coder"),
+        placeholder: "sk-placeholder".into(),
+        rate: rate(),
+        allow: vec![parse("GET /v1/models")],
+        created: 1_700_000_000,
+        expires: None,
+        revoked: None,
+    }
+}
