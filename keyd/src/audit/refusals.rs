@@ -72,12 +72,6 @@ impl RefusalCounter {
             .map(|((agent, refusal), window)| Record::Request(Request::repeated(agent, refusal, window.count)))
             .collect()
     }
-
-    /// When [`Self::take_due`] has something to do next; nothing while no window is open.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
-        self.windows.values().map(|window| window.ends).min()
-    }
 }
 
 /// One line a second.
@@ -111,7 +105,6 @@ mod tests {
             assert!(!counter.note(Some(&coder), CODE, after(start, 500)));
         }
         assert!(counter.take_due(after(start, 999)).is_empty());
-        assert_eq!(counter.next_due(), Some(after(start, 1000)));
         let expected = Record::Request(Request::repeated(Some(coder.clone()), CODE, 10_000));
         assert_eq!(counter.take_due(after(start, 1000)), [expected]);
         // The flood goes on: still nothing at once, and one line at the end of the next second.
@@ -119,7 +112,7 @@ mod tests {
         assert_eq!(counter.take_due(after(start, 2000)).len(), 1);
         // It stops: after a quiet second the next one is the first again.
         assert!(counter.take_due(after(start, 3000)).is_empty());
-        assert_eq!(counter.next_due(), None);
+        assert!(counter.windows.is_empty());
         assert!(counter.note(Some(&coder), CODE, after(start, 3001)));
     }
 
@@ -133,7 +126,7 @@ mod tests {
         assert!(counter.note(None, CODE, start));
         assert!(!counter.note(None, CODE, start));
         assert_eq!(counter.take_all(), [Record::Request(Request::repeated(None, CODE, 1))]);
-        assert_eq!(counter.next_due(), None);
+        assert!(counter.windows.is_empty());
     }
 
     #[test]
