@@ -1,1 +1,22 @@
-//! x
+//! `strongroom`: what people and scripts say to the daemons.
+//!
+//! A library, so that the tests and the demo share its parts; `main.rs` is a few lines. It holds the passphrase for one
+//! call, derives the key from it and sends that. It refuses secrets in arguments and in the values of environment
+//! variables.
+#![forbid(unsafe_code)]
+
+pub mod admin_client;
+pub mod args;
+pub mod catalogue;
+pub mod certificates;
+pub mod command;
+pub mod demo;
+pub mod error;
+pub mod failure;
+pub mod output;
+pub mod passphrase;
+pub mod programs;
+pub mod quantity;
+pub mod secret_input;
+pub mod sockets;
+pub mod users;

@@ -1,0 +1,162 @@
+//! The conversation with keyd over admin.sock, from ctl's side.
+//!
+//! Before anything secret is asked for or sent, the kernel says who serves the socket: a program that set up a socket
+//! of its own in keyd's place must not be given a passphrase. It refuses replies over the limit and waits for nothing
+//! for ever. Called by the commands.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{User, getuid};
+use serde::Serialize;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{Failure, Operation, Reply, Request, Status};
+use strongroom_protocol::frame::{self, ADMIN_LIMIT, FrameError, HEADER};
+use strongroom_protocol::home::Home;
+
+use crate::error::{CtlError, Outcome};
+
+/// A connection with keyd.
+pub struct AdminClient {
+    stream: UnixStream,
+    server: Server,
+}
+
+/// Who serves the socket, by the kernel's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Server {
+    /// Its user when it began to listen.
+    pub uid: u32,
+    /// Its process then.
+    pub pid: u32,
+}
+
+impl AdminClient {
+    /// Connects, and checks who is there.
+    ///
+    /// # Errors
+    /// 69 where nobody answers, 77 where this user may not connect or somebody else serves the socket.
+    pub fn connect(home: &Home) -> Outcome<Self> {
+        let path = home.admin_socket();
+        let stream = UnixStream::connect(&path).map_err(|error| connect_error(&path, &error))?;
+        for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+            set(&stream, Some(PATIENCE))
+                .map_err(|error| CtlError::fault(format!("no time-out could be set: {error}. Try again.")))?;
+        }
+        let credentials = getsockopt(&stream, PeerCredentials).map_err(|error| {
+            CtlError::unreachable(format!("the kernel does not say who serves admin.sock: {error}. Try again."))
+        })?;
+        let server = Server { uid: credentials.uid(), pid: u32::try_from(credentials.pid()).unwrap_or(0) };
+        if !is_trusted(server.uid, home) {
+            return Err(CtlError::not_permitted(format!(
+                "{} is served by uid {}, which is not Strongroom's. Nothing was sent; find out who put it there.",
+                path.display(),
+                server.uid
+            )));
+        }
+        Ok(Self { stream, server })
+    }
+
+    /// Who serves the socket.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server
+    }
+
+    /// Asks for something that needs no passphrase.
+    ///
+    /// # Errors
+    /// keyd's refusal in words, and those of the connection.
+    pub fn ask(&mut self, operation: Operation) -> Outcome<Reply> {
+        self.send(&Request { proof: None, operation })
+    }
+
+    /// Asks for something that widens access.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_with(&mut self, proof: SecretBytes, operation: Operation) -> Outcome<Reply> {
+        self.send(&Request { proof: Some(proof), operation })
+    }
+
+    /// keyd's state.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn status(&mut self) -> Outcome<Status> {
+        match self.ask(Operation::Status)? {
+            Reply::Status(status) => Ok(status),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn send(&mut self, request: &impl Serialize) -> Outcome<Reply> {
+        let bytes = frame::encode(request, ADMIN_LIMIT)
+            .map_err(|_| CtlError::failed("the request is too large. Use fewer or smaller certificates."))?;
+        // keyd answers a caller that may not ask and hangs up: then the answer says more than the failed write.
+        let written = self.stream.write_all(&bytes);
+        let reply = match self.receive() {
+            Ok(reply) => reply,
+            Err(_) if written.is_err() => return Err(lost(written.err().as_ref())),
+            Err(error) => return Err(error),
+        };
+        match reply {
+            Reply::Failed(failure) => Err(failure.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    fn receive(&mut self) -> Outcome<Reply> {
+        let mut header = [0; HEADER];
+        self.stream.read_exact(&mut header).map_err(|error| lost(Some(&error)))?;
+        let length = frame::payload_length(&header, ADMIN_LIMIT).map_err(|error| match error {
+            FrameError::Version(version) => Failure::Version(version).into(),
+            error => CtlError::unreachable(format!("{error}. Check that keyd is what serves admin.sock.")),
+        })?;
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).map_err(|error| lost(Some(&error)))?;
+        frame::decode(&payload).map_err(|error| CtlError::fault(format!("{error}. Install programs of one release.")))
+    }
+}
+
+/// A reply of the wrong kind.
+#[must_use]
+pub fn unexpected() -> CtlError {
+    CtlError::fault(
+        "keyd answered something else than what was asked. Install programs of one release and restart them.",
+    )
+}
+
+fn connect_error(path: &Path, error: &io::Error) -> CtlError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            CtlError::not_permitted(format!("this user may not connect to {}. Use an admin's account.", path.display()))
+        }
+        _ => CtlError::unreachable(format!(
+            "keyd does not answer at {}. Run 'strongroom up', or start strongroom-keyd.service.",
+            path.display()
+        )),
+    }
+}
+
+fn lost(error: Option<&io::Error>) -> CtlError {
+    let reason = error.map_or_else(|| "it hung up".to_owned(), ToString::to_string);
+    CtlError::unreachable(format!(
+        "keyd was lost in the middle of the request ({reason}). Run 'strongroom status' to see what became of it."
+    ))
+}
+
+/// Root, ourselves, the package's user, or whoever owns the vault's directory.
+fn is_trusted(uid: u32, home: &Home) -> bool {
+    let owner = fs::metadata(&home.data).map(|metadata| metadata.uid()).ok();
+    let packaged = || User::from_name("strongroom-keyd").ok().flatten().map(|user| user.uid.as_raw());
+    uid == 0 || uid == getuid().as_raw() || Some(uid) == owner || Some(uid) == packaged()
+}
+
+/// keyd answers in milliseconds; a vault on a slow disk may take seconds to be written.
+const PATIENCE: Duration = Duration::from_secs(30);

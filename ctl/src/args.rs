@@ -1,0 +1,365 @@
+//! The command line. Its names are a contract; what is not built is not offered.
+//!
+//! It refuses secrets as arguments: there is no place for one. Called by `main`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
+use strongroom_protocol::admin::{Rate, Rule};
+use strongroom_protocol::{HostPattern, Name, Site};
+
+use crate::demo::DemoOptions;
+use crate::quantity;
+
+/// Lets AI agents use API keys that they never hold.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, propagate_version = true, max_term_width = 100)]
+pub struct Args {
+    /// Read the passphrase from this file instead of asking for it
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE", hide_env_values = true)]
+    pub passphrase_file: Option<PathBuf>,
+    /// Answer every confirmation with yes
+    #[arg(long, global = true)]
+    pub yes: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the vault and the default configuration
+    Init(Users),
+    /// Start both daemons
+    Up {
+        /// Under whose uids
+        #[command(flatten)]
+        users: Users,
+        /// Stay, and log to standard error
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Stop both daemons
+    Down,
+    /// Open the vault
+    Unlock,
+    /// Close the vault and cut every exchange
+    Lock,
+    /// Say how things are
+    Status(Json),
+    /// Named secrets and where they may go
+    #[command(subcommand)]
+    Credential(Credential),
+    /// Who may use credentials
+    #[command(subcommand)]
+    Agent(Agent),
+    /// Which agent may use which credential, with limits
+    #[command(subcommand)]
+    Grant(Grant),
+    /// Show who used what
+    Audit(Audit),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Say what protects the daemons, and what is missing
+    Doctor(Json),
+    /// Show one agent's request in a temporary home, and who saw the key
+    Demo(DemoOptions),
+    /// Print completions for a shell
+    Completions {
+        /// For this shell
+        shell: Shell,
+    },
+}
+
+/// `--json`
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Users for the daemons.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct Users {
+    /// Run keyd as this user; as root only
+    #[arg(long, value_name = "USER|UID", requires = "gateway_user")]
+    pub keyd_user: Option<String>,
+    /// Run gatewayd as this user; as root only
+    #[arg(long, value_name = "USER|UID", requires = "keyd_user")]
+    pub gateway_user: Option<String>,
+}
+
+/// `strongroom credential`
+#[derive(Debug, Subcommand)]
+pub enum Credential {
+    /// Add a credential; its value comes from standard input or a prompt
+    Add(Box<CredentialAdd>),
+    /// List credentials
+    List(Json),
+    /// Show one credential, without its value
+    Show {
+        /// Its name
+        name: Name,
+        /// How to print it
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Give a credential a new value; agents notice nothing
+    Rotate {
+        /// Its name
+        name: Name,
+        /// Take a value that is too short or too guessable to be masked in answers
+        #[arg(long)]
+        allow_weak: bool,
+    },
+    /// Remove a credential and revoke its grants
+    Remove {
+        /// Its name
+        name: Name,
+        /// Erase its value too; this cannot be undone
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+/// `strongroom credential add`
+#[derive(Debug, ClapArgs)]
+pub struct CredentialAdd {
+    /// Its name
+    pub name: Name,
+    /// Take hosts, positions and route from the catalogue; other options add to them
+    #[arg(long)]
+    pub provider: Option<String>,
+    /// Where the key may go: HOST or HOST:PORT; '*.' in front stands for one label
+    #[arg(long = "host", value_name = "HOST", value_parser = host)]
+    pub hosts: Vec<HostPattern>,
+    /// The key goes into 'Authorization: Bearer'
+    #[arg(long)]
+    pub bearer: bool,
+    /// The key goes into this header, in place of '{}'
+    #[arg(long = "header", value_name = "'NAME: {}'", value_parser = header)]
+    pub headers: Vec<Site>,
+    /// First path segment under which agents reach it [default: the provider's, else NAME]
+    #[arg(long)]
+    pub route: Option<Name>,
+    /// Trust these certificates (PEM) for this credential, in place of the platform's
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Take a value that is too short or too guessable to be masked in answers
+    #[arg(long)]
+    pub allow_weak: bool,
+    /// Pass the upstream's cookies on to agents
+    #[arg(long)]
+    pub keep_cookies: bool,
+    /// Let agents ask for parts of an answer
+    #[arg(long)]
+    pub allow_range: bool,
+}
+
+/// `strongroom agent`
+#[derive(Debug, Subcommand)]
+pub enum Agent {
+    /// Add an agent
+    Add {
+        /// Its name
+        name: Name,
+    },
+    /// List agents
+    List(Json),
+    /// Show one agent and its grants
+    Show {
+        /// Its name
+        name: Name,
+        /// How to print it
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Take everything from an agent, now
+    Revoke {
+        /// Its name
+        name: Name,
+    },
+    /// Revoke an agent and take it off the list
+    Remove {
+        /// Its name
+        name: Name,
+    },
+}
+
+/// `strongroom grant`
+#[derive(Debug, Subcommand)]
+pub enum Grant {
+    /// Let an agent use a credential; prints the placeholder
+    Add(GrantAdd),
+    /// List grants
+    List(Json),
+    /// Take a grant away, now
+    Revoke {
+        /// Of this credential
+        credential: Name,
+        /// To this agent
+        #[arg(long)]
+        agent: Name,
+    },
+}
+
+/// `strongroom grant add`
+#[derive(Debug, ClapArgs)]
+pub struct GrantAdd {
+    /// Of this credential
+    pub credential: Name,
+    /// To this agent
+    #[arg(long)]
+    pub agent: Name,
+    /// How often, such as 200/hour [default: 10000/hour with a burst of 2000]
+    #[arg(long, value_parser = quantity::rate)]
+    pub rate: Option<Rate>,
+    /// How many at once [default: the rate's number]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub burst: Option<u32>,
+    /// Allow only such requests; may be given again
+    #[arg(long, value_name = "'METHOD PATTERN'")]
+    pub allow: Vec<Rule>,
+    /// End by itself after this time, such as 30d
+    #[arg(long, value_parser = quantity::duration, allow_hyphen_values = true)]
+    pub expires: Option<Duration>,
+}
+
+/// `strongroom audit`
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Audit {
+    /// Something else than showing lines
+    #[command(subcommand)]
+    pub command: Option<AuditCommand>,
+    /// Only of this agent
+    #[arg(long)]
+    pub agent: Option<Name>,
+    /// Only of this credential
+    #[arg(long)]
+    pub credential: Option<Name>,
+    /// Only of this long ago until now, such as 1h
+    #[arg(long, value_parser = quantity::duration)]
+    pub since: Option<Duration>,
+    /// Go on with new lines as they come
+    #[arg(long)]
+    pub follow: bool,
+    /// How to print it
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// `strongroom audit ...`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no line was changed, and print a checkpoint
+    Verify(Json),
+}
+
+/// `strongroom config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check both configuration files with the daemons' own parsers
+    Check,
+}
+
+fn host(text: &str) -> Result<HostPattern, String> {
+    HostPattern::parse_unicode(text).map_err(|error| error.to_string())
+}
+
+fn header(text: &str) -> Result<Site, String> {
+    Site::parse_header(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parses(line: &[&str]) -> bool {
+        Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied())).is_ok()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contracts_lines_are_understood() {
+        for line in [
+            &["init"][..],
+            &["up", "--foreground"],
+            &["credential", "add", "x", "--provider", "openai", "--yes"],
+            &[
+                "credential",
+                "add",
+                "x",
+                "--host",
+                "a.example:8443",
+                "--host",
+                "*.b.example",
+                "--bearer",
+                "--header",
+                "x-api-key: {}",
+                "--route",
+                "r",
+                "--ca",
+                "f",
+            ],
+            &["--yes", "credential", "remove", "x", "--purge"],
+            &[
+                "grant",
+                "add",
+                "x",
+                "--agent",
+                "a",
+                "--rate",
+                "200/hour",
+                "--burst",
+                "5",
+                "--allow",
+                "POST /v1/**",
+                "--allow",
+                "GET /",
+                "--expires",
+                "30d",
+            ],
+            &["audit", "--agent", "a", "--since", "1h", "--follow", "--json"],
+            &["audit", "verify"],
+            &["completions", "fish"],
+        ] {
+            assert!(parses(line), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_or_makes_no_sense_is_refused() {
+        for line in [
+            &[][..],
+            &["credential"],
+            &["credential", "add", "x", "--host", "a.example", "--bearer", "sk-key"],
+            &["credential", "add", "../x", "--bearer"],
+            &["credential", "add", "x", "--host", "user@a.example"],
+            &["credential", "add", "x", "--host", "a.example", "--basic", "u"],
+            &["credential", "add", "x", "--header", "host: {}"],
+            &["agent", "add", "a", "--uid", "1"],
+            &["grant", "add", "x"],
+            &["grant", "add", "x", "--agent", "a", "--rate", "0/hour"],
+            &["grant", "add", "x", "--agent", "a", "--burst", "0"],
+            &["grant", "add", "x", "--agent", "a", "--allow", "post /v1"],
+            &["grant", "add", "x", "--agent", "a", "--expires", "-3d"],
+            &["unlock", "--keychain"],
+            &["up", "--keyd-user", "k"],
+            &["completions", "no-such-shell"],
+        ] {
+            assert!(!parses(line), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! One command a file. This one sends each to its place and holds what several need.
+//!
+//! Called by `main`.
+
+mod agent;
+mod audit;
+mod config;
+mod credential;
+mod doctor;
+mod down;
+mod grant;
+mod init;
+mod spawn;
+mod status;
+mod up;
+mod vault;
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::CommandFactory;
+use nix::unistd::getuid;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{Failure, Operation, Reply, VaultState};
+use strongroom_protocol::home::Home;
+
+use crate::admin_client::AdminClient;
+use crate::args::{Args, Command};
+use crate::error::{CtlError, Outcome};
+use crate::passphrase::{self, Source};
+
+/// What every command gets.
+struct Context {
+    home: Home,
+    passphrase: Source,
+    yes: bool,
+}
+
+/// Does what the command line says; gives the exit code.
+///
+/// # Errors
+/// In words, with an exit code.
+pub fn run(args: Args) -> Outcome<u8> {
+    // These two need no home.
+    match args.command {
+        Command::Demo(options) => return Ok(u8::try_from(crate::demo::run(&options)).unwrap_or(1)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "strongroom", &mut io::stdout());
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let context = Context { home: home()?, passphrase: Source::new(args.passphrase_file), yes: args.yes };
+    let done = |outcome: Outcome<()>| outcome.map(|()| 0);
+    match args.command {
+        Command::Init(users) => done(init::run(&context, &users)),
+        Command::Up { users, foreground } => done(up::run(&context, &users, foreground)),
+        Command::Down => done(down::run(&context)),
+        Command::Unlock => done(vault::unlock(&context)),
+        Command::Lock => done(vault::lock(&context)),
+        Command::Status(json) => status::run(&context, json.json),
+        Command::Credential(command) => done(credential::run(&context, command)),
+        Command::Agent(command) => done(agent::run(&context, command)),
+        Command::Grant(command) => done(grant::run(&context, command)),
+        Command::Audit(command) => audit::run(&context, command),
+        Command::Config(crate::args::Config::Check) => done(config::check(&context)),
+        Command::Doctor(json) => doctor::run(&context, json.json),
+        Command::Demo(_) | Command::Completions { .. } => Ok(0),
+    }
+}
+
+impl Context {
+    fn connect(&self) -> Outcome<AdminClient> {
+        AdminClient::connect(&self.home)
+    }
+
+    /// Asks for something that widens access: with the passphrase's key as proof.
+    fn widen(&self, client: &mut AdminClient, operation: Operation) -> Outcome<Reply> {
+        let proof = self.proof(client)?;
+        client.ask_with(proof, operation)
+    }
+
+    /// The passphrase's key. Asked for only where the vault is unlocked: else it would be asked for in vain.
+    fn proof(&self, client: &mut AdminClient) -> Outcome<SecretBytes> {
+        let status = client.status()?;
+        match status.state {
+            VaultState::Unlocked => {}
+            VaultState::Locked => return Err(Failure::Locked.into()),
+            VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
+            VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
+        }
+        let derivation = status.unlock.ok_or(Failure::Uninitialised)?;
+        passphrase::derive(&self.passphrase.existing()?, &derivation)
+    }
+
+    /// Asks before something that cannot simply be undone.
+    fn confirm(&self, question: &str) -> Outcome<()> {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(CtlError::usage(format!("{question} There is no terminal to ask at; say --yes.")));
+        }
+        let mut answer = String::new();
+        let _ = write!(io::stderr(), "{question} [y/N] ");
+        io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|error| CtlError::fault(format!("the answer could not be read: {error}. Say --yes.")))?;
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(CtlError::failed("nothing was done, as you wished. Answer 'y' where it is to be done.")),
+        }
+    }
+}
+
+fn home() -> Outcome<Home> {
+    let installed = Path::new("/etc/strongroom").exists();
+    Home::find(|name| std::env::var_os(name).map(PathBuf::from), getuid().as_raw(), installed)
+        .map_err(|error| CtlError::configuration(format!("there is no home for Strongroom: {error}.")))
+}
+
+/// The one item that `show` asks for.
+fn only<T>(items: Vec<T>) -> Outcome<T> {
+    items.into_iter().next().ok_or_else(crate::admin_client::unexpected)
+}

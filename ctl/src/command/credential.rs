@@ -1,0 +1,225 @@
+//! `credential ...`: what is named, where it may go, and its value on the way in.
+
+use serde_json::{Value, json};
+use strongroom_protocol::admin::{CredentialView, NewCredential, Operation, Reply};
+use strongroom_protocol::authority::Host;
+use strongroom_protocol::{HostPattern, Name, Site};
+
+use super::{Context, only};
+use crate::admin_client::{AdminClient, unexpected};
+use crate::args::{Credential, CredentialAdd};
+use crate::error::{CtlError, Outcome};
+use crate::{catalogue, certificates, output, secret_input};
+
+pub fn run(context: &Context, command: Credential) -> Outcome<()> {
+    match command {
+        Credential::Add(add) => self::add(context, *add),
+        Credential::List(json) => list(context, json.json),
+        Credential::Show { name, json } => show(context, name, json.json),
+        Credential::Rotate { name, allow_weak } => {
+            let mut client = context.connect()?;
+            let proof = context.proof(&mut client)?;
+            let value = secret_input::value()?;
+            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak }).map(drop)
+        }
+        Credential::Remove { name, purge } => remove(context, name, purge),
+    }
+}
+
+fn add(context: &Context, add: CredentialAdd) -> Outcome<()> {
+    // Everything that can be wrong in the command line is said before anything is asked for.
+    let mut new = described(&add)?;
+    let mut client = context.connect()?;
+    let proof = context.proof(&mut client)?;
+    new.value = secret_input::value()?;
+    client.ask_with(proof, Operation::CredentialAdd(new))?;
+    if add.allow_weak {
+        output::note("A key that is too short or too guessable is not masked in answers.");
+    }
+    Ok(())
+}
+
+fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
+    let provider = add.provider.as_deref().map(catalogue::find).transpose()?;
+    let (mut hosts, mut sites) = (add.hosts.clone(), add.headers.clone());
+    if add.bearer {
+        sites.insert(0, Site::Bearer);
+    }
+    if let Some(provider) = &provider {
+        // Hosts that are named stand in place of the catalogue's: a proxy or a test in front of the provider.
+        if hosts.is_empty() {
+            hosts.clone_from(&provider.hosts);
+        }
+        sites.extend(provider.sites.iter().filter(|site| !sites.contains(site)).cloned().collect::<Vec<_>>());
+    }
+    if hosts.is_empty() {
+        return Err(CtlError::usage("where the key may go is missing. Name it with --host or --provider."));
+    }
+    if sites.is_empty() {
+        return Err(CtlError::usage(
+            "the position of the key is missing. Name it with --bearer, --header or --provider.",
+        ));
+    }
+    hosts.iter().try_for_each(check_wildcard)?;
+    let has_exact = hosts.iter().any(|host| host.exact().is_some());
+    let usual = provider.as_ref().map_or(&add.name, |provider| &provider.id);
+    let route = add.route.clone().or_else(|| has_exact.then(|| usual.clone()));
+    Ok(NewCredential {
+        name: add.name.clone(),
+        hosts,
+        sites,
+        route,
+        roots: add.ca.as_deref().map(certificates::read).transpose()?.unwrap_or_default(),
+        variables: provider.as_ref().map(|provider| provider.variables.clone()).unwrap_or_default(),
+        key_prefix: provider.as_ref().map(|provider| provider.key_prefix.clone()).unwrap_or_default(),
+        deny: provider.as_ref().map(|provider| provider.deny.clone()).unwrap_or_default(),
+        provider: provider.map(|provider| provider.id),
+        keep_cookies: add.keep_cookies,
+        allow_range: add.allow_range,
+        value: strongroom_protocol::SecretBytes::new(Vec::new()),
+        allow_weak: add.allow_weak,
+    })
+}
+
+/// `*.co.uk` would name half a country.
+fn check_wildcard(host: &HostPattern) -> Outcome<()> {
+    let HostPattern::OneLabelBefore(rest) = host else { return Ok(()) };
+    let Host::Name(name) = rest.host() else { return Ok(()) };
+    if psl::suffix_str(name) == Some(name) {
+        return Err(CtlError::usage(format!(
+            "*.{name} would name everybody's hosts below a public suffix. Name the hosts one by one."
+        )));
+    }
+    Ok(())
+}
+
+fn list(context: &Context, as_json: bool) -> Outcome<()> {
+    let credentials = all(&mut context.connect()?)?;
+    if as_json {
+        return output::json(&credentials.iter().map(to_json).collect());
+    }
+    let rows = credentials.iter().map(|one| {
+        let hosts: Vec<String> = one.hosts.iter().map(ToString::to_string).collect();
+        vec![
+            one.name.to_string(),
+            hosts.join(","),
+            one.route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            format!("v{} of {}", one.version, output::time(one.rotated)),
+            one.grants.to_string(),
+            (if one.scrubbed { "masked" } else { "NOT MASKED" }).to_owned(),
+        ]
+    });
+    output::table(&["name", "hosts", "route", "version", "grants", "in answers"], rows.collect())
+}
+
+fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
+    let Reply::Credentials { items, .. } = context.connect()?.ask(Operation::CredentialShow { name })? else {
+        return Err(unexpected());
+    };
+    let credential = to_json(&only(items)?);
+    if as_json {
+        return output::json(&credential);
+    }
+    let Value::Object(fields) = credential else { return Err(unexpected()) };
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        Value::Null => "-".to_owned(),
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    output::table(&["what", "value"], fields.into_iter().map(|(name, value)| vec![name, text(value)]).collect())
+}
+
+fn remove(context: &Context, name: Name, purge: bool) -> Outcome<()> {
+    let mut client = context.connect()?;
+    let operation = Operation::CredentialRemove { name: name.clone(), purge };
+    if purge {
+        context.confirm(&format!("Erase the credential {name} and its values for good?"))?;
+        return context.widen(&mut client, operation).map(drop);
+    }
+    context.confirm(&format!("Remove the credential {name} and revoke its grants?"))?;
+    client.ask(operation).map(drop)
+}
+
+/// Every credential, page by page.
+pub fn all(client: &mut AdminClient) -> Outcome<Vec<CredentialView>> {
+    let mut all: Vec<CredentialView> = Vec::new();
+    loop {
+        let after = all.last().map(|last| last.name.clone());
+        let Reply::Credentials { items, more } = client.ask(Operation::CredentialList { after })? else {
+            return Err(unexpected());
+        };
+        let progress = !items.is_empty();
+        all.extend(items);
+        if !more || !progress {
+            return Ok(all);
+        }
+    }
+}
+
+fn to_json(one: &CredentialView) -> Value {
+    json!({
+        "name": one.name,
+        "provider": one.provider,
+        "hosts": one.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "sites": one.sites.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "route": one.route,
+        "own_roots": one.roots,
+        "variables": one.variables,
+        "deny": one.deny.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "version": one.version,
+        "rotated": output::time(one.rotated),
+        "created": output::time(one.created),
+        "scrubbed": one.scrubbed,
+        "grants": one.grants,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn from(line: &[&str]) -> Outcome<NewCredential> {
+        let line = ["strongroom", "credential", "add"].iter().chain(line);
+        let Command::Credential(Credential::Add(add)) = Args::try_parse_from(line).unwrap().command else {
+            panic!("another command")
+        };
+        described(&add)
+    }
+
+    #[test]
+    fn a_provider_fills_in_what_is_not_said() {
+        let new = from(&["mine", "--provider", "openai"]).unwrap();
+        assert_eq!(new.hosts, ["api.openai.com".parse().unwrap()]);
+        assert_eq!((new.sites, new.route), (vec![Site::Bearer], Some("openai".parse().unwrap())));
+        assert!(!new.deny.is_empty() && new.variables == ["OPENAI_API_KEY"] && new.key_prefix == "sk-");
+        let elsewhere = from(&["mine", "--provider", "openai", "--host", "llm.example:8443", "--route", "r"]).unwrap();
+        assert_eq!(
+            (elsewhere.hosts, elsewhere.route),
+            (vec!["llm.example:8443".parse().unwrap()], Some("r".parse().unwrap()))
+        );
+    }
+
+    #[test]
+    fn without_a_provider_the_route_is_the_name() {
+        assert_eq!(from(&["mine", "--host", "a.example", "--bearer"]).unwrap().route, Some("mine".parse().unwrap()));
+        assert_eq!(from(&["mine", "--host", "*.a.example", "--bearer"]).unwrap().route, None);
+    }
+
+    #[test]
+    fn what_is_missing_or_too_wide_is_said() {
+        for line in
+            [&["x"][..], &["x", "--bearer"], &["x", "--host", "a.example"], &["x", "--host", "*.co.uk", "--bearer"]]
+        {
+            assert_eq!(from(line).unwrap_err().code(), 64, "{line:?}");
+        }
+        assert_eq!(from(&["x", "--provider", "nobody"]).unwrap_err().code(), 1);
+        assert_eq!(from(&["x", "--host", "a.example", "--bearer", "--ca", "/no/such/file"]).unwrap_err().code(), 1);
+        assert_eq!(from(&["x", "--host", "a.example", "--bearer", "--ca", "/dev/null"]).unwrap_err().code(), 1);
+    }
+}

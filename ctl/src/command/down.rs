@@ -1,0 +1,131 @@
+//! `down`: ends both daemons, gatewayd first so that it drains.
+//!
+//! keyd's process is known from the kernel or from `up`'s note, gatewayd's from keyd or from that note. It refuses to
+//! signal a process that is not one of the daemons' programs, and one of another installation.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use strongroom_protocol::home::Home;
+
+use super::Context;
+use crate::admin_client::AdminClient;
+use crate::error::{CtlError, Outcome};
+use crate::output;
+
+pub fn run(context: &Context) -> Outcome<()> {
+    let home = &context.home;
+    let status = AdminClient::connect(home).and_then(|mut client| client.status()).ok();
+    let gatewayd =
+        status.as_ref().and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
+    let keyd = status.as_ref().map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    let mut ended = 0;
+    for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
+        let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
+        stop(name, pid)?;
+        ended += 1;
+    }
+    for name in ["strongroom-gatewayd", "strongroom-keyd"] {
+        // A note about a process that is gone; it may not be there.
+        let _ = fs::remove_file(note(home, name));
+    }
+    if ended == 0 {
+        output::note("Nothing was running.");
+    }
+    Ok(())
+}
+
+/// Notes the daemons' processes, for when keyd cannot be asked any more.
+pub fn remember<'a>(home: &Home, daemons: impl Iterator<Item = (&'a str, u32)>) {
+    for (name, pid) in daemons {
+        // Only a help: keyd knows both while it lives.
+        let _ = fs::write(note(home, name), pid.to_string());
+    }
+}
+
+/// The process that `up` noted, where it still runs that program.
+#[must_use]
+pub fn noted(home: &Home, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(note(home, name)).ok()?;
+    text.trim().parse().ok().filter(|pid| is_program(*pid, name))
+}
+
+/// Ends a child of ours.
+pub fn end(child: &mut Child) {
+    let Ok(pid) = i32::try_from(child.id()) else { return };
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn stop(name: &str, pid: u32) -> Outcome<()> {
+    let process =
+        Pid::from_raw(i32::try_from(pid).map_err(|_| CtlError::fault("the process number is none. Report it."))?);
+    match kill(process, Signal::SIGTERM) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Ok(()),
+        Err(error) => {
+            return Err(CtlError::not_permitted(format!(
+                "{name} (pid {pid}) could not be ended: {error}. Use the account that started it."
+            )));
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while is_program(pid, name) {
+        if Instant::now() > deadline {
+            return Err(CtlError::failed(format!(
+                "{name} (pid {pid}) has not ended in {} s. See its log; end it with 'kill -9 {pid}'.",
+                PATIENCE.as_secs()
+            )));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Whether the process is alive and runs this program. The kernel cuts the name at 15 characters.
+fn is_program(pid: u32, name: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((head, tail)) = stat.rsplit_once(") ") else { return false };
+    let running = head.split_once('(').is_some_and(|(_, comm)| comm == &name[..name.len().min(15)]);
+    running && !tail.starts_with('Z')
+}
+
+fn note(home: &Home, name: &str) -> PathBuf {
+    home.run.join(format!("{}.pid", name.trim_start_matches("strongroom-")))
+}
+
+/// Longer than gatewayd drains.
+const PATIENCE: Duration = Duration::from_secs(40);
+const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_programs_are_never_taken_for_a_daemon() {
+        assert!(!is_program(std::process::id(), "strongroom-keyd"));
+        assert!(!is_program(1, "strongroom-keyd"));
+        assert!(!is_program(u32::MAX, "strongroom-keyd"));
+    }
+
+    #[test]
+    fn a_name_is_known_by_what_the_kernel_keeps_of_it() {
+        let own = fs::read_to_string("/proc/self/comm").unwrap();
+        assert!(is_program(std::process::id(), own.trim()));
+    }
+}

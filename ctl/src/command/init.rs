@@ -1,0 +1,178 @@
+//! `init`: directories, default configuration, and the vault, which keyd makes itself.
+//!
+//! The key is derived from the new passphrase here and handed to `strongroom-keyd create-vault`, so the only program
+//! that writes vaults is keyd. It refuses to touch a vault that is there. Needs no running daemon.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Stdio;
+
+use nix::unistd::geteuid;
+use ring::rand::{SecureRandom, SystemRandom};
+use strongroom_protocol::admin::{KeyDerivation, NewVault};
+use strongroom_protocol::frame::{self, ADMIN_LIMIT};
+use strongroom_protocol::home::Home;
+
+use super::{Context, spawn};
+use crate::args::Users;
+use crate::error::{CtlError, Outcome};
+use crate::users::{self, RunAs, Separate};
+use crate::{output, passphrase};
+
+pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
+    let home = &context.home;
+    let separate = users::resolve(home, asked)?;
+    if home.vault().exists() {
+        return Err(CtlError::failed(format!(
+            "there is a vault already at {}. Nothing was changed; move it away to begin anew.",
+            home.vault().display()
+        )));
+    }
+    let phrase = context.passphrase.new_one()?;
+    if phrase.len() < SHORT_PASSPHRASE {
+        output::note(
+            "The passphrase is short. Whoever gets the vault file can try passphrases; several random words are better.",
+        );
+    }
+    directories(home, separate)?;
+    let mut salt = [0; 16];
+    SystemRandom::new().fill(&mut salt).map_err(|_| CtlError::fault("the kernel gave no random bytes. Try again."))?;
+    let derivation = KeyDerivation::recommended(salt);
+    let key = passphrase::derive(&phrase, &derivation)?;
+    create_vault(separate, &NewVault { derivation, key })?;
+    configuration(home, separate)?;
+    output::note(&format!(
+        "The vault is at {}. Next: 'strongroom up', then 'strongroom unlock'.",
+        home.vault().display()
+    ));
+    Ok(())
+}
+
+fn create_vault(separate: Option<Separate>, new: &NewVault) -> Outcome<()> {
+    let message = frame::encode(new, ADMIN_LIMIT).map_err(|error| CtlError::fault(format!("{error}. Report it.")))?;
+    let mut command = spawn::program("strongroom-keyd", separate.map(|separate| separate.keyd))?;
+    command.arg("create-vault").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let failed = |error: io::Error| {
+        CtlError::fault(format!("strongroom-keyd could not be run: {error}. Install all three programs together."))
+    };
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut input) = child.stdin.take() {
+        // Where keyd ended early its own words say why.
+        let _ = input.write_all(&message);
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(match output.status.code() {
+        Some(1) => CtlError::failed(words),
+        code => CtlError::of_daemon(code, words),
+    })
+}
+
+fn directories(home: &Home, separate: Option<Separate>) -> Outcome<()> {
+    directory(&home.config, 0o755, None)?;
+    directory(&home.data, 0o700, separate.map(|separate| separate.keyd))?;
+    directory(&home.run, 0o755, None)?;
+    if let Some(log) = &home.log {
+        directory(log, 0o755, None)?;
+    }
+    if separate.is_some() { traversable(&home.data) } else { Ok(()) }
+}
+
+fn directory(path: &Path, mode: u32, owner: Option<RunAs>) -> Outcome<()> {
+    let failed = |error: io::Error| {
+        CtlError::failed(format!(
+            "the directory {} cannot be made: {error}. Check its parent's owner and mode.",
+            path.display()
+        ))
+    };
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
+    if path.metadata().map_err(failed)?.uid() == geteuid().as_raw() {
+        // The umask may have taken bits away.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    match owner {
+        Some(owner) => chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Another user has to pass every directory above.
+fn traversable(path: &Path) -> Outcome<()> {
+    for above in path.ancestors().skip(1) {
+        let mode = above.metadata().map(|metadata| metadata.mode()).unwrap_or(0o755);
+        if mode & 0o001 == 0 {
+            return Err(CtlError::failed(format!(
+                "keyd's user cannot pass {}, whose mode is {:o}. Run 'chmod o+x' on it, or choose another STRONGROOM_HOME.",
+                above.display(),
+                mode & 0o777
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn configuration(home: &Home, separate: Option<Separate>) -> Outcome<()> {
+    let uids = match separate {
+        Some(separate) => {
+            let admin = geteuid().as_raw();
+            format!("admin-uids = [{admin}]\ngateway-uid = {}\n", separate.gateway.uid)
+        }
+        None => "# admin-uids = [1000]\n# gateway-uid = 998\n".to_owned(),
+    };
+    write_new(&home.keyd_config(), &format!("{KEYD_HEAD}{uids}{KEYD_REST}"))?;
+    write_new(&home.gatewayd_config(), GATEWAYD)
+}
+
+fn write_new(path: &Path, text: &str) -> Outcome<()> {
+    let failed = |error: io::Error| {
+        CtlError::failed(format!("{} cannot be written: {error}. Check the directory.", path.display()))
+    };
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Below it a word is said.
+const SHORT_PASSPHRASE: usize = 12;
+
+const KEYD_HEAD: &str = "\
+# keyd.toml: it can only narrow what keyd does. Check it with 'strongroom config check'.
+
+# Who may administer, beside root, and who is the gateway; keyd's own user where nothing is said.
+";
+
+const KEYD_REST: &str = "
+# Lock this long after unlocking.
+# auto-lock = \"8h\"
+
+# Refuse to start where the kernel lacks a layer of the cage.
+# require-sandbox = true
+
+# error, warn, info, debug or trace.
+# log-level = \"info\"
+
+[audit]
+# When a line has to be on the disk: interval (within a second), always, never.
+# fsync = \"interval\"
+";
+
+const GATEWAYD: &str = "\
+# gatewayd.toml. Check it with 'strongroom config check'.
+
+# Where agents connect, beside agent.sock.
+# listen = [\"127.0.0.1:7777\"]
+
+# Private networks that upstreams may be in.
+# allow-private-upstreams = [\"10.0.0.0/8\"]
+
+# Names that are dialled elsewhere: HOST or HOST:PORT = ADDRESS or ADDRESS:PORT.
+# [resolve]
+# \"api.openai.com\" = \"127.0.0.1:8443\"
+";

@@ -1,0 +1,26 @@
+//! Starts a daemon's program with an environment of its own: only what it needs to find its home.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::error::Outcome;
+use crate::programs;
+use crate::users::RunAs;
+
+/// A command for one of the daemons, as this user where one is given. The child's groups are its user's alone.
+///
+/// # Errors
+/// Where the program is not installed.
+pub fn program(name: &str, user: Option<RunAs>) -> Outcome<Command> {
+    let mut command = Command::new(programs::find(name)?);
+    command.env_clear().current_dir("/");
+    for variable in ["STRONGROOM_HOME", "HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
+        if let Some(value) = std::env::var_os(variable) {
+            command.env(variable, value);
+        }
+    }
+    if let Some(user) = user {
+        command.gid(user.gid).uid(user.uid);
+    }
+    Ok(command)
+}

@@ -1,0 +1,82 @@
+//! `status`: how things are, for people and as JSON. Answers too when nothing runs; the exit code is 69 then.
+
+use serde_json::{Value, json};
+use strongroom_protocol::admin::{Status, VaultState};
+
+use super::Context;
+use crate::error::{Outcome, UNREACHABLE};
+use crate::output;
+
+pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
+    let status = match context.connect().and_then(|mut client| client.status()) {
+        Ok(status) => Some(status),
+        Err(error) if error.code() == UNREACHABLE => None,
+        Err(error) => return Err(error),
+    };
+    if as_json {
+        output::json(&to_json(context, status.as_ref()))?;
+    } else {
+        output::table(&["what", "how"], rows(context, status.as_ref()))?;
+    }
+    if status.is_some() {
+        return Ok(0);
+    }
+    output::note("keyd does not answer. Run 'strongroom up', or start strongroom-keyd.service.");
+    Ok(UNREACHABLE)
+}
+
+fn to_json(context: &Context, status: Option<&Status>) -> Value {
+    let home = &context.home;
+    let pid = |pid: Option<u32>| pid.map(|pid| json!({ "pid": pid }));
+    let fault = status.and_then(|status| match status.state {
+        VaultState::Unusable(fault) => Some(fault),
+        _ => None,
+    });
+    json!({
+        "state": word(status),
+        "keyd": pid(status.map(|status| status.keyd_pid)),
+        "gatewayd": pid(status.and_then(|status| status.gatewayd_pid)),
+        "version": status.map(|status| &status.version),
+        "generation": status.and_then(|status| status.generation),
+        "exchanges": status.map(|status| status.exchanges),
+        "audit_broken": status.map(|status| status.audit_broken),
+        "vault_fault": fault,
+        "home": { "config": home.config, "data": home.data, "run": home.run, "log": home.log },
+    })
+}
+
+fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
+    let home = &context.home;
+    let pid = |pid: Option<u32>| pid.map_or_else(|| "not connected".to_owned(), |pid| format!("running, pid {pid}"));
+    let mut rows = vec![("vault", word(status).to_owned())];
+    if let Some(status) = status {
+        rows.push(("keyd", pid(Some(status.keyd_pid))));
+        rows.push(("gatewayd", pid(status.gatewayd_pid)));
+        rows.push(("exchanges", status.exchanges.to_string()));
+        rows.push((
+            "audit log",
+            if status.audit_broken {
+                "CANNOT BE WRITTEN: uses are refused".to_owned()
+            } else {
+                "is written".to_owned()
+            },
+        ));
+    }
+    rows.push(("configuration", home.config.display().to_string()));
+    rows.push(("data", home.data.display().to_string()));
+    rows.push(("sockets", home.run.display().to_string()));
+    rows.push(("logs", home.log.as_ref().map_or_else(|| "the journal".to_owned(), |path| path.display().to_string())));
+    rows.into_iter().map(|(what, how)| vec![what.to_owned(), how]).collect()
+}
+
+/// The state's name, by contract.
+fn word(status: Option<&Status>) -> &'static str {
+    match status.map(|status| status.state) {
+        None => "unreachable",
+        Some(VaultState::Locked) => "locked",
+        Some(VaultState::Unlocked) => "unlocked",
+        Some(VaultState::Uninitialised) => "uninitialised",
+        // There is a file, and it stays shut; `vault_fault` says why.
+        Some(VaultState::Unusable(_)) => "locked",
+    }
+}

@@ -1,0 +1,214 @@
+//! `up`: both daemons without systemd.
+//!
+//! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
+//! of their own with no terminal and no pipe of ours. It refuses to start over daemons that answer, and stops what it
+//! started where one of them does not come up.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::{SigSet, Signal};
+use strongroom_protocol::admin::VaultState;
+use strongroom_protocol::home::Home;
+
+use super::{Context, config, down, spawn};
+use crate::admin_client::AdminClient;
+use crate::args::Users;
+use crate::error::{CtlError, Outcome, UNREACHABLE};
+use crate::output;
+use crate::sockets::{self, Named};
+use crate::users::{self, RunAs};
+
+pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
+    let home = &context.home;
+    let separate = users::resolve(home, asked)?;
+    let (keyd_is_up, gatewayd_is_up) = match AdminClient::connect(home).and_then(|mut client| client.status()) {
+        Ok(status) => (true, status.gatewayd_pid.is_some()),
+        // A gatewayd whose keyd died goes on, and connects again.
+        Err(error) if error.code() == UNREACHABLE => (false, down::noted(home, "strongroom-gatewayd").is_some()),
+        Err(error) => return Err(error),
+    };
+    if keyd_is_up && gatewayd_is_up {
+        output::note("Both daemons are up already.");
+        return Ok(());
+    }
+    if !home.vault().exists() {
+        return Err(CtlError::configuration(format!(
+            "there is no vault at {}. Run 'strongroom init' first.",
+            home.vault().display()
+        )));
+    }
+    config::one("strongroom-keyd", &home.keyd_config())?;
+    config::one("strongroom-gatewayd", &home.gatewayd_config())?;
+    let mut daemons = Daemons { home: home.clone(), started: Vec::new(), foreground };
+    if foreground {
+        // Blocked before any child is there, so that none is left behind.
+        stop_signals()
+            .thread_block()
+            .map_err(|error| CtlError::fault(format!("signals cannot be waited for: {error}. Report it.")))?;
+    }
+    if !keyd_is_up {
+        daemons.start(
+            "strongroom-keyd",
+            "keyd.log",
+            separate.map(|one| one.keyd),
+            sockets::for_keyd(home, separate)?,
+        )?;
+    }
+    if !gatewayd_is_up {
+        daemons.start(
+            "strongroom-gatewayd",
+            "gatewayd.log",
+            separate.map(|one| one.gateway),
+            sockets::for_gatewayd(home)?,
+        )?;
+    }
+    daemons.wait_until_both_answer()?;
+    down::remember(home, daemons.started.iter().map(|(name, child)| (*name, child.id())));
+    if foreground {
+        return daemons.wait_for_the_end();
+    }
+    daemons.started.clear();
+    Ok(())
+}
+
+/// What was started so far; stopped again where something fails.
+struct Daemons {
+    home: Home,
+    started: Vec<(&'static str, Child)>,
+    foreground: bool,
+}
+
+impl Daemons {
+    fn start(&mut self, name: &'static str, log: &str, user: Option<RunAs>, sockets: Vec<Named>) -> Outcome<()> {
+        let mut command = spawn::program(name, user)?;
+        let names: Vec<&str> = sockets.iter().map(|(name, _)| *name).collect();
+        command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        let mappings = sockets
+            .into_iter()
+            .zip(FIRST_DESCRIPTOR..)
+            .map(|((_, parent_fd), child_fd)| FdMapping { parent_fd, child_fd });
+        command
+            .fd_mappings(mappings.collect())
+            .map_err(|error| CtlError::fault(format!("the sockets cannot be handed over: {error}. Report it.")))?;
+        command.stdin(Stdio::null());
+        if !self.foreground {
+            command.arg("--detach");
+            let (out, err) = self.log(log)?;
+            command.stdout(out).stderr(err);
+        }
+        let child = command.spawn().map_err(|error| {
+            CtlError::fault(format!("{name} could not be started: {error}. Check that its user may run it."))
+        })?;
+        self.started.push((name, child));
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> Outcome<(Stdio, Stdio)> {
+        let Some(folder) = &self.home.log else { return Ok((Stdio::null(), Stdio::null())) };
+        let path = folder.join(name);
+        let failed = |error| {
+            CtlError::configuration(format!(
+                "the log {} cannot be opened: {error}. Check the directory.",
+                path.display()
+            ))
+        };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+        Ok((file.try_clone().map_err(failed)?.into(), file.into()))
+    }
+
+    fn wait_until_both_answer(&mut self) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for (name, child) in &mut self.started {
+                if let Ok(Some(status)) = child.try_wait() {
+                    let name = *name;
+                    let words = format!("{name} did not start ({status}). {}", self.last_words(name));
+                    return Err(CtlError::of_daemon(status.code(), words));
+                }
+            }
+            let status = AdminClient::connect(&self.home).and_then(|mut client| client.status());
+            match status {
+                Ok(status) if status.gatewayd_pid.is_some() => {
+                    if status.state != VaultState::Unlocked {
+                        output::note("Both daemons are up. Next: 'strongroom unlock'.");
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.code() != UNREACHABLE => return Err(error),
+                _ if Instant::now() > deadline => {
+                    return Err(CtlError::fault(format!(
+                        "the daemons do not answer. {}",
+                        self.last_words("strongroom-keyd")
+                    )));
+                }
+                _ => thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// The end of a daemon's log.
+    fn last_words(&self, name: &str) -> String {
+        let Some(folder) = self.home.log.as_ref().filter(|_| !self.foreground) else {
+            return "See its log.".to_owned();
+        };
+        let path = folder.join(format!("{}.log", name.trim_start_matches("strongroom-")));
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(&path) {
+            let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+            let _ = file.seek(SeekFrom::Start(length.saturating_sub(2000)));
+            let mut bytes = Vec::new();
+            let _ = file.read_to_end(&mut bytes);
+            text = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        let last: Vec<&str> = lines.into_iter().rev().collect();
+        format!("Its log {} ends with:\n{}", path.display(), last.join("\n"))
+    }
+
+    /// Stays until a signal comes or a daemon ends.
+    fn wait_for_the_end(mut self) -> Outcome<()> {
+        let (sender, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let _ = sender.send(stop_signals().wait());
+        });
+        loop {
+            if ended.recv_timeout(POLL).is_ok() {
+                return Ok(());
+            }
+            for (name, child) in &mut self.started {
+                if let Ok(Some(status)) = child.try_wait() {
+                    return Err(CtlError::of_daemon(
+                        status.code(),
+                        format!("{name} ended by itself ({status}). See its log above."),
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Daemons {
+    /// gatewayd first, so that it can drain.
+    fn drop(&mut self) {
+        for (_, child) in self.started.iter_mut().rev() {
+            down::end(child);
+        }
+    }
+}
+
+fn stop_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+}
+
+/// systemd's `SD_LISTEN_FDS_START`.
+const FIRST_DESCRIPTOR: i32 = 3;
+/// A loaded machine takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,158 @@
+//! keyd's failures in words, each with its exit code.
+//!
+//! keyd sends codes, for a message of its making must not be able to carry anything else; the words are here. Called by
+//! `admin_client.rs`.
+
+use strongroom_protocol::admin::{
+    BadKey, Failure, Field, LONGEST_KEY, MOST_HOSTS, MOST_ROOTS, MOST_RULES, MOST_SITES, Thing, VaultFault,
+};
+
+use crate::error::CtlError;
+
+impl From<Failure> for CtlError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Locked => Self::locked("the vault is locked. Run 'strongroom unlock'."),
+            Failure::Uninitialised => Self::failed("there is no vault yet. Run 'strongroom init'."),
+            Failure::WrongPassphrase => Self::not_permitted("the passphrase is wrong. Nothing was changed; try again."),
+            Failure::PassphraseNeeded => {
+                Self::not_permitted("this needs the passphrase. Give it at the prompt or with --passphrase-file.")
+            }
+            Failure::NotPermitted => Self::not_permitted(
+                "keyd does not take orders from this user. Use an admin's account, or name this uid in admin-uids in keyd.toml.",
+            ),
+            Failure::NoSuch(thing) => Self::failed(format!(
+                "there is no such {0}. Run 'strongroom {0} list' for those there are.",
+                word(thing)
+            )),
+            Failure::Exists(Thing::Grant) => Self::failed(
+                "the agent has a grant of this credential already. Revoke it first, or see 'strongroom grant list'.",
+            ),
+            Failure::Exists(thing) => Self::failed(format!(
+                "there is a {0} of that name already. Choose another name, or remove that one first.",
+                word(thing)
+            )),
+            Failure::Revoked(thing) => Self::failed(format!(
+                "the {} was revoked. Remove it and add it again where it is to be used again.",
+                word(thing)
+            )),
+            Failure::BadKey(bad) => Self::failed(bad_key(bad)),
+            Failure::RouteTaken => Self::failed(
+                "another credential's route of that name leads to another host. Choose another with --route.",
+            ),
+            Failure::OutOfBounds(field) => Self::failed(out_of_bounds(field)),
+            Failure::BadHost(_) => Self::failed("a host is named twice. Name each once."),
+            Failure::Vault(fault) => vault(fault),
+            Failure::NotWritten => Self::failed(
+                "the vault could not be written, and nothing was changed. Check the disk that holds it, then try again.",
+            ),
+            Failure::TakenButNotWritten => Self::failed(
+                "access was taken away at once, but the vault could not be written, so it would come back at the next start. Check the disk and run the command again.",
+            ),
+            Failure::Audit => Self::failed(
+                "the audit log could not be used, so nothing was done. Check the disk that holds it, and keyd's log.",
+            ),
+            Failure::BadMessage => {
+                Self::fault("keyd could not read the request. Install programs of one release and restart them.")
+            }
+            Failure::Version(version) => Self::unreachable(format!(
+                "keyd speaks another version of the protocol ({version}). Install programs of one release and restart keyd."
+            )),
+            Failure::Internal => Self::fault("keyd met a fault of its own. Look into its log, and report it."),
+        }
+    }
+}
+
+fn word(thing: Thing) -> &'static str {
+    match thing {
+        Thing::Credential => "credential",
+        Thing::Agent => "agent",
+        Thing::Grant => "grant",
+    }
+}
+
+fn bad_key(bad: BadKey) -> String {
+    match bad {
+        BadKey::Empty => "the key is empty. Give it on standard input or at the prompt.".to_owned(),
+        BadKey::TooLong => format!("the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."),
+        BadKey::Character => {
+            "the key has white space or a control character, which no header can carry. Check that it is the key alone, on one line.".to_owned()
+        }
+        BadKey::Short => "the key has fewer than 16 bytes, so it could not be masked in answers without helping to guess it. Use a longer key, or take this one unmasked with --allow-weak.".to_owned(),
+        BadKey::Guessable => "the key looks guessable, so it could not be masked in answers without helping to guess it. Use a random key, or take this one unmasked with --allow-weak.".to_owned(),
+    }
+}
+
+fn out_of_bounds(field: Field) -> String {
+    match field {
+        Field::Hosts => format!("a credential has 1 to {MOST_HOSTS} hosts. Name them with --host."),
+        Field::Sites => format!("a credential has 1 to {MOST_SITES} positions. Name them with --bearer or --header."),
+        Field::Roots => {
+            format!("a credential has at most {MOST_ROOTS} roots, each a certificate. Check the file of --ca.")
+        }
+        Field::Rules => format!("there are at most {MOST_RULES} rules. Put some of them into one pattern."),
+        Field::Variables => "a variable's name is not one. Use letters, digits and '_'.".to_owned(),
+        Field::KeyPrefix => "the provider's key prefix is out of bounds. Correct the catalogue's entry.".to_owned(),
+        Field::Rate => "a rate needs at least one request. Write it like '200/hour'.".to_owned(),
+        Field::Expiry => {
+            "a grant expires between a second and a hundred years from now. Write it like '30d'.".to_owned()
+        }
+        Field::Route => "a route needs a host without '*'. Name one with --host, or leave --route out.".to_owned(),
+        Field::Vault => "there is no more room in the vault. Purge credentials that are no longer used.".to_owned(),
+    }
+}
+
+fn vault(fault: VaultFault) -> CtlError {
+    let words = match fault {
+        VaultFault::Unreadable => "the vault file cannot be read. Check its owner and mode, and the disk.",
+        VaultFault::NotAVault => {
+            "the vault file is something else. Put the right file in its place, or the backup 'vault.bak'."
+        }
+        VaultFault::UnknownVersion => {
+            "the vault file was made by another version of Strongroom. Install that version, or a newer one."
+        }
+        VaultFault::Truncated => "the vault file is not complete. Put the backup 'vault.bak' in its place.",
+        VaultFault::Damaged => {
+            "the vault file is damaged. Put the backup 'vault.bak' in its place; the passphrase is not the trouble."
+        }
+        VaultFault::KdfOutOfBounds => {
+            "the vault file asks for a key derivation outside the accepted bounds, as no vault of ours does. Put the backup in its place."
+        }
+        VaultFault::Forged => {
+            "the vault file was changed by somebody who does not have its key. Put the backup 'vault.bak' in its place, and find out who."
+        }
+        VaultFault::TooLarge => "the vault file is larger than any vault. Put the backup 'vault.bak' in its place.",
+        VaultFault::InUse => "another keyd has the vault open. Stop it with 'strongroom down'.",
+    };
+    CtlError::failed(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_the_contract() {
+        for (failure, code) in [
+            (Failure::Locked, 75),
+            (Failure::Uninitialised, 1),
+            (Failure::WrongPassphrase, 77),
+            (Failure::PassphraseNeeded, 77),
+            (Failure::NotPermitted, 77),
+            (Failure::NoSuch(Thing::Agent), 1),
+            (Failure::Exists(Thing::Grant), 1),
+            (Failure::BadKey(BadKey::Short), 1),
+            (Failure::Vault(VaultFault::Damaged), 1),
+            (Failure::NotWritten, 1),
+            (Failure::Version(9), 69),
+            (Failure::Internal, 70),
+        ] {
+            let error = CtlError::from(failure);
+            assert_eq!(error.code(), code, "{failure:?}");
+            assert!(
+                error.to_string().matches(". ").count() >= 1 || error.to_string().contains("; "),
+                "{error}: what to do?"
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The passphrase: asked for, turned into a key, forgotten.
+//!
+//! It comes from the terminal or from a file, never from an argument or a variable's value. Argon2id (RFC 9106) runs
+//! here and not in keyd, so keyd never sees a passphrase; keyd's parameters are checked against bounds first, for a
+//! false keyd could ask for a derivation that is easily reversed. Called by the commands that widen access.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::KeyDerivation;
+use zeroize::Zeroizing;
+
+use crate::error::{CtlError, Outcome};
+use crate::secret_input;
+
+/// Where the passphrase comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    file: Option<PathBuf>,
+}
+
+impl Source {
+    /// `--passphrase-file`, or the variable of that name; else the terminal.
+    #[must_use]
+    pub fn new(file: Option<PathBuf>) -> Self {
+        Self { file }
+    }
+
+    /// The passphrase of a vault that is there.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or there is no terminal.
+    pub fn existing(&self) -> Outcome<Zeroizing<Vec<u8>>> {
+        match &self.file {
+            Some(file) => read(file),
+            None => prompt("Passphrase: "),
+        }
+    }
+
+    /// A new passphrase, asked for twice.
+    ///
+    /// # Errors
+    /// Where it is empty or the two differ, and as [`Self::existing`].
+    pub fn new_one(&self) -> Outcome<Zeroizing<Vec<u8>>> {
+        let passphrase = match &self.file {
+            Some(file) => read(file)?,
+            None => {
+                let first = prompt("New passphrase: ")?;
+                if *first != *prompt("The same again: ")? {
+                    return Err(CtlError::failed("the two passphrases differ. Nothing was done; try again."));
+                }
+                first
+            }
+        };
+        if passphrase.is_empty() {
+            return Err(CtlError::failed("the passphrase is empty. Choose one; several random words are best."));
+        }
+        Ok(passphrase)
+    }
+}
+
+/// Derives the 32-byte key of the passphrase slot.
+///
+/// # Errors
+/// Where the parameters are out of bounds, or there is not enough memory.
+pub fn derive(passphrase: &[u8], derivation: &KeyDerivation) -> Outcome<SecretBytes> {
+    if !derivation.is_within_bounds() {
+        return Err(CtlError::failed(
+            "the vault's key derivation is outside the accepted bounds, so the passphrase was not used. Put the backup 'vault.bak' in its place.",
+        ));
+    }
+    let bad = |error| CtlError::fault(format!("the key could not be derived: {error}. Check the free memory."));
+    let params = Params::new(derivation.memory_kib, derivation.passes, derivation.lanes, Some(32)).map_err(bad)?;
+    let mut key = Zeroizing::new(vec![0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase, &derivation.salt, &mut key)
+        .map_err(bad)?;
+    Ok(SecretBytes::new(std::mem::take(&mut *key)))
+}
+
+fn read(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
+    let bytes = std::fs::read(file).map(Zeroizing::new);
+    let mut bytes = bytes.map_err(|error| {
+        CtlError::failed(format!(
+            "the passphrase file {} cannot be read: {error}. Check its path and mode.",
+            file.display()
+        ))
+    })?;
+    secret_input::strip_newline(&mut bytes);
+    Ok(bytes)
+}
+
+fn prompt(words: &str) -> Outcome<Zeroizing<Vec<u8>>> {
+    if !io::stderr().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
+        return Err(CtlError::not_permitted(
+            "the passphrase is needed and there is no terminal to ask at. Give it with --passphrase-file FILE.",
+        ));
+    }
+    let text = rpassword::prompt_password(words).map_err(|_| {
+        CtlError::not_permitted(
+            "the passphrase is needed and there is no terminal to ask at. Give it with --passphrase-file FILE.",
+        )
+    })?;
+    Ok(Zeroizing::new(text.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_passphrase_gives_the_same_key_and_another_salt_another() {
+        let small = KeyDerivation { salt: [1; 16], memory_kib: 19 * 1024, passes: 2, lanes: 1 };
+        let key = derive(b"correct horse", &small).unwrap();
+        assert_eq!(key.len(), 32);
+        assert_eq!(key.expose(), derive(b"correct horse", &small).unwrap().expose());
+        assert_ne!(key.expose(), derive(b"correct horse", &KeyDerivation { salt: [2; 16], ..small }).unwrap().expose());
+        assert_ne!(key.expose(), derive(b"correct horsf", &small).unwrap().expose());
+    }
+
+    #[test]
+    fn parameters_out_of_bounds_are_refused_before_anything_is_computed() {
+        let weak = KeyDerivation { salt: [1; 16], memory_kib: 8, passes: 1, lanes: 1 };
+        assert_eq!(derive(b"x", &weak).unwrap_err().code(), 1);
+        let huge = KeyDerivation { salt: [1; 16], memory_kib: u32::MAX, passes: 3, lanes: 1 };
+        assert_eq!(derive(b"x", &huge).unwrap_err().code(), 1);
+    }
+}

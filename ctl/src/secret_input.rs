@@ -1,0 +1,64 @@
+//! A key's value, from standard input or a prompt.
+//!
+//! Exactly one trailing newline is taken off: files end in one, keys do not. It refuses to read more than a key can
+//! have. Called by `credential add` and `credential rotate`.
+
+use std::io::{self, IsTerminal, Read};
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::LONGEST_KEY;
+use zeroize::Zeroizing;
+
+use crate::error::{CtlError, Outcome};
+
+/// Reads the value.
+///
+/// # Errors
+/// Where standard input cannot be read, or holds more than a key.
+pub fn value() -> Outcome<SecretBytes> {
+    let unreadable =
+        |error: io::Error| CtlError::failed(format!("the key could not be read: {error}. Give it on standard input."));
+    if io::stdin().is_terminal() {
+        let text = rpassword::prompt_password("Key: ").map_err(unreadable)?;
+        return Ok(SecretBytes::new(text.into_bytes()));
+    }
+    // Sized beforehand: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST_INPUT + 1));
+    io::stdin().lock().take(LARGEST_INPUT as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > LARGEST_INPUT {
+        return Err(CtlError::failed(format!(
+            "the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."
+        )));
+    }
+    strip_newline(&mut bytes);
+    Ok(SecretBytes::new(bytes.to_vec()))
+}
+
+/// Takes one `\n` or `\r\n` off the end.
+pub fn strip_newline(bytes: &mut Vec<u8>) {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+}
+
+/// The longest key and its newline.
+const LARGEST_INPUT: usize = LONGEST_KEY + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_newline_is_taken_off() {
+        for (before, after) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("a\r", "a\r"), ("\n", ""), ("", "")]
+        {
+            let mut bytes = before.as_bytes().to_vec();
+            strip_newline(&mut bytes);
+            assert_eq!(bytes, after.as_bytes(), "{before:?}");
+        }
+    }
+}
