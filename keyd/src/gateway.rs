@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
-use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Upstream};
+use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
 use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, FrameError, HEADER};
 use strongroom_protocol::{Authority, Check, Refusal, socket_passing};
 use tokio::io::unix::AsyncFd;
@@ -59,16 +59,30 @@ impl Gateway {
             self.say(KeydMessage::Locked);
             return;
         };
-        let routes = live.routes();
-        let mut parts: Vec<_> = routes.chunks(ROUTES_IN_A_MESSAGE).map(<[_]>::to_vec).collect();
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
+        let parts = in_messages(live.routes());
         let count = parts.len();
         for (index, routes) in parts.into_iter().enumerate() {
             self.say(KeydMessage::Routes { first: index == 0, last: index + 1 == count, routes });
         }
     }
+}
+
+/// Splits routes into messages that fit the limit; at least one, for an empty list is news too.
+fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
+    let mut parts = vec![Vec::new()];
+    let mut size = 0;
+    for route in routes {
+        let own = postcard::experimental::serialized_size(&route).unwrap_or(EXCHANGE_LIMIT);
+        let last = parts.last_mut().expect("begun with one");
+        if !last.is_empty() && (size + own > EXCHANGE_LIMIT - ROOM_FOR_THE_REST || last.len() == ROUTES_IN_A_MESSAGE) {
+            parts.push(vec![route]);
+            size = own;
+        } else {
+            last.push(route);
+            size += own;
+        }
+    }
+    parts
 }
 
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
@@ -182,7 +196,36 @@ fn refuse_frame(error: FrameError) -> io::Error {
     io::Error::other(error)
 }
 
+/// The message's own bytes beside its routes: variant, flags, count.
+const ROOM_FOR_THE_REST: usize = 64;
 /// One, and another while the first drains.
 const MOST_GATEWAYS: usize = 4;
 /// Replies and announcements that wait to be sent.
 const MOST_WAITING: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(count: usize, fields: usize) -> Vec<Route> {
+        (0..count)
+            .map(|number| Route {
+                name: format!("route-{number}").parse().unwrap(),
+                authority: format!("h{number}.example").parse().unwrap(),
+                fields: vec!["x".repeat(128); fields],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_message_fits_and_no_route_is_lost() {
+        for (count, fields) in [(0, 0), (1, 1), (64, 1), (65, 1), (200, 32), (1000, 2)] {
+            let parts = in_messages(routes(count, fields));
+            assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), count);
+            for routes in parts {
+                let message = KeydMessage::Routes { first: true, last: true, routes };
+                assert!(frame::encode(&message, EXCHANGE_LIMIT).is_ok(), "{count} routes with {fields} fields");
+            }
+        }
+    }
+}

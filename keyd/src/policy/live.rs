@@ -121,8 +121,13 @@ impl Live {
                 .collect();
             fields.sort();
             fields.dedup();
+            fields.truncate(MOST_FIELDS);
             routes.push(Route { name: name.clone(), authority: authority.clone(), fields });
         }
         routes
     }
 }
+
+/// Fields of one route that gatewayd is told. Where a host has more, agents that differ only in the rest may meet on a
+/// channel, and the second is refused: a host with so many positions is not known.
+const MOST_FIELDS: usize = 32;
