@@ -168,3 +168,7 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 const MOST_FIELDS: usize = 256;
 /// Bytes of an upstream's head, and of one read.
 const LARGEST_HEAD: usize = 128 * 1024;
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;
