@@ -37,6 +37,14 @@ pub fn signal(pid: u32, signal: Signal) {
     nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), signal).expect("we may signal what we started");
 }
 
+/// Kills one of Strongroom's processes, where it still lives: whoever clears up may come too late.
+pub fn end(pid: u32) {
+    if is_ours(pid) {
+        // It may end between the look and the signal.
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+    }
+}
+
 /// Waits until a process is gone.
 ///
 /// # Panics

@@ -17,7 +17,7 @@ use strongroom_protocol::home::Home;
 use tempfile::TempDir;
 
 use crate::agent::{Request, Way};
-use crate::process::{self, Signal};
+use crate::process;
 use crate::programs;
 
 /// How a Strongroom is to be.
@@ -327,11 +327,7 @@ impl Drop for Strongroom {
                 ["gatewayd", "keyd"].map(|name| status[name]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()));
             pids.extend(found.into_iter().flatten());
         }
-        for pid in pids {
-            if process::is_ours(pid) {
-                process::signal(pid, Signal::SIGKILL);
-            }
-        }
+        pids.into_iter().for_each(process::end);
     }
 }
 
