@@ -7,6 +7,8 @@
 
 pub mod admit;
 pub mod answer;
+#[cfg(test)]
+mod certificate_fixture;
 pub mod channel;
 pub mod connect;
 pub mod fields;

@@ -5,29 +5,13 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{CertificateParams, Issuer, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
+use crate::exchange::certificate_fixture::{Ca, ca};
 use crate::policy::fixture;
-use crate::secret::Secret;
-use crate::vault::contents::CaKey;
-
-struct Ca {
-    params: CertificateParams,
-    key: KeyPair,
-    der: CertificateDer<'static>,
-}
-
-fn ca(name: &str) -> Ca {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
-    let der = params.self_signed(&key).unwrap().der().clone();
-    Ca { params, key, der }
-}
 
 /// A server for `host` that shows this leaf's chain, with `more` behind it; gives its address.
 fn server(issuer: &Ca, host: &str, more: &[&Ca]) -> std::net::SocketAddr {
@@ -61,8 +45,7 @@ fn open(address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<(
     let id = fixture::credential(&mut contents, "one", "a.example", &[b"key"]);
     contents.credentials[0].roots = vec![root.der.to_vec()];
     if let Some(ca) = ours {
-        let pkcs8 = Secret::copy_from(&ca.key.serialize_der()).unwrap();
-        contents.ca_keys.push(CaKey { pkcs8, public_point: ca.key.public_key_raw().to_vec(), created: 0 });
+        ca.becomes_ours(&mut contents);
     }
     let live = Rc::new(Live::new(contents));
     let trust = Trust::with_platform(Vec::new());

@@ -1,49 +1,12 @@
 //! Chains that must be refused beside chains that must not, verified exactly as in a handshake.
 
-use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
+use rcgen::{CustomExtension, Issuer};
 use rustls::client::danger::ServerCertVerifier;
 
 use super::*;
+use crate::exchange::certificate_fixture::{Ca, ca};
 use crate::policy::fixture;
-use crate::secret::Secret;
-use crate::vault::contents::{CaKey, Contents};
-
-struct Ca {
-    params: CertificateParams,
-    key: KeyPair,
-    der: CertificateDer<'static>,
-}
-
-fn ca(name: &str) -> Ca {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
-    let der = params.self_signed(&key).unwrap().der().clone();
-    Ca { params, key, der }
-}
-
-impl Ca {
-    fn leaf(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        change(&mut params);
-        let issuer = Issuer::from_params(&self.params, &self.key);
-        params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
-    }
-
-    fn intermediate(&self, name: &str) -> Ca {
-        let mut sub = ca(name);
-        sub.der = sub.params.signed_by(&sub.key, &Issuer::from_params(&self.params, &self.key)).unwrap().der().clone();
-        sub
-    }
-
-    /// As if this were a CA of the vault's.
-    fn becomes_ours(&self, contents: &mut Contents) {
-        let public_point = self.key.der_bytes().to_vec();
-        let pkcs8 = Secret::copy_from(&self.key.serialize_der()).unwrap();
-        contents.ca_keys.push(CaKey { pkcs8, public_point, created: 0 });
-    }
-}
+use crate::vault::contents::Contents;
 
 /// What a handshake with a.example would say to this chain.
 fn verify(
