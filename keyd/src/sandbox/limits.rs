@@ -1,4 +1,5 @@
-//! Limits of the process: no core dump, no debugger of the same user, as many descriptors as are allowed.
+//! Limits of the process: no core dump, no debugger of the same user, as many descriptors as are allowed, and no
+//! signal mask that its parent left.
 //!
 //! It refuses to raise a hard limit, or to lower one that is not its business. PR_SET_PDEATHSIG is left alone on
 //! purpose: `strongroom up` ends, and keyd must not end with it.
@@ -7,6 +8,7 @@
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 use strongroom_protocol::Check;
 
 /// Name of the check.
@@ -16,8 +18,11 @@ pub const UNDUMPABLE: &str = "undumpable";
 /// Name of the check.
 const DESCRIPTORS: &str = "descriptors";
 
-/// Sets them all and reads each back.
+/// Sets them all and reads each back. The signal mask is inherited by the threads that start later.
 pub fn apply() -> Vec<Check> {
+    // A parent that waits for signals blocks them, and we would never hear that we are to stop. SIGXFSZ is for the
+    // audit log: where it cannot grow, writing is to fail and refuse that use, not to end keyd.
+    let _cannot_fail = SigSet::from(Signal::SIGXFSZ).thread_set_mask();
     vec![forbid_core_dumps(), forbid_dumping(), raise_descriptor_limit()]
 }
 
