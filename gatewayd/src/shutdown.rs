@@ -1,10 +1,12 @@
 //! Signals: stop, and read the configuration again.
 //!
-//! SIGTERM and SIGINT stop, SIGHUP reloads. It refuses nothing; SIGPIPE is ignored by Rust's start-up code already.
+//! SIGTERM and SIGINT stop, SIGHUP reloads. It refuses nothing, not even with a mask that its parent left; SIGPIPE is
+//! ignored by Rust's start-up code already.
 //! Awaited by `serve`.
 
 use std::io;
 
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
@@ -30,6 +32,9 @@ impl Signals {
     /// # Errors
     /// The kernel's.
     pub fn listen() -> io::Result<Self> {
+        // A parent that waits for signals blocks them, and we would never hear of any. SIGXFSZ alone is kept away: a log
+        // that cannot grow is no reason to end.
+        SigSet::from(Number::SIGXFSZ).thread_set_mask()?;
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
