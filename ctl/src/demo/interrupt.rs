@@ -1,8 +1,9 @@
 //! Ctrl-C and its kin: remembered, so that the demo stops what it started before it ends.
 //!
 //! The signals are blocked in every thread and one thread waits for them; no handler runs, so nothing can be cut in
-//! the middle. Children begin with a clean mask. It refuses to act on its own but for ending the agent, on whose
-//! words the demo may be waiting. Called by `mod.rs`, before any other thread starts.
+//! the middle: children inherit the mask, so that a terminal's Ctrl-C does not end `strongroom down` either. The daemons
+//! set their own. It refuses to act on its own but for ending the agent, on whose words the demo may be waiting.
+//! Called by `mod.rs`, before any other thread starts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
