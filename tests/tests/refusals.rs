@@ -1,9 +1,13 @@
 //! Every refusal code that exists so far is provoked, looked at in every part, and shown not to come without cause.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::unistd::geteuid;
+use strongroom_ctl::demo::stage::KEYD_USER;
 use strongroom_tests::prelude::*;
 
 fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
@@ -190,10 +194,10 @@ fn a_use_that_cannot_be_recorded_is_not_made() {
     reached.store(false, Ordering::SeqCst);
     let written = fs_size(&scene.strongroom);
     // keyd may not make its files any longer, so the next record does not fit.
-    limit_file_size(scene.strongroom.keyd(), written);
+    limit_file_size(scene.strongroom.keyd(), &written.to_string());
     scene.get("/openai/x").send().assert_refused(Refusal::AuditUnavailable);
     assert!(!reached.load(Ordering::SeqCst), "the upstream heard of a use that is not on record");
-    limit_file_size(scene.strongroom.keyd(), u64::MAX);
+    limit_file_size(scene.strongroom.keyd(), "unlimited");
     let answer = within(Duration::from_secs(10), "the log can be written again", || {
         Some(scene.get("/openai/x").send()).filter(|answer| answer.refusal().is_none())
     });
@@ -207,13 +211,15 @@ fn fs_size(strongroom: &Strongroom) -> u64 {
     std::fs::metadata(files.last().expect("an audit file")).unwrap().len()
 }
 
-/// Sets RLIMIT_FSIZE of another process of ours.
-fn limit_file_size(pid: u32, bytes: u64) {
-    let limit = libc::rlimit64 { rlim_cur: bytes, rlim_max: libc::RLIM64_INFINITY };
-    // SAFETY: `limit` is a live rlimit64 for the whole call, and the old limit is not asked for.
-    let done =
-        unsafe { libc::prlimit64(pid.cast_signed(), libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
-    assert_eq!(done, 0, "prlimit: {}", std::io::Error::last_os_error());
+/// Sets the soft RLIMIT_FSIZE of keyd, as keyd's own user: root may do it to others only with CAP_SYS_RESOURCE, which
+/// containers do not give.
+fn limit_file_size(keyd: u32, bytes: &str) {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &keyd.to_string(), &format!("--fsize={bytes}:")]);
+    if geteuid().is_root() {
+        prlimit.uid(KEYD_USER).gid(KEYD_USER);
+    }
+    process::run(&mut prlimit, b"").assert_code(0);
 }
 
 #[test]
