@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Instant;
 
 use strongroom_tests::prelude::*;
 
@@ -32,8 +33,10 @@ fn assert_shown(output: &Output) {
 
 #[test]
 fn the_demo_holds_what_it_promises() {
+    let begin = Instant::now();
     let output = demo(|_| ());
     assert_shown(&output);
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}: something was waited for in vain", begin.elapsed());
     let looked = output.stdout.contains("ok      no key in gatewayd's memory");
     let said = output.stdout.lines().any(|line| line == "memory: not looked at (needs root)");
     assert!(looked != said, "it looks, or says that it does not: {}", output.stdout);

@@ -1,5 +1,6 @@
 //! Daemons that die, and daemons that are asked to end.
 
+use std::process::Stdio;
 use std::time::Instant;
 
 use strongroom_tests::prelude::*;
@@ -103,9 +104,28 @@ fn sigterm_lets_what_is_running_end() {
 #[test]
 fn sigterm_with_nothing_running_ends_both_soon() {
     let scene = Scene::with(hello);
-    assert_eq!(scene.get("/openai/x").send().status(), 200);
+    // Kept open by an agent that may come back: nobody has to wait for that.
+    let mut kept = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    assert_eq!(scene.get("/openai/x").send_over(&mut kept).unwrap().status(), 200);
     for pid in [scene.strongroom.gatewayd(), scene.strongroom.keyd()] {
         process::signal(pid, process::Signal::SIGTERM);
         process::wait_until_gone(pid, Duration::from_secs(5));
     }
+}
+
+/// A parent that waits for signals blocks them first, and its children inherit that.
+#[test]
+fn daemons_whose_parent_blocks_signals_end_all_the_same() {
+    let strongroom = Strongroom::new().created();
+    let mut command = strongroom.command(&[&["up", "--foreground"], strongroom.users()].concat());
+    let mut up = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let daemons = within(Duration::from_secs(20), "both daemons are up", || {
+        let status = strongroom.ctl(&["status", "--json"]).json();
+        let pid = |name: &str| status[name]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Some([pid("keyd")?, pid("gatewayd")?])
+    });
+    process::signal(up.id(), process::Signal::SIGTERM);
+    let status = within(Duration::from_secs(10), "'up' ends with both", || up.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(!daemons.into_iter().any(process::is_alive));
 }
