@@ -44,6 +44,7 @@ pub async fn serve(state: Rc<State>, mut stream: UnixStream, caller: Caller, is_
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "it is on the stack between reading and answering, and nowhere else")]
 enum Read {
     Request(Request),
     End,

@@ -30,13 +30,16 @@ pub enum Answer {
     Streaming(Box<Streaming>),
 }
 
+/// Gives other patterns when the vault has changed since these were made.
+type Newest = Box<dyn Fn(&Rc<Patterns>) -> Option<Rc<Patterns>>>;
+
 /// An upstream's body, and what is to be done when it ends.
 pub struct Streaming {
     inner: Incoming,
     stream: Option<Stream>,
     trailers: Option<HeaderMap>,
     patterns: Rc<Patterns>,
-    newest: Box<dyn Fn(&Rc<Patterns>) -> Option<Rc<Patterns>>>,
+    newest: Newest,
     ending: Ending,
 }
 

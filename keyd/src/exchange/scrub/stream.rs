@@ -183,7 +183,7 @@ mod tests {
     fn a_key_is_masked_whatever_the_cut() {
         let text = [b"a ", KEY, b" b ", KEY].concat();
         let expected = whole(&[KEY], &text);
-        assert!(!memmem::find(&expected, &KEY[..20]).is_some());
+        assert!(memmem::find(&expected, &KEY[..20]).is_none());
         for cut in 0..=text.len() {
             assert_eq!(scrub(&[KEY], [&text[..cut], &text[cut..]]).0, expected, "cut at {cut}");
         }
