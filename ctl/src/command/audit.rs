@@ -90,7 +90,12 @@ fn readable(line: &str) -> String {
         other => other.to_string(),
     };
     if let Value::String(event) = &record["event"] {
-        return format!("{}  {event}  {}", text("time"), text("name"));
+        let about = if record.get("credential").is_some() {
+            format!("{} -> {}", text("agent"), text("credential"))
+        } else {
+            text("name")
+        };
+        return format!("{}  {event}  {about}", text("time"));
     }
     if record.get("status").is_some() {
         let id = text("request_id");
@@ -127,6 +132,8 @@ mod tests {
         let line = r#"{"time":"T","request_id":"r","decision":"allowed","agent":"a","credential":"c","method":"GET","host":"h","path":"/p"}"#;
         assert_eq!(readable(line), "T  r  allowed  a -> c  GET h/p");
         assert_eq!(readable(r#"{"time":"T","event":"vault.unlock"}"#), "T  vault.unlock  -");
+        let grant = r#"{"time":"T","event":"grant.add","credential":"c","agent":"a"}"#;
+        assert_eq!(readable(grant), "T  grant.add  a -> c");
         assert_eq!(readable("not json"), "not json");
     }
 }
