@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method};
 use strongroom_protocol::{Authority, Refusal, Site};
 
 use super::live::Live;
-use super::path::Target;
+use super::path::{self, Target};
 use super::{placeholder, rule};
 use crate::vault::contents::{Credential, Grant};
 
@@ -90,7 +90,9 @@ pub fn decide(
 ) -> Result<Allowed, (Refused, Duration)> {
     let refuse = |refusal| Err((Refused { refusal, agent: None, credential: None }, Duration::ZERO));
     let Ok(target) = Target::parse(asked.target) else { return refuse(Refusal::BadRequest) };
-    if matches!(*asked.method, Method::TRACE | Method::CONNECT) {
+    // Methods are told apart by case (RFC 9110, 9.1), but some frameworks fold it: a rule for POST must hold for "post".
+    let folded = asked.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+    if folded || matches!(*asked.method, Method::TRACE | Method::CONNECT) {
         return refuse(Refusal::RequestNotAllowed);
     }
     let found = match find(live, asked) {
@@ -125,9 +127,8 @@ pub fn decide(
     }
     for (grant, _) in &found {
         let covered = |rules: &[_]| rules.iter().any(|one| rule::covers(one, asked.method.as_str(), target.path()));
-        let denied = live
-            .credential(grant.credential)
-            .is_some_and(|credential| covers_in_any_case(credential, asked.method, &target));
+        let denied =
+            live.credential(grant.credential).is_some_and(|credential| is_denied(credential, asked.method, &target));
         if denied || !grant.allow.is_empty() && !covered(&grant.allow) {
             return because(Refusal::RequestNotAllowed, grant, Duration::ZERO);
         }
@@ -143,16 +144,13 @@ pub fn decide(
     Ok(Allowed { binding, uses, target, expires })
 }
 
-/// Denials are matched without regard to case and to a trailing slash: many servers route so, and what mints keys must
-/// not be reached in another spelling.
-fn covers_in_any_case(credential: &Credential, method: &Method, target: &Target) -> bool {
-    let path = target.path().to_ascii_lowercase();
-    let trimmed = if path.len() > 1 { path.trim_end_matches('/') } else { &path };
+/// Denials are matched on the path as the most lenient server might read it: what mints keys must not be reached in
+/// another spelling.
+fn is_denied(credential: &Credential, method: &Method, target: &Target) -> bool {
+    let lenient = path::most_lenient(target.path());
     credential.deny.iter().any(|denied| {
         let lower = format!("{} {}", denied.method(), denied.path().to_ascii_lowercase());
-        lower.parse().is_ok_and(|denied| {
-            rule::covers(&denied, method.as_str(), trimmed) || rule::covers(&denied, method.as_str(), &path)
-        })
+        lower.parse().is_ok_and(|denied| rule::covers(&denied, method.as_str(), &lenient))
     })
 }
 

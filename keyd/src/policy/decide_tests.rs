@@ -218,7 +218,18 @@ fn rules_are_kept() {
     assert_eq!(refusal(|case, _| case.contents.grants[0].allow = allow("GET /v1/**")), Refusal::RequestNotAllowed);
     assert_eq!(refusal(|case, _| case.contents.grants[0].allow = allow("POST /v2/**")), Refusal::RequestNotAllowed);
     allowed(|case, _| case.contents.grants[0].allow = allow("POST /v1/**"));
-    for target in ["/v1/chat", "/V1/Chat", "/v1/chat/", "/v1/x/../chat", "/v1//chat", "/v1/%63hat"] {
+    for target in [
+        "/v1/chat",
+        "/V1/Chat",
+        "/v1/chat/",
+        "/v1/x/../chat",
+        "/v1//chat",
+        "/v1/%63hat",
+        "/v1%2Fchat",
+        "/v1/chat;x",
+        "/v1;y/chat",
+        "/v1%5cchat",
+    ] {
         let found = refusal(|case, _| {
             case.contents.credentials[0].deny = allow("* /v1/chat");
             case.target = target.into();
@@ -226,7 +237,11 @@ fn rules_are_kept() {
         assert_eq!(found, Refusal::RequestNotAllowed, "{target}");
     }
     allowed(|case, _| case.contents.credentials[0].deny = allow("* /v1/keys"));
-    assert_eq!(refusal(|case, _| case.method = Method::TRACE), Refusal::RequestNotAllowed);
+    for method in ["TRACE", "CONNECT", "post", "Post"] {
+        let found = refusal(|case, _| case.method = Method::from_bytes(method.as_bytes()).unwrap());
+        assert_eq!(found, Refusal::RequestNotAllowed, "{method}");
+    }
+    allowed(|case, _| case.method = Method::from_bytes(b"M-SEARCH").unwrap());
 }
 
 #[test]

@@ -21,7 +21,7 @@ impl Target {
             Some((path, query)) => (path, Some(query)),
             None => (text, None),
         };
-        if !path.starts_with('/') || !text.bytes().all(is_target_byte) {
+        if text.len() > LONGEST_TARGET || !path.starts_with('/') || !text.bytes().all(is_target_byte) {
             return Err(BadTarget);
         }
         if !percent_encodings_are_whole(path) || hides_a_dot_segment(path) {
@@ -64,27 +64,41 @@ fn percent_encodings_are_whole(path: &str) -> bool {
     })
 }
 
-/// Whether decoding, once or again and again, makes a dot segment that the path as written does not have.
+/// Whether some server could read a dot segment that is not one as written: after decoding once or more often, behind
+/// another kind of slash, or in front of a parameter.
 fn hides_a_dot_segment(path: &str) -> bool {
+    // Literal dot segments are resolved and are no secret; only others are judged.
+    let literal = path.split('/').filter(|segment| matches!(*segment, "." | "..")).count();
     let mut current = path.as_bytes().to_vec();
-    loop {
+    for _ in 0..MOST_DECODINGS {
+        let segments = current.split(|byte| matches!(byte, b'/' | b'\\'));
+        let names = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or(segment));
+        if names.filter(|name| matches!(*name, b"." | b"..")).count() > literal {
+            return true;
+        }
         let next = decode_all(&current);
         if next == current {
             return false;
         }
         current = next;
-        // Literal dot segments are resolved and are no secret; only a decoded text is judged. A segment ends at a
-        // slash of either kind; what follows ';' is a parameter to some servers.
-        let segments = current.split(|byte| matches!(byte, b'/' | b'\\'));
-        let hidden = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or(segment));
-        if hidden.filter(|name| matches!(*name, b"." | b"..")).count() > literal_dot_segments(path) {
-            return true;
-        }
     }
+    // Still changing: nobody honest encodes so often, and each pass costs time.
+    true
 }
 
-fn literal_dot_segments(path: &str) -> usize {
-    path.split('/').filter(|segment| matches!(*segment, "." | "..")).count()
+/// A path as the most lenient server might read it: decoded, lower case, without parameters, one slash at a time. For
+/// denials, which must hold in every spelling.
+#[must_use]
+pub fn most_lenient(path: &str) -> String {
+    let mut current = path.as_bytes().to_vec();
+    for _ in 0..MOST_DECODINGS {
+        current = decode_all(&current);
+    }
+    let text = String::from_utf8_lossy(&current).to_ascii_lowercase().replace('\\', "/");
+    let segments =
+        text.split('/').map(|segment| segment.split(';').next().unwrap_or(segment).trim_end_matches(['.', ' ']));
+    let kept: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
+    format!("/{}", kept.join("/"))
 }
 
 fn decode_all(bytes: &[u8]) -> Vec<u8> {
@@ -128,6 +142,11 @@ fn hex_pair(bytes: &[u8], at: usize) -> Option<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
+
+/// Longest target, in bytes. gatewayd's limit is no higher by default.
+const LONGEST_TARGET: usize = 64 * 1024;
+/// Encodings on top of each other that are followed.
+const MOST_DECODINGS: usize = 4;
 
 /// Removes dot segments and empty ones; a trailing slash stays.
 fn resolve(path: &str) -> String {
@@ -209,6 +228,38 @@ mod tests {
             "/a%2f.%2fb",
         ] {
             assert_eq!(path(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_with_parameters_are_refused_without_any_encoding() {
+        for text in ["/a/..;/b", "/a/.;x=1/b", "/v1/chat/..;/admin", "/..;"] {
+            assert_eq!(path(text), None, "{text}");
+        }
+        assert_eq!(path("/a/b;x=..;y/c").as_deref(), Some("/a/b;x=..;y/c"), "the positive twin");
+    }
+
+    #[test]
+    fn encodings_on_top_of_each_other_are_refused_quickly() {
+        let deep = format!("/{}41", "%25".repeat(1) + &"25".repeat(20_000));
+        let begin = std::time::Instant::now();
+        assert_eq!(path(&deep), None);
+        assert!(begin.elapsed().as_secs() < 1, "{:?}", begin.elapsed());
+        assert_eq!(path("/%2525").as_deref(), Some("/%2525"), "the positive twin");
+        assert_eq!(path(&format!("/{}", "a".repeat(LONGEST_TARGET))), None);
+    }
+
+    #[test]
+    fn the_most_lenient_reading_sees_through_every_spelling() {
+        for text in [
+            "/v1/Admin/keys",
+            "/v1%2Fadmin%2fkeys",
+            "/v1/admin;x/keys;y=1",
+            "//v1/admin//keys/",
+            "/v1%255cadmin/keys",
+            "/v1/admin./keys",
+        ] {
+            assert_eq!(most_lenient(text), "/v1/admin/keys", "{text}");
         }
     }
 
