@@ -93,12 +93,15 @@ pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Re
             return Err((Refusal::RateLimited, wait));
         }
     }
-    // Written first: a use that is not on record takes nothing and is not made.
-    if record::allowed(state, &admitted.live, about, &admitted.allowed).await.is_err() {
-        return Err((Refusal::AuditUnavailable, AUDIT_WAIT));
-    }
+    // Taken before the wait for the disk, in which other requests are judged.
     for grant in grants() {
         state.bucket(grant, now).take(now);
+    }
+    if record::allowed(state, &admitted.live, about, &admitted.allowed).await.is_err() {
+        for grant in grants() {
+            state.bucket(grant, now).give_back();
+        }
+        return Err((Refusal::AuditUnavailable, AUDIT_WAIT));
     }
     *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
     Ok(())

@@ -26,7 +26,8 @@ impl Bucket {
     /// Keeps the level, within the new burst, when a grant's rate changes.
     pub fn set_rate(&mut self, rate: Rate, now: Instant) {
         self.fill(now);
-        self.level = (self.level * token(rate) / token(self.rate)).min(capacity(rate));
+        // Whole tokens, so that the product stays far from the type's end.
+        self.level = (self.level / token(self.rate) * token(rate)).min(capacity(rate));
         self.rate = rate;
     }
 
@@ -52,6 +53,11 @@ impl Bucket {
             self.level -= token(self.rate);
         }
         enough
+    }
+
+    /// Gives a token back that was taken for a request that was not made.
+    pub fn give_back(&mut self) {
+        self.level = (self.level + token(self.rate)).min(capacity(self.rate));
     }
 
     fn fill(&mut self, now: Instant) {
@@ -99,6 +105,16 @@ mod tests {
             assert!(!bucket.take(start + Duration::from_secs(second)));
         }
         assert!(bucket.take(start + Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn what_was_given_back_can_be_taken_again_and_no_more() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(rate(1, 3600, 1), start);
+        assert!(bucket.take(start));
+        bucket.give_back();
+        bucket.give_back();
+        assert!(bucket.take(start) && !bucket.take(start));
     }
 
     #[test]
