@@ -40,6 +40,12 @@ impl Stream {
         self.patterns = patterns;
     }
 
+    /// How many keys were masked since the last call.
+    #[must_use]
+    pub fn take_found(&mut self) -> u64 {
+        std::mem::take(&mut self.found)
+    }
+
     /// How many bytes are held back.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -88,7 +94,7 @@ impl Stream {
         let data = Bytes::from(std::mem::take(&mut self.held));
         let mut masked = std::mem::take(&mut self.masked);
         for (key, prefix) in self.patterns.keys() {
-            let least = prefix + TELLING_TAIL;
+            let least = (prefix + TELLING_TAIL).max(key.len().saturating_sub(MOST_LEFT));
             let longest = data.len().min(key.len().saturating_sub(1));
             if let Some(length) = (least..=longest).rev().find(|length| data.ends_with(&key[..*length])) {
                 masked.push(data.len() - length..data.len());
@@ -142,6 +148,11 @@ fn wipe(held: &mut Vec<u8>) {
 
 /// What a key is overwritten with.
 pub const MASK: u8 = b'*';
+
+/// Bytes of a key that may be missing from a tail that is masked. Of long keys the beginning may be known (a JWT's
+/// header): were it masked as soon as 16 bytes fit, each further byte could be guessed by itself. So a tail has to hold
+/// many unknown bytes at once.
+const MOST_LEFT: usize = 24;
 
 /// Bytes of a key beyond its public prefix that tell too much at the end of a cut-off body.
 const TELLING_TAIL: usize = 16;
@@ -235,6 +246,17 @@ mod tests {
     }
 
     #[test]
+    fn a_long_keys_known_beginning_is_no_help_to_guess_the_next_byte() {
+        let jwt: Vec<u8> = [&b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."[..], &[b'x'; 120][..]].concat();
+        for length in 16..jwt.len() - 24 {
+            let right = [b"guess ", &jwt[..length]].concat();
+            assert_eq!(whole(&[&jwt], &right), right, "{length} bytes");
+        }
+        let nearly = [b"guess ", &jwt[..jwt.len() - 24]].concat();
+        assert!(whole(&[&jwt], &nearly).ends_with(b"***"), "the positive twin");
+    }
+
+    #[test]
     fn keys_with_other_bytes_widen_the_class() {
         let key = &b"pass:word!with,other;bytes#1"[..];
         let text = [b"a ", key, b" b"].concat();
@@ -288,7 +310,7 @@ mod tests {
                     out[at..at + key.len()].fill(b'*');
                 }
             }
-            let least = if key.starts_with(b"sk-") { 19 } else { 16 };
+            let least = if key.starts_with(b"sk-") { 19 } else { 16 }.max(key.len().saturating_sub(24));
             if let Some(length) = (least..key.len()).rev().find(|length| text.ends_with(&key[..*length])) {
                 out[text.len() - length..].fill(b'*');
             }
