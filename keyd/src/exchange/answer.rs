@@ -53,7 +53,21 @@ impl Streaming {
         ending: Ending,
     ) -> Self {
         let stream = Some(Stream::new(Rc::clone(&patterns)));
-        Self { inner, stream, trailers: None, patterns, newest: Box::new(newest), ending }
+        let mut streaming = Self { inner, stream, trailers: None, patterns, newest: Box::new(newest), ending };
+        streaming.note_end();
+        streaming
+    }
+
+    /// hyper does not ask again once a body says that it has ended: so the end is noted when it can be seen.
+    fn note_end(&mut self) {
+        if self.has_ended() {
+            self.ending.complete();
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        // Nothing can be held before the first chunk, so a body that is empty from the start is known to be.
+        self.stream.as_ref().is_none_or(Stream::is_at_start) && self.inner.is_end_stream() && self.trailers.is_none()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
@@ -66,8 +80,10 @@ impl Streaming {
                             stream.set_patterns(newer);
                         }
                         let out = stream.push(data);
+                        self.ending.scrubbed(stream.take_found());
                         if !out.is_empty() {
                             self.ending.sent(out.len());
+                            self.note_end();
                             return Poll::Ready(Some(Ok(Frame::data(out))));
                         }
                     }
@@ -84,15 +100,14 @@ impl Streaming {
                     self.ending.scrubbed(found);
                     if !rest.is_empty() {
                         self.ending.sent(rest.len());
+                        self.note_end();
                         return Poll::Ready(Some(Ok(Frame::data(rest))));
                     }
                 }
             }
         }
         let trailers = self.trailers.take().and_then(|trailers| self.encode(trailers));
-        if trailers.is_none() {
-            self.ending.complete();
-        }
+        self.ending.complete();
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
@@ -123,12 +138,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            // Nothing can be held before the first chunk, so a body that is empty from the start is known to be.
-            Self::Streaming(streaming) => {
-                streaming.stream.as_ref().is_none_or(Stream::is_at_start)
-                    && streaming.inner.is_end_stream()
-                    && streaming.trailers.is_none()
-            }
+            Self::Streaming(streaming) => streaming.has_ended(),
         }
     }
 

@@ -9,10 +9,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use strongroom_protocol::{Refusal, channel};
+use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
 use super::answer::{Answer, Streaming};
@@ -76,7 +77,7 @@ async fn admitted(
     if substitute(&mut parts.headers, &admitted.live, &admitted.allowed.uses).is_err() {
         return Err(No::closing(Refusal::Revoked));
     }
-    let expiry = admitted.allowed.expires.map(|at| Duration::from_secs(at.saturating_sub(now())));
+    let deadline = Deadline::of(admitted.allowed.expires);
     let is_head = parts.method == Method::HEAD;
     let uploaded = Rc::new(Cell::new(0));
     ending.count_upload(Rc::clone(&uploaded));
@@ -88,7 +89,7 @@ async fn admitted(
             ending.refused(reason);
             return Err(No::closing(reason));
         }
-        refusal = overdue(expiry) => {
+        refusal = deadline.passed() => {
             ending.refused(refusal);
             return Err(No::closing(refusal));
         }
@@ -107,7 +108,7 @@ async fn admitted(
     ending.status(response.status());
     let patterns =
         Rc::new(Patterns::new(Rc::clone(&admitted.live), &channel.authority, admitted.allowed.binding.agent));
-    if let Err(refusal) = check_answer(&response, is_head, &patterns) {
+    if let Err(refusal) = check_answer(&response, is_head) {
         ending.refused(refusal);
         return Err(No::closing(refusal));
     }
@@ -116,7 +117,7 @@ async fn admitted(
     *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
     ticket.answering();
     let (head, body) = response.into_parts();
-    ending.hold(ticket, expiry);
+    ending.hold(ticket, deadline);
     let source = Rc::clone(channel);
     let agent = admitted.allowed.binding.agent;
     let newest = move |known: &Rc<Patterns>| {
@@ -132,6 +133,9 @@ async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket)
     let taken = channel.upstream.replace(UpstreamState::Busy);
     match taken {
         UpstreamState::Dialled(socket) => {
+            // The handshake proves the host to these credentials alone: no other may ever use this connection, whatever
+            // becomes of this request.
+            *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
             let opened = Connection::open(
                 socket,
                 &channel.authority,
@@ -146,13 +150,17 @@ async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket)
         }
         UpstreamState::Ready(mut connection) => {
             // It may have been closed since the last answer.
-            match connection.sender().ready().await {
-                Ok(()) => Ok(connection),
-                Err(_) => {
-                    *channel.upstream.borrow_mut() = UpstreamState::Gone;
-                    Err(No::stale())
-                }
+            let ready = tokio::select! {
+                ready = connection.sender().ready() => ready.is_ok(),
+                // It still takes the rest of an upload whose answer came early.
+                () = tokio::time::sleep(READY_TIME) => false,
+                reason = ticket.cut() => return Err(No::closing(reason)),
+            };
+            if ready {
+                return Ok(connection);
             }
+            *channel.upstream.borrow_mut() = UpstreamState::Gone;
+            Err(No::stale())
         }
         UpstreamState::Failed(failure) => Err(No::closing(failure.into())),
         UpstreamState::Busy | UpstreamState::Gone => {
@@ -168,27 +176,37 @@ fn put_back(channel: &Channel, connection: Connection, refused: (Refusal, Durati
     No::usable(refused)
 }
 
-/// Resolves when a request has had its time: its grant expires, or no exchange lasts that long.
-pub async fn overdue(expiry: Option<Duration>) -> Refusal {
-    match expiry {
-        Some(expiry) if expiry < LONGEST_EXCHANGE => {
-            tokio::time::sleep(expiry).await;
-            Refusal::Expired
+/// When a request has had its time: its grant expires, or no exchange lasts that long.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    at: Instant,
+    refusal: Refusal,
+}
+
+impl Deadline {
+    /// Counted from now; `expires` is in seconds of the Unix epoch.
+    fn of(expires: Option<u64>) -> Self {
+        let longest = Instant::now() + LONGEST_EXCHANGE;
+        match expires.map(|at| Instant::now() + Duration::from_secs(at.saturating_sub(now()))) {
+            Some(at) if at < longest => Self { at, refusal: Refusal::Expired },
+            _ => Self { at: longest, refusal: Refusal::UpstreamTimeout },
         }
-        _ => {
-            tokio::time::sleep(LONGEST_EXCHANGE).await;
-            Refusal::UpstreamTimeout
-        }
+    }
+
+    /// Resolves then, with the reason.
+    pub async fn passed(self) -> Refusal {
+        tokio::time::sleep_until(self.at).await;
+        self.refusal
     }
 }
 
 /// Refuses what the scrubber cannot read, and what was not asked for.
-fn check_answer(response: &Response<Incoming>, is_head: bool, patterns: &Patterns) -> Result<(), Refusal> {
+fn check_answer(response: &Response<Incoming>, is_head: bool) -> Result<(), Refusal> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::UpstreamProtocol);
     }
     let without_body = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if without_body || patterns.is_empty() {
+    if without_body {
         return Ok(());
     }
     let headers = response.headers();
@@ -210,6 +228,9 @@ fn check_answer(response: &Response<Incoming>, is_head: bool, patterns: &Pattern
 /// Masks keys in the reason phrase and fields, and announces the trailers.
 fn scrub_head(response: &mut Response<Incoming>, patterns: &Patterns, leave: fields::Leave) -> u64 {
     fields::prepare_response(response.headers_mut(), leave);
+    // The channel frames its messages itself: an HTTP/1.0 answer ends with its connection, and a cut-off one would look
+    // whole.
+    *response.version_mut() = Version::HTTP_11;
     let mut masked = scrub_fields(response.headers_mut(), patterns);
     let clean = response.extensions().get::<ReasonPhrase>().and_then(|reason| scrub_text(reason.as_bytes(), patterns));
     if let Some((clean, count)) = clean {
@@ -261,5 +282,7 @@ impl No {
     }
 }
 
+/// In which a connection that served before has to be ready again.
+const READY_TIME: Duration = Duration::from_secs(5);
 /// No exchange lasts longer, whatever gatewayd says.
-pub const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);

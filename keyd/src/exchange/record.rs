@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
@@ -15,7 +15,7 @@ use strongroom_protocol::{Authority, Name, Refusal, channel};
 use tokio::task::JoinHandle;
 
 use super::admit::Admitted;
-use super::forward::overdue;
+use super::forward::Deadline;
 use super::running::Ticket;
 use crate::audit::AuditError;
 use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
@@ -153,11 +153,11 @@ impl Ending {
     }
 
     /// Keeps the exchange in the list of running ones until its last byte, and cuts it when its time is over.
-    pub fn hold(&mut self, ticket: Ticket, expiry: Option<Duration>) {
+    pub fn hold(&mut self, ticket: Ticket, deadline: Deadline) {
         let ticket = Rc::new(ticket);
         let weak = Rc::downgrade(&ticket);
         let timer = tokio::task::spawn_local(async move {
-            let refusal = overdue(expiry).await;
+            let refusal = deadline.passed().await;
             if let Some(ticket) = weak.upgrade() {
                 ticket.expire(refusal);
             }
