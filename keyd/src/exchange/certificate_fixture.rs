@@ -1,5 +1,7 @@
 //! Certificate authorities for the tests of this folder.
 
+use std::rc::Rc;
+
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 
@@ -42,7 +44,7 @@ impl Ca {
     /// As if this were a CA of the vault's.
     pub fn becomes_ours(&self, contents: &mut Contents) {
         let public_point = self.key.public_key_raw().to_vec();
-        let pkcs8 = Secret::copy_from(&self.key.serialize_der()).unwrap();
+        let pkcs8 = Rc::new(Secret::copy_from(&self.key.serialize_der()).unwrap());
         contents.ca_keys.push(CaKey { pkcs8, public_point, created: 0 });
     }
 }

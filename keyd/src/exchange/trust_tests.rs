@@ -117,7 +117,7 @@ fn a_configuration_is_made_once_for_a_generation() {
     let live = Rc::new(Live::new(contents));
     let first = trust.client_config(&live, &[id]).unwrap();
     assert!(Arc::ptr_eq(&first, &trust.client_config(&live, &[id]).unwrap()));
-    let next = Rc::new(Live::new(live.contents().duplicate().unwrap()));
+    let next = Rc::new(Live::new(live.contents().clone()));
     assert!(!Arc::ptr_eq(&first, &trust.client_config(&next, &[id]).unwrap()));
     assert!(!first.enable_early_data && first.alpn_protocols == [b"http/1.1".to_vec()]);
 }

@@ -1,5 +1,7 @@
 //! Small vault contents for the tests of `policy/` and `exchange/`.
 
+use std::rc::Rc;
+
 use strongroom_protocol::Site;
 use strongroom_protocol::admin::Rate;
 
@@ -11,7 +13,7 @@ pub fn contents() -> Contents {
     Contents {
         generation: 1,
         next_id: 1,
-        audit_key: Secret::copy_from(&[7; 32]).expect("room"),
+        audit_key: Rc::new(Secret::copy_from(&[7; 32]).expect("room")),
         ca_keys: Vec::new(),
         slot_keys: Vec::new(),
         credentials: Vec::new(),
@@ -32,7 +34,7 @@ pub fn credential(contents: &mut Contents, name: &str, host: &str, values: &[&[u
         number: u32::try_from(index).expect("few") + 1,
         added: 0,
         weak: false,
-        value: Secret::copy_from(value).expect("room"),
+        value: Rc::new(Secret::copy_from(value).expect("room")),
     });
     let versions = versions.collect();
     contents.credentials.push(Credential {

@@ -6,21 +6,24 @@
 //!
 //! The file format is this order of fields: append only, and count `file_format::VERSION` up for anything else.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 use strongroom_protocol::admin::{Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
 
-use crate::secret::{ArenaFull, Secret};
+use crate::secret::Secret;
 
-/// The decrypted body. No `Clone`: a change is made on a copy that `duplicate` makes knowingly.
-#[derive(Serialize, Deserialize)]
+/// The decrypted body. A copy of it shares the keys: a change is made on a copy, and taking access away must never fail
+/// for want of locked memory. A key is wiped when the last copy that has it is gone.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Contents {
     /// Counts every write of the file; also in the audit log, so that a rolled-back file shows.
     pub generation: u64,
     /// The next unused id, for credentials, agents and grants alike. Never 0.
     pub next_id: u64,
     /// HMAC-SHA256 key of the audit chain, 32 bytes.
-    pub audit_key: Secret,
+    pub audit_key: Rc<Secret>,
     /// Every CA key this vault ever had, newest last. Chains that hold one of them are refused.
     pub ca_keys: Vec<CaKey>,
     /// Wrapping keys of slots that are not the passphrase's, so that a new data key can be wrapped for them.
@@ -34,10 +37,10 @@ pub struct Contents {
 }
 
 /// A P-256 key of our own certificate authority.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct CaKey {
     /// PKCS #8 document (RFC 5958).
-    pub pkcs8: Secret,
+    pub pkcs8: Rc<Secret>,
     /// Uncompressed public point, 65 bytes (SEC 1, 2.3.3).
     pub public_point: Vec<u8>,
     /// When it was made, in seconds of the Unix epoch.
@@ -45,16 +48,16 @@ pub struct CaKey {
 }
 
 /// The wrapping key of another slot.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct SlotKey {
     /// The slot's id in the header.
     pub slot: u32,
     /// 32 bytes.
-    pub key: Secret,
+    pub key: Rc<Secret>,
 }
 
 /// A named secret and where it may go.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Credential {
     /// Unique among everything in the vault.
     pub id: u64,
@@ -91,7 +94,7 @@ pub struct Credential {
 }
 
 /// One value of a credential.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Version {
     /// Counts from 1.
     pub number: u32,
@@ -100,7 +103,7 @@ pub struct Version {
     /// Too short or too guessable to be searched for; taken with `--allow-weak`.
     pub weak: bool,
     /// The key.
-    pub value: Secret,
+    pub value: Rc<Secret>,
 }
 
 /// Who may use credentials.
@@ -143,68 +146,4 @@ pub struct Grant {
     pub expires: Option<u64>,
     /// When it was revoked.
     pub revoked: Option<u64>,
-}
-
-impl Contents {
-    /// A deep copy, keys from locked memory into locked memory. Knowingly made, hence no `Clone`.
-    ///
-    /// # Errors
-    /// Where locked memory is full; what was copied so far is wiped.
-    pub fn duplicate(&self) -> Result<Self, ArenaFull> {
-        Ok(Self {
-            generation: self.generation,
-            next_id: self.next_id,
-            audit_key: Secret::copy_from(&self.audit_key)?,
-            ca_keys: self.ca_keys.iter().map(CaKey::duplicate).collect::<Result<_, _>>()?,
-            slot_keys: self.slot_keys.iter().map(SlotKey::duplicate).collect::<Result<_, _>>()?,
-            credentials: self.credentials.iter().map(Credential::duplicate).collect::<Result<_, _>>()?,
-            agents: self.agents.clone(),
-            grants: self.grants.clone(),
-        })
-    }
-}
-
-impl CaKey {
-    fn duplicate(&self) -> Result<Self, ArenaFull> {
-        Ok(Self {
-            pkcs8: Secret::copy_from(&self.pkcs8)?,
-            public_point: self.public_point.clone(),
-            created: self.created,
-        })
-    }
-}
-
-impl SlotKey {
-    fn duplicate(&self) -> Result<Self, ArenaFull> {
-        Ok(Self { slot: self.slot, key: Secret::copy_from(&self.key)? })
-    }
-}
-
-impl Credential {
-    fn duplicate(&self) -> Result<Self, ArenaFull> {
-        Ok(Self {
-            id: self.id,
-            changed: self.changed,
-            name: self.name.clone(),
-            provider: self.provider.clone(),
-            hosts: self.hosts.clone(),
-            sites: self.sites.clone(),
-            route: self.route.clone(),
-            roots: self.roots.clone(),
-            variables: self.variables.clone(),
-            key_prefix: self.key_prefix.clone(),
-            deny: self.deny.clone(),
-            keep_cookies: self.keep_cookies,
-            allow_range: self.allow_range,
-            created: self.created,
-            removed: self.removed,
-            versions: self.versions.iter().map(Version::duplicate).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl Version {
-    fn duplicate(&self) -> Result<Self, ArenaFull> {
-        Ok(Self { number: self.number, added: self.added, weak: self.weak, value: Secret::copy_from(&self.value)? })
-    }
 }

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::fcntl::{Flock, FlockArg};
 use ring::rand::SystemRandom;
@@ -80,7 +81,7 @@ pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
     let contents = Contents {
         generation: 1,
         next_id: 1,
-        audit_key,
+        audit_key: audit_key.into(),
         ca_keys: vec![new_ca_key(now)?],
         slot_keys: Vec::new(),
         credentials: Vec::new(),
@@ -101,7 +102,7 @@ fn new_ca_key(now: u64) -> Result<CaKey, CreateError> {
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
         .map_err(|_| NoRandomness)?;
     Ok(CaKey {
-        pkcs8: Secret::copy_from(document.as_ref())?,
+        pkcs8: Rc::new(Secret::copy_from(document.as_ref())?),
         public_point: pair.public_key().as_ref().to_vec(),
         created: now,
     })

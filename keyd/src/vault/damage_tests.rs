@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 use ring::digest::{SHA256, digest};
@@ -234,7 +235,7 @@ proptest! {
         contents.credentials[1].removed = Some(removed.unwrap_or(7));
         contents.credentials[0].versions.truncate(0);
         for (number, key) in (1..).zip(&keys) {
-            let value = Secret::copy_from(key).unwrap();
+            let value = Rc::new(Secret::copy_from(key).unwrap());
             contents.credentials[0].versions.push(super::contents::Version { number, added: created, weak: key.len() < 16, value });
         }
         let file = open_file(&small_file(), &KEY).unwrap().into_parts().0.seal(&contents).unwrap();
@@ -255,7 +256,7 @@ fn worked_example() -> Vec<u8> {
     let contents = Contents {
         generation: 1,
         next_id: 2,
-        audit_key: Secret::copy_from(&[0x55; 32]).unwrap(),
+        audit_key: Rc::new(Secret::copy_from(&[0x55; 32]).unwrap()),
         ca_keys: Vec::new(),
         slot_keys: Vec::new(),
         credentials: Vec::new(),

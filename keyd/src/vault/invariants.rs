@@ -122,13 +122,15 @@ pub(super) mod tests {
     use strongroom_protocol::Site;
     use strongroom_protocol::admin::Rate;
 
+    use std::rc::Rc;
+
     use super::*;
     use crate::secret::Secret;
     use crate::vault::contents::{Agent, Grant, SlotKey, Version};
 
     /// Contents with two of everything.
     pub fn furnished() -> Contents {
-        let secret = |byte: u8, length| Secret::copy_from(&vec![byte; length]).unwrap();
+        let secret = |byte: u8, length| Rc::new(Secret::copy_from(&vec![byte; length]).unwrap());
         let mut point = vec![4; 65];
         point[64] = 9;
         let credential = |id: u64, name: &str, removed| Credential {
@@ -203,8 +205,10 @@ pub(super) mod tests {
             (Inconsistent::Name, |contents| contents.agents[1].name = contents.agents[0].name.clone()),
             (Inconsistent::Reference, |contents| contents.grants[0].credential = 3),
             (Inconsistent::Reference, |contents| contents.grants[1].agent = 1),
-            (Inconsistent::KeyLength, |contents| contents.audit_key = Secret::copy_from(&[1; 31]).unwrap()),
-            (Inconsistent::KeyLength, |contents| contents.slot_keys[0].key = Secret::copy_from(&[1; 33]).unwrap()),
+            (Inconsistent::KeyLength, |contents| contents.audit_key = Rc::new(Secret::copy_from(&[1; 31]).unwrap())),
+            (Inconsistent::KeyLength, |contents| {
+                contents.slot_keys[0].key = Rc::new(Secret::copy_from(&[1; 33]).unwrap())
+            }),
             (Inconsistent::KeyLength, |contents| contents.ca_keys[0].public_point[0] = 2),
             (Inconsistent::Versions, |contents| contents.credentials[0].versions.clear()),
             (Inconsistent::Versions, |contents| contents.credentials[0].versions.swap(0, 1)),
