@@ -82,6 +82,8 @@ impl Logbook {
     pub fn write(&self, record: &Record) -> Result<(), AuditError> {
         let written = self.log.borrow_mut().append(record, SystemTime::now()).map(drop);
         match &written {
+            // An exchange that ended after the vault was locked: nothing is wrong with the disk.
+            Err(AuditError::Locked) => {}
             Err(error) if !self.broken.replace(true) => tracing::error!(%error, "the audit log cannot be written"),
             Ok(()) if self.broken.replace(false) => tracing::info!("the audit log can be written again"),
             _ => {}

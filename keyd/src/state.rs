@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use strongroom_protocol::admin::{Failure, Field, VaultState};
+use strongroom_protocol::admin::{Failure, VaultState};
 use strongroom_protocol::{Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,8 @@ pub struct State {
     pub gateways: Gateways,
     /// keyd's account of its cage.
     pub checks: Vec<Check>,
+    /// When a wrong passphrase was last written down.
+    pub wrong_passphrase: Cell<Option<Instant>>,
     auto_lock: Option<Duration>,
     turns: Cell<u64>,
     open: RefCell<Option<Open>>,
@@ -93,6 +95,7 @@ impl State {
             channels: ChannelTokens::default(),
             gateways: Gateways::default(),
             checks,
+            wrong_passphrase: Cell::new(None),
             auto_lock: config.auto_lock,
             turns: Cell::new(0),
             open: RefCell::new(None),
@@ -184,15 +187,7 @@ impl State {
         edit: impl Fn(&mut Contents) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         if direction == Direction::Narrowing {
-            let (outcome, contents) = Self::edited(&*self.live().ok_or(Failure::Locked)?, &edit)?;
-            self.install(contents);
-            let _turn = self.changing.lock().await;
-            let (keys, live, _) = self.in_force()?;
-            let sealed = keys.seal(live.contents())?;
-            return match self.worker.write_vault(sealed).await {
-                Ok(()) => Ok(outcome),
-                Err(_) => Err(Failure::TakenButNotWritten),
-            };
+            return self.narrow(edit).await;
         }
         let _turn = self.changing.lock().await;
         loop {
@@ -212,6 +207,30 @@ impl State {
         }
     }
 
+    /// In force at once, then on disk.
+    async fn narrow<T>(&self, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<T, Failure> {
+        let (_, live, turn) = self.in_force()?;
+        let (outcome, contents) = Self::edited(&live, &edit)?;
+        self.install(contents);
+        let _turn = self.changing.lock().await;
+        // Locked and unlocked while this waited: the file was read without the change, so it is made again.
+        let (keys, mut live, now) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
+        if now != turn {
+            let (_, contents) = Self::edited(&live, &edit)?;
+            self.install(contents);
+            live = self.live().ok_or(Failure::TakenButNotWritten)?;
+        }
+        let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
+        self.worker.write_vault(sealed).await.map_err(|_| Failure::TakenButNotWritten)?;
+        Ok(outcome)
+    }
+
+    /// Waits until no change is on its way to the disk, and keeps others from starting. For unlocking, which reads what
+    /// is there.
+    pub async fn no_change_under_way(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
     fn in_force(&self) -> Result<(Rc<Keys>, Rc<Live>, u64), Failure> {
         let open = self.open.borrow();
         let open = open.as_ref().ok_or(Failure::Locked)?;
@@ -219,7 +238,7 @@ impl State {
     }
 
     fn edited<T>(live: &Live, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<(T, Contents), Failure> {
-        let mut contents = live.contents().duplicate().map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+        let mut contents = live.contents().clone();
         contents.generation += 1;
         let outcome = edit(&mut contents)?;
         Ok((outcome, contents))

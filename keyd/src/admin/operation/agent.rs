@@ -62,11 +62,11 @@ pub enum Then {
 pub async fn revoke(state: &Rc<State>, caller: &Caller, name: &Name, then: Then) -> Result<(), Failure> {
     let at = now();
     let kind = if then == Then::Keep { EventKind::AgentRevoke } else { EventKind::AgentRemove };
-    // The log may be full; taking access away does not wait for it.
-    let _ = record(state, event(state, kind, caller).named(name.clone()));
     let live = state.live().ok_or(Failure::Locked)?;
     let id =
         live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?.id;
+    // The log may be full; taking access away does not wait for it.
+    let _ = record(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let agent = find(contents, id)?;

@@ -52,7 +52,7 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Resu
                 return Err(Failure::Exists(Thing::Credential));
             }
             check_route(contents, &new)?;
-            let value = Secret::copy_from(new.value.expose()).map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+            let value = locked(&new.value)?;
             let (id, changed) = (take_id(contents), contents.generation);
             contents.credentials.push(Credential {
                 id,
@@ -103,7 +103,7 @@ pub async fn rotate(
             let changed = contents.generation;
             let credential = find(contents, name)?;
             let weak = is_weak(value, &credential.key_prefix, allow_weak)?;
-            let value = Secret::copy_from(value.expose()).map_err(|_| Failure::OutOfBounds(Field::Vault))?;
+            let value = locked(value)?;
             let number = credential.versions.last().map_or(0, |version| version.number) + 1;
             credential.changed = changed;
             credential.versions.push(Version { number, added, weak, value });
@@ -116,7 +116,6 @@ pub async fn rotate(
 pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool) -> Result<(), Failure> {
     let at = now();
     let kind = if purge { EventKind::CredentialPurge } else { EventKind::CredentialRemove };
-    let _ = record(state, event(state, kind, caller).named(name.clone()));
     let live = state.live().ok_or(Failure::Locked)?;
     let credentials = &live.contents().credentials;
     // Purging also reaches the newest tombstone of that name.
@@ -124,6 +123,7 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     let chosen =
         living.or_else(|| credentials.iter().rev().find(|one| purge && one.name == *name && !one.versions.is_empty()));
     let id = chosen.ok_or(Failure::NoSuch(Thing::Credential))?.id;
+    let _ = record(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let credential =
@@ -152,6 +152,11 @@ pub fn is_called(credential: &Credential, name: &Name) -> bool {
 
 fn find<'a>(contents: &'a mut Contents, name: &Name) -> Result<&'a mut Credential, Failure> {
     contents.credentials.iter_mut().find(|one| is_called(one, name)).ok_or(Failure::NoSuch(Thing::Credential))
+}
+
+/// Into locked memory.
+fn locked(value: &SecretBytes) -> Result<Rc<Secret>, Failure> {
+    Secret::copy_from(value.expose()).map(Rc::new).map_err(|_| Failure::OutOfBounds(Field::Vault))
 }
 
 fn is_weak(value: &SecretBytes, prefix: &str, allow_weak: bool) -> Result<bool, Failure> {

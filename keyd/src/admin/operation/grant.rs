@@ -65,7 +65,6 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Re
 /// Takes a grant away and cuts its exchanges.
 pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent: &Name) -> Result<(), Failure> {
     let at = now();
-    let _ = record(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
     let live = state.live().ok_or(Failure::Locked)?;
     let contents = live.contents();
     let agent =
@@ -81,6 +80,7 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
     let Some(id) = contents.grants.iter().filter(of_both).map(|grant| grant.id).max() else {
         return Err(Failure::NoSuch(Thing::Grant));
     };
+    let _ = record(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let grant = contents.grants.iter_mut().find(|grant| grant.id == id).ok_or(Failure::NoSuch(Thing::Grant))?;

@@ -3,6 +3,7 @@
 //! Unlocking takes a derived key; keyd never sees the passphrase. Locking always works. Called by `dispatch`.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
@@ -40,6 +41,10 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
         return Ok(());
     }
     let key = key.ok_or(Failure::PassphraseNeeded)?;
+    let _turn = state.no_change_under_way().await;
+    if state.live().is_some() {
+        return Ok(());
+    }
     let unlocked = state.vault.unlock(key.expose()).map_err(|error| match error {
         UnlockError::Uninitialised => Failure::Uninitialised,
         UnlockError::Fault(fault) => Failure::Vault(fault),
@@ -68,6 +73,12 @@ pub fn lock(state: &Rc<State>, caller: &Caller) -> Result<(), Failure> {
 
 /// A proof did not fit: somebody mistyped, or guesses.
 pub fn wrong_passphrase(state: &State, caller: &Caller) {
+    // Once a second is enough to see it, and a guesser cannot fill the disk.
+    let last = state.wrong_passphrase.get();
+    if last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+        return;
+    }
+    state.wrong_passphrase.set(Some(Instant::now()));
     tracing::warn!(uid = caller.uid, pid = caller.pid, "wrong passphrase");
     let _ = record(state, event(state, EventKind::WrongPassphrase, caller));
 }
