@@ -50,7 +50,10 @@ impl Gateways {
 
 impl Gateway {
     fn say(&self, message: KeydMessage) {
-        self.outbox.borrow_mut().push_back(message);
+        // One more than allowed stays: the reader then ends the connection.
+        if self.outbox.borrow().len() <= MOST_WAITING {
+            self.outbox.borrow_mut().push_back(message);
+        }
         self.wake.notify_one();
     }
 
@@ -136,7 +139,8 @@ fn handle(
     match message {
         GatewayMessage::Hello { version, checks } if !greeted && descriptors.is_empty() => {
             if version != env!("CARGO_PKG_VERSION") {
-                tracing::warn!(%version, "the gateway is of another release; install programs of one release");
+                let version: String = version.chars().take(32).collect();
+                tracing::warn!(?version, "the gateway is of another release; install programs of one release");
             }
             *gateway.checks.borrow_mut() = Some(checks);
             gateway.say(KeydMessage::Welcome { version: env!("CARGO_PKG_VERSION").to_owned() });
@@ -168,13 +172,29 @@ fn open(state: &Rc<State>, authority: Authority, upstream: Upstream, descriptors
     if state.channel_count.get() >= state.most_channels {
         return Err(Refusal::Overloaded);
     }
+    let counted = Counted::new(state);
     let state = Rc::clone(state);
     tokio::task::spawn_local(async move {
-        state.channel_count.set(state.channel_count.get() + 1);
-        channel::serve(Rc::clone(&state), authority, sockets).await;
-        state.channel_count.set(state.channel_count.get() - 1);
+        let _counted = counted;
+        channel::serve(state, authority, sockets).await;
     });
     Ok(())
+}
+
+/// A channel in the count, from its opening until its end, however it ends.
+struct Counted(Rc<State>);
+
+impl Counted {
+    fn new(state: &Rc<State>) -> Self {
+        state.channel_count.set(state.channel_count.get() + 1);
+        Self(Rc::clone(state))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.channel_count.set(self.0.channel_count.get() - 1);
+    }
 }
 
 async fn write(gateway: &Gateway, socket: &AsyncFd<OwnedFd>) -> io::Result<()> {

@@ -163,7 +163,7 @@ async fn cannot_accept(which: &str, error: &io::Error) {
 /// A channel has two descriptors, and channels may use half of them.
 fn most_channels() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    usize::try_from(soft / 4).unwrap_or(256).clamp(16, 4096)
+    usize::try_from(soft / 4).unwrap_or(256).clamp(16, 2048)
 }
 
 /// Refusals are counted into a line a second, and lines are on the disk a second later.

@@ -9,12 +9,13 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use strongroom_protocol::exchange::DialFailure;
 use strongroom_protocol::{Authority, Refusal};
 use tokio_util::sync::CancellationToken;
@@ -101,6 +102,8 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
     });
     let connection = http1::Builder::new()
         .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIME)
         .max_headers(MOST_FIELDS)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(sockets.pair), service);
@@ -111,7 +114,9 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
     }
 }
 
+/// A channel that is silent for so long is closed; gatewayd closes idle ones sooner.
+const IDLE_TIME: Duration = Duration::from_secs(120);
 /// gatewayd's own limit is lower; this one is for a gatewayd that is not ours any more.
 const MOST_FIELDS: usize = 512;
 /// Bytes of a request's head, and of one read.
-const LARGEST_HEAD: usize = 256 * 1024;
+const LARGEST_HEAD: usize = 128 * 1024;

@@ -23,8 +23,9 @@ pub struct Leave {
 pub fn prepare_request(headers: &mut HeaderMap, authority: &Authority, leave: Leave) -> Result<(), Ambiguous> {
     drop_hop_by_hop(headers)?;
     drop_reserved(headers);
-    for name in STEERING {
-        headers.remove(*name);
+    let steering: Vec<HeaderName> = headers.keys().filter(|name| steers(name)).cloned().collect();
+    for name in steering {
+        headers.remove(name);
     }
     headers.remove(header::EXPECT);
     if !leave.range {
@@ -75,6 +76,13 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
     if ambiguous { Err(Ambiguous) } else { Ok(()) }
 }
 
+/// Whether some framework would read another method, host or path out of this field. Gateways behind WSGI and CGI
+/// cannot tell `_` from `-`.
+fn steers(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    STEERING.contains(&name.as_str()) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn drop_reserved(headers: &mut HeaderMap) {
     let reserved: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(channel::RESERVED)).cloned().collect();
@@ -104,30 +112,22 @@ const HOP_BY_HOP: &[&str] = &[
 /// Fields that `Connection` must not take away: without them a request means something else.
 const END_TO_END: &[&str] = &["authorization", "content-length", "content-type", "cookie", "host", "x-api-key"];
 
-/// Fields by which frameworks let a client override what the request line and Host say.
+/// Fields by which frameworks let a client override what the request line and Host say, and cousins of `Range`.
 const STEERING: &[&str] = &[
     "forwarded",
-    "sec-websocket-extensions",
-    "sec-websocket-key",
-    "sec-websocket-protocol",
-    "sec-websocket-version",
+    "request-range",
     "trailer",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-server",
     "x-host",
     "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
-    "x-original-host",
-    "x-original-method",
-    "x-original-url",
-    "x-rewrite-url",
+    "x-middleware-subrequest",
+    "x-ms-range",
 ];
+
+/// The same, where whole families are known. WebSocket's are here until upgrades pass.
+const STEERING_PREFIXES: &[&str] = &["sec-websocket-", "x-envoy-", "x-forwarded-", "x-original-", "x-rewrite-"];
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +164,10 @@ mod tests {
             ("strongroom-request-id", "forged"),
             ("x-http-method-override", "DELETE"),
             ("x-original-url", "/admin"),
+            ("x_http_method_override", "DELETE"),
+            ("x_forwarded_host", "evil.example"),
+            ("x-rewrite-uri", "/admin"),
+            ("x-ms-range", "bytes=0-3"),
             ("range", "bytes=0-3"),
         ]);
         let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
