@@ -67,15 +67,15 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
     let at = now();
     let live = state.live().ok_or(Failure::Locked)?;
     let contents = live.contents();
-    let agent =
+    let agent_id =
         contents.agents.iter().find(|one| agent::is_called(one, agent)).ok_or(Failure::NoSuch(Thing::Agent))?.id;
-    let credential = contents
+    let credential_id = contents
         .credentials
         .iter()
         .find(|one| credential::is_called(one, credential))
         .ok_or(Failure::NoSuch(Thing::Credential))?
         .id;
-    let of_both = |grant: &&Grant| grant.agent == agent && grant.credential == credential;
+    let of_both = |grant: &&Grant| grant.agent == agent_id && grant.credential == credential_id;
     // Revoking what is revoked already is done already.
     let Some(id) = contents.grants.iter().filter(of_both).map(|grant| grant.id).max() else {
         return Err(Failure::NoSuch(Thing::Grant));
