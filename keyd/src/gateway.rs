@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use crate::exchange::channel::{self, Sockets};
 use crate::peer::Caller;
 use crate::state::State;
-use crate::sys::{self, Packet};
+use crate::sys::{self, Packet, PassedDescriptor};
 
 /// The gatewayds that are connected.
 #[derive(Default)]
@@ -89,7 +89,7 @@ fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
 }
 
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
-pub async fn serve(state: Rc<State>, socket: OwnedFd, caller: Caller) -> io::Result<()> {
+pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -> io::Result<()> {
     if state.gateways.0.borrow().len() >= MOST_GATEWAYS {
         tracing::warn!(pid = caller.pid, "gateway refused: too many are connected");
         return Ok(());
@@ -112,12 +112,10 @@ pub async fn serve(state: Rc<State>, socket: OwnedFd, caller: Caller) -> io::Res
     outcome
 }
 
-async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
     let mut buffer = vec![0; HEADER + EXCHANGE_LIMIT];
     loop {
-        let packet =
-            socket.async_io(tokio::io::Interest::READABLE, |fd| sys::receive_packet(fd.as_fd(), &mut buffer)).await?;
-        let Packet { length, descriptors } = packet;
+        let Packet { length, descriptors } = sys::next_packet(socket, &mut buffer).await?;
         if length == 0 {
             return Ok(());
         }
@@ -133,7 +131,7 @@ fn handle(
     state: &Rc<State>,
     gateway: &Rc<Gateway>,
     message: GatewayMessage,
-    descriptors: Vec<OwnedFd>,
+    descriptors: Vec<PassedDescriptor>,
 ) -> io::Result<()> {
     let greeted = gateway.checks.borrow().is_some();
     match message {
@@ -159,7 +157,12 @@ fn handle(
     }
 }
 
-fn open(state: &Rc<State>, authority: Authority, upstream: Upstream, descriptors: Vec<OwnedFd>) -> Result<(), Refusal> {
+fn open(
+    state: &Rc<State>,
+    authority: Authority,
+    upstream: Upstream,
+    descriptors: Vec<PassedDescriptor>,
+) -> Result<(), Refusal> {
     let failure = match upstream {
         Upstream::Connected => None,
         Upstream::Failed(failure) => Some(failure),
@@ -197,7 +200,7 @@ impl Drop for Counted {
     }
 }
 
-async fn write(gateway: &Gateway, socket: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn write(gateway: &Gateway, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
     loop {
         let next = gateway.outbox.borrow_mut().pop_front();
         let Some(message) = next else {

@@ -74,6 +74,7 @@ fn run() -> Result<(), StartError> {
     let confined = sandbox::confine(&sandbox::Paths { data: home.data.clone(), require: config.require_sandbox })?;
     // Threads and the runtime's descriptors are made before the filter, which allows neither.
     let worker = Worker::start(home.vault()).map_err(StartError::Worker)?;
+    sys::closer::start().and_then(|()| sys::alarm::guard_this_thread()).map_err(StartError::Worker)?;
     let runtime = serve::runtime().map_err(StartError::Runtime)?;
     let mut checks = confined.seal()?;
     checks.push(memory);

@@ -5,14 +5,13 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use strongroom_protocol::Check;
 use tokio::io::Interest;
-use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
@@ -25,9 +24,10 @@ use crate::logbook::Logbook;
 use crate::peer::Caller;
 use crate::start_error::StartError;
 use crate::state::State;
+use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::vault::LockedVault;
 use crate::worker::Worker;
-use crate::{admin, gateway, sys};
+use crate::{admin, gateway};
 
 /// A runtime whose descriptors, those for signals too, exist.
 pub struct Ready {
@@ -82,7 +82,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         let Parts { config, listeners, vault, audit, trust, worker, checks } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
         let state = Rc::new(State::new(vault, trust, worker, logbook, checks, most_channels(), &config));
-        let admin = UnixListener::from_std(listeners.admin).map_err(StartError::Runtime)?;
+        let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();
         let admins = Rc::new(Cell::new(0));
@@ -93,9 +93,11 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                accepted = admin.accept(), if admins.get() < MOST_ADMINS => {
+                accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())),
+                    if admins.get() < MOST_ADMINS =>
+                {
                     match accepted {
-                        Ok((stream, _)) => admin_connection(&state, stream, own, &config, &admins),
+                        Ok(socket) => admin_connection(&state, socket, own, &config, &admins),
                         Err(error) => cannot_accept("admin", &error).await,
                     }
                 }
@@ -116,15 +118,13 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     })
 }
 
-fn admin_connection(
-    state: &Rc<State>,
-    stream: tokio::net::UnixStream,
-    own: u32,
-    config: &Config,
-    admins: &Rc<Cell<usize>>,
-) {
-    let caller = match Caller::of(&stream) {
+fn admin_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config, admins: &Rc<Cell<usize>>) {
+    let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
+        Err(error) => return tracing::warn!(%error, "admin connection refused"),
+    };
+    let stream = match PassedSocket::urgent(socket) {
+        Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "admin connection refused"),
     };
     let is_admin = config.is_admin(caller.uid, own);
@@ -138,7 +138,7 @@ fn admin_connection(
     });
 }
 
-fn gateway_connection(state: &Rc<State>, socket: std::os::fd::OwnedFd, own: u32, config: &Config) {
+fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config) {
     let caller = match Caller::of(&socket) {
         Ok(caller) if config.is_gateway(caller.uid, own) => caller,
         Ok(caller) => {

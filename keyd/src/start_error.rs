@@ -63,7 +63,7 @@ start_errors! {
     /// The cage is not complete.
     Sandbox(SandboxError) 70 ""
     /// No thread could be started.
-    Worker(io::Error) 70 "the disk thread could not be started: "
+    Worker(io::Error) 70 "a thread could not be started: "
     /// No runtime could be made.
     Runtime(io::Error) 70 "the runtime could not be started: "
     /// No vault was made.

@@ -1,22 +1,29 @@
 //! The only place in keyd with `unsafe`: what Linux offers and neither std nor nix wraps.
 //!
 //! Each file is one thing, and what it exports is safe to call: descriptors that arrive from outside
-//! ([`descriptor`]), sockets that another process may tamper with ([`passed_socket`]), memory that is locked and
-//! wiped ([`arena`], [`allocator`]), the environment block ([`environment_block`]), capabilities and process flags
-//! ([`privilege`]). It refuses to decide anything: who may send what, and which layer is needed, is its callers' business.
+//! ([`descriptor`], [`packet`]), sockets that another process may tamper with ([`passed_socket`]) and whose closing may
+//! wait ([`closer`], [`alarm`]), memory that is locked and wiped ([`arena`], [`allocator`]), the environment block
+//! ([`environment_block`]), capabilities and process flags ([`privilege`]). It refuses to decide anything: who may send what, and which layer is needed, is its callers' business.
 //!
 //! Called by `secret.rs`, `environment.rs`, `listen.rs`, `sandbox/` and the exchange.
 #![allow(unsafe_code)]
 
+pub mod alarm;
 pub mod allocator;
 pub mod arena;
+pub mod closer;
 pub mod descriptor;
 pub mod environment_block;
+#[cfg(test)]
+mod lingering_fixture;
+pub mod packet;
 pub mod passed_socket;
 pub mod privilege;
 
 pub use allocator::WipingAllocator;
-pub use descriptor::{Packet, SocketKind, accept, inherited, receive_packet, socket_kind, watched};
+pub use closer::PassedDescriptor;
+pub use descriptor::{SocketKind, accept, inherited, socket_kind, watched};
+pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
 
 use std::io;

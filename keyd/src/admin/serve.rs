@@ -10,18 +10,18 @@ use std::time::Duration;
 use strongroom_protocol::admin::{Failure, Reply, Request};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, FrameError, HEADER};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::dispatch;
 use crate::peer::Caller;
 use crate::state::State;
+use crate::sys::PassedSocket;
 
 /// Serves the connection until it ends.
 ///
 /// # Errors
 /// Those of the socket; a message that cannot be read ends the connection after an answer that says so.
-pub async fn serve(state: Rc<State>, mut stream: UnixStream, caller: Caller, is_admin: bool) -> io::Result<()> {
+pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, is_admin: bool) -> io::Result<()> {
     if !is_admin {
         tracing::warn!(uid = caller.uid, pid = caller.pid, "admin connection refused: not an admin's uid");
         return answer(&mut stream, &Reply::Failed(Failure::NotPermitted)).await;
@@ -51,7 +51,7 @@ enum Read {
     Unreadable(FrameError),
 }
 
-async fn read(stream: &mut UnixStream) -> io::Result<Read> {
+async fn read(stream: &mut PassedSocket) -> io::Result<Read> {
     let mut header = [0; HEADER];
     // Between requests a caller may take its time; within one it may not.
     if stream.read(&mut header[..1]).await? == 0 {
@@ -70,7 +70,7 @@ async fn read(stream: &mut UnixStream) -> io::Result<Read> {
     tokio::time::timeout(MESSAGE_TIME, rest).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn answer(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+async fn answer(stream: &mut PassedSocket, reply: &Reply) -> io::Result<()> {
     let bytes = match frame::encode(reply, ADMIN_LIMIT) {
         Ok(bytes) => bytes,
         Err(error) => {

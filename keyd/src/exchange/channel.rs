@@ -7,7 +7,8 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use super::connect::Connection;
 use super::forward;
 use crate::policy::decide::Binding;
 use crate::state::State;
-use crate::sys::{self, PassedSocket, SocketKind};
+use crate::sys::{self, PassedDescriptor, PassedSocket, SocketKind};
 
 /// What the requests of one channel share.
 pub struct Channel {
@@ -38,6 +39,9 @@ pub struct Channel {
     pub bound: RefCell<Option<Binding>>,
     /// Drops the channel.
     pub closed: CancellationToken,
+    /// The upstream connection has ended: the channel ends after what it is doing, so that gatewayd does not offer it
+    /// another request.
+    pub upstream_gone: CancellationToken,
 }
 
 /// How far the upstream connection has come.
@@ -65,11 +69,11 @@ impl Sockets {
     ///
     /// # Errors
     /// `bad_request` for any other kind or number of descriptors.
-    pub fn check(descriptors: Vec<OwnedFd>, failure: Option<DialFailure>) -> Result<Self, Refusal> {
+    pub fn check(descriptors: Vec<PassedDescriptor>, failure: Option<DialFailure>) -> Result<Self, Refusal> {
         let mut descriptors = descriptors.into_iter();
         let (pair, upstream, more) = (descriptors.next(), descriptors.next(), descriptors.next());
         let pair = pair.ok_or(Refusal::BadRequest)?;
-        let usable = |socket: OwnedFd, is: fn(&SocketKind) -> bool| {
+        let usable = |socket: PassedDescriptor, is: fn(&SocketKind) -> bool| {
             let kind = sys::socket_kind(socket.as_fd()).map_err(|_| Refusal::BadRequest)?;
             if is(&kind) {
                 PassedSocket::new(socket).map_err(|_| Refusal::BadRequest)
@@ -95,7 +99,9 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),
         closed: closed.clone(),
+        upstream_gone: CancellationToken::new(),
     });
+    let upstream_gone = channel.upstream_gone.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let channel = Rc::clone(&channel);
         async move { Ok::<_, Infallible>(forward::handle(channel, request).await) }
@@ -107,10 +113,18 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
         .max_headers(MOST_FIELDS)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(sockets.pair), service);
-    tokio::select! {
-        // gatewayd hung up, or a message was malformed: either way the exchange it was about is over.
-        _ = connection => {}
-        () = closed.cancelled() => {}
+    let mut connection = pin!(connection);
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            // gatewayd hung up, or a message was malformed: either way the exchange it was about is over.
+            _ = connection.as_mut() => return,
+            () = closed.cancelled() => return,
+            () = upstream_gone.cancelled(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
     }
 }
 

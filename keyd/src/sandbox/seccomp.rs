@@ -90,18 +90,19 @@ fn table() -> Vec<(i64, With)> {
         // The runtime: waiting, waking, and the worker thread's queue.
         (libc::SYS_epoll_pwait, Any),    // mio on aarch64, and glibc's epoll_wait there
         (libc::SYS_epoll_ctl, Any),      // mio and AsyncFd: a descriptor comes or goes
-        (libc::SYS_futex, Any),          // locks and channels between the two threads
+        (libc::SYS_futex, Any),          // locks and channels between the threads
         (libc::SYS_clock_gettime, Any),  // where the vDSO has to ask the kernel
         (libc::SYS_clock_nanosleep, Any), // std's sleep, in the worker's retries
         (libc::SYS_sched_yield, Any),    // std's channels, when they contend
         (libc::SYS_restart_syscall, Any), // the kernel, after a stop signal
+        (libc::SYS_timer_settime, Any),  // the closers' alarms; there is no call that makes another
 
         // Sockets: those that were accepted or passed; there is no call that makes one.
         (libc::SYS_accept4, Any),        // both listeners
-        (libc::SYS_recvfrom, Any),       // passed sockets (recv), admin.sock
-        (libc::SYS_sendto, Any),         // admin.sock (send)
-        (libc::SYS_recvmsg, Any),        // gateway.sock, with descriptors
-        (libc::SYS_sendmsg, Any),        // gateway.sock, and passed sockets with several parts
+        (libc::SYS_recvfrom, Any),       // upstream sockets (recv), tokio's end of its own pair for signals
+        (libc::SYS_sendto, Any),         // the other end of that (send)
+        (libc::SYS_recvmsg, Any),        // all Unix sockets, with the descriptors that they bring
+        (libc::SYS_sendmsg, Any),        // gateway.sock, passed sockets, admin.sock
         (libc::SYS_shutdown, Any),       // ending a channel though a duplicate of it lives
         (libc::SYS_getsockopt, Any),     // SO_PEERCRED, SO_DOMAIN, SO_ERROR: it only reads
         (libc::SYS_setsockopt, Both((1, libc::IPPROTO_TCP as u32), (2, libc::TCP_NODELAY as u32))), // upstream sockets
@@ -152,7 +153,7 @@ fn table() -> Vec<(i64, With)> {
         // Signals and the end, an orderly one and a panic's.
         (libc::SYS_rt_sigaction, Any),   // abort resets SIGABRT; tokio's handlers
         (libc::SYS_rt_sigprocmask, Any), // abort
-        (libc::SYS_rt_sigreturn, Any),   // the return from tokio's handler
+        (libc::SYS_rt_sigreturn, Any),   // the return from tokio's handlers and the alarms'
         (libc::SYS_sigaltstack, Any),    // std, when a thread ends
         (libc::SYS_getpid, Any),         // abort, and Status
         (libc::SYS_gettid, Any),         // abort

@@ -1,108 +1,53 @@
-//! Descriptors that come from outside: inherited at start, accepted, or passed in a message (SCM_RIGHTS).
+//! Descriptors that come from outside: inherited at start, or accepted; and what a descriptor is.
 //!
-//! This is where integers become owned descriptors. It refuses messages that were cut off, that bring more than two
-//! descriptors or anything else beside them, and inherited numbers that are no sockets; whatever came with a refused
-//! message is closed. It never blocks.
+//! This is where integers become owned descriptors. It refuses inherited numbers that are no sockets. It never blocks.
 //!
-//! Called by `listen.rs` at start and by the two servers for each message.
+//! Called by `listen.rs` at start and by the two servers for each connection.
 
 use std::ffi::OsStr;
 use std::io;
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use strongroom_protocol::socket_passing::MOST_DESCRIPTORS;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{checked, checked_length};
+use super::checked;
+use super::closer::PassedDescriptor;
 
-/// What one message on a SOCK_SEQPACKET socket brought.
-#[derive(Debug)]
-pub struct Packet {
-    /// Bytes of the buffer that were filled; 0 at the end of the connection.
-    pub length: usize,
-    /// What was passed beside them, in the sender's order; at most two.
-    pub descriptors: Vec<OwnedFd>,
-}
-
-/// Receives one packet without blocking; passed descriptors are close-on-exec.
-///
-/// # Errors
-/// The kernel's, `WouldBlock` among them; `InvalidData` where the packet is longer than the buffer, or has more or
-/// other things beside it than [`MOST_DESCRIPTORS`] descriptors: these are closed and the packet is lost.
-pub fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> {
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = ControlBuffer { bytes: [0; CONTROL_LENGTH] };
-    // SAFETY: msghdr is plain data of the C library, for which all bits zero is a valid value.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = CONTROL_LENGTH as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: recvmsg writes to the buffer that `part` describes, which is borrowed mutably for this call, and to
-    // `control`, with the lengths that both truly have.
-    let length = checked_length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
-
-    // Own what came before anything is judged, so that every early return closes it.
-    let (descriptors, only_rights) = passed_descriptors(&message);
-    let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
-    if whole && only_rights && descriptors.len() <= MOST_DESCRIPTORS {
-        Ok(Packet { length, descriptors })
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidData, "a packet was cut off or brought what it may not"))
-    }
-}
-
-/// Takes ownership of the descriptors in a received message; false where there was anything else in it.
-fn passed_descriptors(message: &libc::msghdr) -> (Vec<OwnedFd>, bool) {
-    let mut descriptors = Vec::new();
-    let mut only_rights = true;
-    // SAFETY: CMSG_FIRSTHDR reads the control pointer and length, which the kernel has just written.
-    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    while !header.is_null() {
-        // SAFETY: the CMSG functions return null or a header that lies whole within the control buffer, which is
-        // aligned for it; cmsg_len is the kernel's.
-        let (level, kind, length) = unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len as usize) };
-        if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
-            // SAFETY: CMSG_LEN and CMSG_DATA compute with the header only.
-            let (start, data) = unsafe { (libc::CMSG_LEN(0) as usize, libc::CMSG_DATA(header)) };
-            for index in 0..length.saturating_sub(start) / size_of::<RawFd>() {
-                // SAFETY: the kernel filled cmsg_len bytes, so this whole integer lies within the buffer; it need not
-                // be aligned. The number is a descriptor that this call has just made, owned by nobody else.
-                descriptors.push(unsafe { OwnedFd::from_raw_fd(data.cast::<RawFd>().add(index).read_unaligned()) });
-            }
-        } else {
-            only_rights = false;
-        }
-        // SAFETY: `header` is a valid header of this message, as CMSG_NXTHDR asks.
-        header = unsafe { libc::CMSG_NXTHDR(message, header) };
-    }
-    (descriptors, only_rights)
-}
-
-/// Accepts one connection from a non-blocking listener; non-blocking and close-on-exec itself.
+/// Accepts one connection from a non-blocking listener; non-blocking and close-on-exec itself. The peer may have put
+/// descriptors into its queue already, even a peer that is refused.
 ///
 /// # Errors
 /// The kernel's, `WouldBlock` where nobody waits.
-pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<PassedDescriptor> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: null pointers say that the peer's address is not wanted; nothing else is written.
     let number = unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     // SAFETY: a descriptor that the kernel has just made for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(checked(number)?) })
+    Ok(unsafe { OwnedFd::from_raw_fd(checked(number)?) }.into())
 }
 
 /// Registers a descriptor with the running runtime, to wait until it can be read or written.
 ///
 /// # Errors
 /// Where the kernel cannot watch it, as with a file.
-pub fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor must stay open, and its number the same, for as long as it is registered: OwnedFd keeps
-    // both until it is dropped, and the AsyncFd owns it.
-    Ok(unsafe { AsyncFd::register(descriptor) }?)
+pub fn watched<D: Kept>(descriptor: D) -> io::Result<AsyncFd<D>> {
+    watched_for(descriptor, Interest::READABLE | Interest::WRITABLE)
 }
+
+/// The same, for other events too.
+pub(super) fn watched_for<D: Kept>(descriptor: D, interest: Interest) -> io::Result<AsyncFd<D>> {
+    // SAFETY: the descriptor must stay open, and its number the same, for as long as it is registered: what is Kept
+    // keeps both until it is dropped, and the AsyncFd owns it.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// What keeps its descriptor open, under the same number, until it is dropped. Only for the types in this folder.
+pub trait Kept: AsRawFd {}
+impl Kept for OwnedFd {}
+impl Kept for PassedDescriptor {}
 
 /// What a socket is, by the kernel's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +100,8 @@ pub fn socket_kind(socket: BorrowedFd<'_>) -> io::Result<SocketKind> {
     })
 }
 
-fn socket_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
+/// An option of SOL_SOCKET that is an integer.
+pub(super) fn socket_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: getsockopt writes at most `length` bytes, the size of `value`, and the true length to `length`.
@@ -219,17 +165,6 @@ pub fn inherited<'a>(variable: impl Fn(&str) -> Option<&'a OsStr>) -> io::Result
     Ok(sockets)
 }
 
-/// Room for the header and two descriptors exactly, so that the kernel itself cuts off a third.
-// SAFETY: CMSG_SPACE computes with its argument only.
-const CONTROL_LENGTH: usize = unsafe { libc::CMSG_SPACE((MOST_DESCRIPTORS * size_of::<RawFd>()) as u32) } as usize;
-
-/// The kernel writes `cmsghdr`s, which must be aligned.
-#[repr(C)]
-union ControlBuffer {
-    bytes: [u8; CONTROL_LENGTH],
-    _align: libc::cmsghdr,
-}
-
 /// By sd_listen_fds(3).
 const FIRST_INHERITED: RawFd = 3;
 
@@ -238,84 +173,16 @@ const MOST_INHERITED: u32 = 16;
 
 #[cfg(test)]
 mod tests {
-    use std::io::{IoSlice, Read, Write};
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::net::UnixStream;
 
-    use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
-    use strongroom_protocol::socket_passing::send_packet;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
 
     fn packet_pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
-    }
-
-    /// Whether the other end of this stream was closed by everybody.
-    fn is_hung_up(mut stream: &UnixStream) -> bool {
-        stream.set_nonblocking(true).unwrap();
-        matches!(stream.read(&mut [0]), Ok(0))
-    }
-
-    #[test]
-    fn a_packet_brings_its_descriptors_in_order() {
-        let (ours, theirs) = packet_pair();
-        let (mut near, far) = UnixStream::pair().unwrap();
-        let datagram = UnixDatagram::unbound().unwrap();
-        send_packet(theirs.as_fd(), b"hello", &[far.as_fd(), datagram.as_fd()]).unwrap();
-        let mut buffer = [0; 16];
-        let packet = receive_packet(ours.as_fd(), &mut buffer).unwrap();
-        assert_eq!(&buffer[..packet.length], b"hello");
-        let [first, second] = <[OwnedFd; 2]>::try_from(packet.descriptors).unwrap();
-        assert_eq!(socket_kind(second.as_fd()).unwrap().kind, libc::SOCK_DGRAM);
-        drop(far);
-        UnixStream::from(first).write_all(b"x").unwrap();
-        let mut byte = [0];
-        near.read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"x");
-    }
-
-    #[test]
-    fn passed_descriptors_are_close_on_exec() {
-        let (ours, theirs) = packet_pair();
-        send_packet(theirs.as_fd(), b"x", &[theirs.as_fd()]).unwrap();
-        let packet = receive_packet(ours.as_fd(), &mut [0; 4]).unwrap();
-        let flags = nix::fcntl::fcntl(&packet.descriptors[0], nix::fcntl::FcntlArg::F_GETFD).unwrap();
-        assert_eq!(flags, libc::FD_CLOEXEC);
-    }
-
-    #[test]
-    fn a_cut_off_packet_is_refused_and_what_it_brought_is_closed() {
-        let (ours, theirs) = packet_pair();
-        let (near, far) = UnixStream::pair().unwrap();
-        send_packet(theirs.as_fd(), b"too long", &[far.as_fd()]).unwrap();
-        drop(far);
-        assert!(!is_hung_up(&near), "the descriptor lives in the message");
-        let error = receive_packet(ours.as_fd(), &mut [0; 4]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(is_hung_up(&near));
-    }
-
-    #[test]
-    fn three_descriptors_are_refused_and_all_are_closed() {
-        let (ours, theirs) = packet_pair();
-        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
-        let (near, far): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        let raw: Vec<_> = far.iter().map(AsRawFd::as_raw_fd).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
-        drop(far);
-        assert!(receive_packet(ours.as_fd(), &mut [0; 4]).is_err());
-        assert!(near.iter().all(is_hung_up));
-    }
-
-    #[test]
-    fn an_empty_socket_would_block_and_a_closed_one_ends() {
-        let (ours, theirs) = packet_pair();
-        assert_eq!(receive_packet(ours.as_fd(), &mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        drop(theirs);
-        assert_eq!(receive_packet(ours.as_fd(), &mut [0; 4]).unwrap().length, 0);
     }
 
     #[test]

@@ -2,27 +2,37 @@
 //!
 //! O_NONBLOCK belongs to the open file description, which duplicates share: a hostile gatewayd could clear it, and a
 //! plain read(2) would then stop keyd's only thread. So every call here carries MSG_DONTWAIT, and MSG_NOSIGNAL for
-//! good measure. For the same reason closing is not enough to end a connection: dropping shuts it down first.
-//! It refuses to know what the bytes mean.
+//! good measure. For the same reason closing is not enough to end a connection: dropping shuts it down first, and
+//! [`super::closer`] closes it.
 //!
-//! Called by the exchange, for both sockets of a channel.
+//! A Unix stream can bring descriptors, which a plain recv(2) would close here and now, and wait for. So they are
+//! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
+//! it come in between, `alarm` ends the wait. It refuses to know what the bytes mean.
+//!
+//! Called by the exchange, for both sockets of a channel, and for connections to admin.sock.
 
 use std::io::{self, IoSlice};
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use super::descriptor::watched;
+use super::closer::{self, PassedDescriptor};
+use super::descriptor::{socket_option, watched_for};
+use super::packet::receive_bytes;
 use super::{checked, checked_length};
 
-/// An asynchronous stream over a descriptor that was passed to us.
+/// An asynchronous stream over a descriptor that was passed to us, or whose peer is not trusted.
 #[derive(Debug)]
 pub struct PassedSocket {
-    socket: AsyncFd<OwnedFd>,
+    socket: AsyncFd<PassedDescriptor>,
+    /// It can bring descriptors.
+    is_unix: bool,
+    /// It is read though many descriptors wait to be closed.
+    urgent: bool,
 }
 
 impl PassedSocket {
@@ -30,12 +40,47 @@ impl PassedSocket {
     ///
     /// # Errors
     /// Where the kernel cannot watch it, as with a file.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: watched(socket)? })
+    pub fn new(socket: impl Into<PassedDescriptor>) -> io::Result<Self> {
+        let socket = socket.into();
+        let is_unix = socket_option(socket.as_fd(), libc::SO_DOMAIN)? == libc::AF_UNIX;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let socket = watched_for(socket, if is_unix { both | Interest::PRIORITY } else { both })?;
+        Ok(Self { socket, is_unix, urgent: false })
+    }
+
+    /// The same for a connection that is served whatever others do: an admin's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn urgent(socket: impl Into<PassedDescriptor>) -> io::Result<Self> {
+        let mut socket = Self::new(socket)?;
+        socket.urgent = true;
+        Ok(socket)
     }
 
     fn number(&self) -> libc::c_int {
         self.socket.as_raw_fd()
+    }
+
+    /// Whether the peer has sent an out-of-band byte. Asked while the socket is readable, so that it never waits.
+    fn has_urgent_byte(&self) -> bool {
+        let ready = pin!(self.socket.ready(Interest::READABLE | Interest::PRIORITY));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(guard)) => guard.ready().is_priority(),
+            _ => false,
+        }
+    }
+
+    fn receive(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+        if self.is_unix {
+            if self.has_urgent_byte() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "an out-of-band byte may hide what it brings"));
+            }
+            return receive_bytes(self.as_fd(), buffer);
+        }
+        let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
+        checked_length(unsafe { libc::recv(self.number(), start, room, libc::MSG_DONTWAIT) })
     }
 }
 
@@ -47,20 +92,18 @@ impl AsFd for PassedSocket {
 
 impl AsyncRead for PassedSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_unix && !self.urgent {
+            ready!(closer::poll_room(context));
+        }
         loop {
             let mut guard = ready!(self.socket.poll_read_ready(context))?;
-            // SAFETY: nothing uninitialised is read or written to the unfilled part; recv only fills it from its start.
+            // SAFETY: nothing uninitialised is read or written to the unfilled part; receiving only fills it from its
+            // start.
             let unfilled = unsafe { buffer.unfilled_mut() };
-            let (start, room) = (unfilled.as_mut_ptr().cast(), unfilled.len());
-            // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
-            let received = unsafe { libc::recv(self.number(), start, room, libc::MSG_DONTWAIT) };
-            match checked_length(received) {
+            match self.receive(unfilled) {
                 Ok(length) => {
-                    if length > 0 && length < room {
-                        // The socket is drained: the next bytes raise a new edge, so no EAGAIN has to be fetched.
-                        guard.clear_ready();
-                    }
-                    // SAFETY: recv has initialised the first `length` bytes of the unfilled part.
+                    // A short read does not mean that nothing is left: one ends where descriptors were.
+                    // SAFETY: the first `length` bytes of the unfilled part have just been initialised.
                     unsafe { buffer.assume_init(length) };
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));
@@ -126,7 +169,8 @@ impl AsyncWrite for PassedSocket {
 
 impl Drop for PassedSocket {
     fn drop(&mut self) {
-        // A duplicate elsewhere would keep the connection open. That the peer is gone already is no error.
+        // A duplicate elsewhere would keep the connection open. That the peer is gone already is no error. The
+        // descriptor itself goes to the closer with its field.
         let _ = shut_down(self.number(), libc::SHUT_RDWR);
     }
 }
@@ -142,11 +186,15 @@ const MOST_PARTS: usize = 1024;
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::lingering_fixture::{LINGER, lingering};
     use super::*;
 
     fn in_runtime<F: Future>(task: F) -> F::Output {
@@ -166,7 +214,7 @@ mod tests {
             writer.write_all(&all).unwrap();
         });
         let back = in_runtime(async move {
-            let mut socket = PassedSocket::new(ours.into()).unwrap();
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
             socket.write_all(&sent).await.unwrap();
             socket.shutdown().await.unwrap();
             let mut back = Vec::new();
@@ -181,7 +229,7 @@ mod tests {
     fn parts_are_written_in_one_call() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         in_runtime(async move {
-            let mut socket = PassedSocket::new(ours.into()).unwrap();
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
             assert!(socket.is_write_vectored());
             assert_eq!(
                 socket.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cd")]).await.unwrap(),
@@ -202,7 +250,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let duplicate = ours.try_clone().unwrap();
         in_runtime(async move {
-            let mut socket = PassedSocket::new(ours.into()).unwrap();
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
             duplicate.set_nonblocking(false).unwrap();
             theirs.write_all(b"x").unwrap();
             assert_eq!(socket.read_u8().await.unwrap(), b'x');
@@ -223,7 +271,7 @@ mod tests {
     fn dropping_ends_the_connection_though_a_duplicate_lives() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let duplicate = ours.try_clone().unwrap();
-        in_runtime(async move { drop(PassedSocket::new(ours.into()).unwrap()) });
+        in_runtime(async move { drop(PassedSocket::new(OwnedFd::from(ours)).unwrap()) });
         theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
         drop(duplicate);
@@ -234,8 +282,108 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         in_runtime(async move {
-            let mut socket = PassedSocket::new(ours.into()).unwrap();
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
             assert_eq!(socket.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        });
+    }
+
+    /// Sends a byte with a socket that lingers beside it, the last reference to it.
+    fn pass_what_lingers(theirs: &UnixStream, flags: MsgFlags) -> TcpStream {
+        let (socket, peer) = lingering();
+        let raw = [socket.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&raw)];
+        sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(b"x")], &rights, flags, None).unwrap();
+        peer
+    }
+
+    #[test]
+    fn dropping_a_socket_that_lingers_keeps_nobody_waiting() {
+        closer::start().unwrap();
+        let (plain, _peer) = lingering();
+        let start = Instant::now();
+        drop(plain);
+        assert!(start.elapsed() >= LINGER - Duration::from_millis(500), "the twin waits");
+        let (passed, _peer) = lingering();
+        in_runtime(async move {
+            let passed = PassedSocket::new(passed).unwrap();
+            let start = Instant::now();
+            drop(passed);
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+    }
+
+    #[test]
+    fn a_descriptor_in_the_stream_is_an_error_and_keeps_nobody_waiting() {
+        closer::start().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let _peer = pass_what_lingers(&theirs, MsgFlags::empty());
+        let start = Instant::now();
+        assert_eq!(ours.read(&mut [0; 4]).unwrap(), 1);
+        assert!(start.elapsed() >= LINGER - Duration::from_millis(500), "the twin waits");
+        (&theirs).write_all(b"ab").unwrap();
+        in_runtime(async move {
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
+            let mut buffer = [0; 8];
+            assert_eq!(socket.read(&mut buffer).await.unwrap(), 2, "bytes alone are welcome");
+            let _peer = pass_what_lingers(&theirs, MsgFlags::empty());
+            let start = Instant::now();
+            assert_eq!(socket.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            drop(socket);
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+    }
+
+    #[test]
+    fn an_out_of_band_byte_is_an_error_and_keeps_nobody_waiting() {
+        closer::start().unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let _peer = pass_what_lingers(&theirs, MsgFlags::MSG_OOB);
+        ours.set_nonblocking(true).unwrap();
+        let start = Instant::now();
+        assert_eq!(ours.read(&mut [0; 4]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(start.elapsed() >= LINGER - Duration::from_millis(500), "the twin waits");
+        let _peer = pass_what_lingers(&theirs, MsgFlags::MSG_OOB);
+        in_runtime(async move {
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
+            let start = Instant::now();
+            assert_eq!(socket.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            drop(socket);
+            assert!(start.elapsed() < Duration::from_secs(1));
+        });
+    }
+
+    /// It comes after the look and before the read: the guard's alarm is what is left.
+    #[test]
+    fn an_out_of_band_byte_that_is_not_seen_stops_a_guarded_thread_for_a_moment_only() {
+        super::super::alarm::guard_this_thread().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let _peer = pass_what_lingers(&theirs, MsgFlags::MSG_OOB);
+        let start = Instant::now();
+        let error = receive_bytes(ours.as_fd(), &mut [MaybeUninit::uninit(); 4]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_pair_waits_for_the_closer_and_an_admin_does_not() {
+        closer::start().unwrap();
+        let (slow, _peers): (Vec<_>, Vec<_>) = (0..2).map(|_| lingering()).unzip();
+        let (many, _others): (Vec<_>, Vec<_>) = (0..400).map(|_| UnixStream::pair().unwrap()).unzip();
+        let all = slow.into_iter().chain(many.into_iter().map(OwnedFd::from));
+        let all: Vec<_> = all.map(PassedDescriptor::from).collect();
+        let ((pair, mut pair_peer), (admin, mut admin_peer)) =
+            (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        pair_peer.write_all(b"p").unwrap();
+        admin_peer.write_all(b"a").unwrap();
+        in_runtime(async move {
+            let mut pair = PassedSocket::new(OwnedFd::from(pair)).unwrap();
+            let mut admin = PassedSocket::urgent(OwnedFd::from(admin)).unwrap();
+            tokio::task::yield_now().await;
+            drop(all);
+            assert_eq!(admin.read_u8().await.unwrap(), b'a');
+            assert!(!closer::has_room(), "the admin was served first");
+            assert_eq!(pair.read_u8().await.unwrap(), b'p');
+            assert!(closer::has_room());
         });
     }
 }

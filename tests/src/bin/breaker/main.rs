@@ -96,6 +96,8 @@ fn in_keyds_cage(data: &Path, what: &str, require: bool) -> Result<Outcome, Box<
     let serving = (what == "serve").then(|| serve::prepare(data)).transpose()?;
     let confined = sandbox::confine(&sandbox::Paths { data: data.to_owned(), require })?;
     let worker = worker()?;
+    sys::closer::start()?;
+    sys::alarm::guard_this_thread()?;
     let serving = serving.map(|serving| serving.with_runtime()).transpose()?;
     let mut checks = confined.seal()?;
     checks.push(memory);

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::secret::Secret;
-use crate::sys::{self, PassedSocket};
+use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::{Outcome, Worker};
 
 /// What is opened before the cage.
@@ -70,13 +70,7 @@ async fn serve(serving: Serving, worker: Option<&Worker>) -> io::Result<u64> {
     let connection = accepted(&gateway).await?;
     let connection = sys::watched(connection)?;
     let mut buffer = [0; 1024];
-    let packet = loop {
-        let mut guard = connection.readable().await?;
-        match guard.try_io(|socket| sys::receive_packet(socket.as_fd(), &mut buffer)) {
-            Ok(packet) => break packet?,
-            Err(_) => continue,
-        }
-    };
+    let packet = sys::next_packet(&connection, &mut buffer).await?;
     let passed = packet.descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
     if !sys::socket_kind(passed.as_fd())?.is_connected_unix_stream() {
         return Err(io::ErrorKind::InvalidData.into());
@@ -84,6 +78,9 @@ async fn serve(serving: Serving, worker: Option<&Worker>) -> io::Result<u64> {
     let mut passed = PassedSocket::new(passed)?;
     let echoed = echo(&mut passed).await?;
     drop(passed);
+    while sys::closer::backlog() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 
     // admin.sock: one byte in, one out, under a time limit.
     let (mut caller, _) = tokio::time::timeout(Duration::from_secs(20), admin.accept()).await??;
@@ -128,7 +125,7 @@ async fn serve(serving: Serving, worker: Option<&Worker>) -> io::Result<u64> {
     Ok(echoed)
 }
 
-async fn accepted(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
+async fn accepted(listener: &AsyncFd<OwnedFd>) -> io::Result<PassedDescriptor> {
     loop {
         let mut guard = listener.readable().await?;
         if let Ok(connection) = guard.try_io(|socket| sys::accept(socket.as_fd())) {
