@@ -20,6 +20,7 @@ use strongroom_protocol::{Authority, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use super::trust::Trust;
 use super::upload::Upload;
@@ -34,7 +35,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Shakes hands.
+    /// Shakes hands. `gone` is cancelled when the upstream ends the connection.
     ///
     /// # Errors
     /// `upstream_untrusted`, `upstream_protocol`, `upstream_unreachable` or `upstream_timeout`.
@@ -44,6 +45,7 @@ impl Connection {
         trust: &Trust,
         live: &Rc<Live>,
         credentials: &[u64],
+        gone: CancellationToken,
     ) -> Result<Self, Refusal> {
         let config = trust.client_config(live, credentials).map_err(|_| Refusal::UpstreamUntrusted)?;
         let name = match authority.host() {
@@ -68,6 +70,7 @@ impl Connection {
         let driver = tokio::task::spawn_local(async move {
             // The exchange sees the same error through its response or body.
             let _ = connection.await;
+            gone.cancel();
         });
         Ok(Self { sender, received, driver })
     }

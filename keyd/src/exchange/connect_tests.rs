@@ -55,7 +55,7 @@ fn open(address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<(
         stream.set_nonblocking(true).unwrap();
         let socket = PassedSocket::new(OwnedFd::from(stream)).unwrap();
         let authority = "a.example".parse().unwrap();
-        Connection::open(socket, &authority, &trust, &live, &[id]).await.map(drop)
+        Connection::open(socket, &authority, &trust, &live, &[id], CancellationToken::new()).await.map(drop)
     })
 }
 

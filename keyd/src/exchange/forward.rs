@@ -142,6 +142,7 @@ async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket)
                 &channel.state.trust,
                 &admitted.live,
                 &admitted.allowed.binding.credentials,
+                channel.upstream_gone.clone(),
             );
             tokio::select! {
                 opened = opened => opened.map_err(No::closing),
@@ -202,6 +203,13 @@ impl Deadline {
 
 /// Refuses what the scrubber cannot read, and what was not asked for.
 fn check_answer(response: &Response<Incoming>, is_head: bool) -> Result<(), Refusal> {
+    let both = |headers: &HeaderMap| {
+        headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
+    };
+    // Two framings, two readings (RFC 9112, 6.3).
+    if both(response.headers()) {
+        return Err(Refusal::UpstreamProtocol);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refusal::UpstreamProtocol);
     }
