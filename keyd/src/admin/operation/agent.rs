@@ -36,6 +36,10 @@ pub fn show(state: &State, name: &Name) -> Result<Reply, Failure> {
 /// A new agent.
 pub async fn add(state: &Rc<State>, caller: &Caller, name: &Name) -> Result<(), Failure> {
     let created = now();
+    let live = state.live().ok_or(Failure::Locked)?;
+    if live.contents().agents.iter().any(|agent| is_called(agent, name)) {
+        return Err(Failure::Exists(Thing::Agent));
+    }
     record(state, event(state, EventKind::AgentAdd, caller).named(name.clone()))?;
     state
         .change(Direction::Widening, |contents| {

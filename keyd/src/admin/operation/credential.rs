@@ -45,13 +45,15 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Resu
     check(&new)?;
     let weak = is_weak(&new.value, &new.key_prefix, new.allow_weak)?;
     let created = now();
+    {
+        // Said before it is written down; what holds when it is done is looked at again.
+        let live = state.live().ok_or(Failure::Locked)?;
+        check_new(live.contents(), &new)?;
+    }
     record(state, event(state, EventKind::CredentialAdd, caller).named(new.name.clone()))?;
     state
         .change(Direction::Widening, |contents| {
-            if contents.credentials.iter().any(|one| is_called(one, &new.name)) {
-                return Err(Failure::Exists(Thing::Credential));
-            }
-            check_route(contents, &new)?;
+            check_new(contents, &new)?;
             let value = locked(&new.value)?;
             let (id, changed) = (take_id(contents), contents.generation);
             contents.credentials.push(Credential {
@@ -188,6 +190,13 @@ fn check(new: &NewCredential) -> Result<(), Failure> {
     within(new.route.is_none() || new.hosts.iter().any(|host| host.exact().is_some()), Field::Route)?;
     let twice = new.hosts.iter().enumerate().any(|(index, host)| new.hosts[..index].contains(host));
     if twice { Err(Failure::BadHost(BadHost::Twice)) } else { Ok(()) }
+}
+
+fn check_new(contents: &Contents, new: &NewCredential) -> Result<(), Failure> {
+    if contents.credentials.iter().any(|one| is_called(one, &new.name)) {
+        return Err(Failure::Exists(Thing::Credential));
+    }
+    check_route(contents, new)
 }
 
 /// Two credentials may share a route only where it leads to one place: the placeholder tells them apart there.

@@ -38,6 +38,7 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Re
     if new.expires_in.is_some_and(|seconds| !(1..=LONGEST_EXPIRY).contains(&seconds)) {
         return Err(Failure::OutOfBounds(Field::Expiry));
     }
+    parties(state.live().ok_or(Failure::Locked)?.contents(), &new)?;
     record(state, event(state, EventKind::GrantAdd, caller).of_grant(new.credential.clone(), new.agent.clone()))?;
     let placeholder = state
         .change(Direction::Widening, |contents| {
