@@ -198,6 +198,17 @@ pub enum Grant {
     Add(GrantAdd),
     /// List grants
     List(Json),
+    /// Show one grant
+    Show {
+        /// Of this credential
+        credential: Name,
+        /// To this agent
+        #[arg(long)]
+        agent: Name,
+        /// How to print it
+        #[command(flatten)]
+        json: Json,
+    },
     /// Take a grant away, now
     Revoke {
         /// Of this credential

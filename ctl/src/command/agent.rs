@@ -68,6 +68,6 @@ fn to_json(one: &AgentView) -> Value {
         "name": one.name,
         "created": output::time(one.created),
         "revoked": one.revoked.map(output::time),
-        "grants": one.grants,
+        "live_grants": one.grants,
     })
 }

@@ -99,14 +99,19 @@ fn readable(line: &str) -> String {
     }
     if record.get("status").is_some() {
         let id = text("request_id");
+        let failure = record["failure"].as_str().map(|code| format!("  broken: {code}")).unwrap_or_default();
         return format!(
-            "{}  {}  ended  {}  {} ms  {} bytes",
+            "{}  {}  ended  {}  {} ms  {} bytes{}",
             text("time"),
             id,
             text("status"),
             text("duration_ms"),
-            text("bytes_out")
+            text("bytes_out"),
+            failure
         );
+    }
+    if let Some(count) = record["count"].as_u64() {
+        return format!("{}  {}  {count} times more  {}", text("time"), text("decision"), text("agent"));
     }
     let what = format!("{} {}{}", text("method"), text("host"), text("path"));
     format!(
@@ -134,6 +139,13 @@ mod tests {
         assert_eq!(readable(r#"{"time":"T","event":"vault.unlock"}"#), "T  vault.unlock  -");
         let grant = r#"{"time":"T","event":"grant.add","credential":"c","agent":"a"}"#;
         assert_eq!(readable(grant), "T  grant.add  a -> c");
+        let ended =
+            r#"{"time":"T","request_id":"r","status":200,"failure":"upstream_protocol","bytes_out":3,"duration_ms":1}"#;
+        assert_eq!(readable(ended), "T  r  ended  200  1 ms  3 bytes  broken: upstream_protocol");
+        assert_eq!(
+            readable(r#"{"time":"T","decision":"bad_request","count":7,"agent":null}"#),
+            "T  bad_request  7 times more  -"
+        );
         assert_eq!(readable("not json"), "not json");
     }
 }

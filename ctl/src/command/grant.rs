@@ -1,7 +1,7 @@
 //! `grant ...`: which agent may use which credential, with limits. `add` prints the placeholder, alone.
 
 use serde_json::{Value, json};
-use strongroom_protocol::admin::{GrantView, NewGrant, Operation, Rate, Reply};
+use strongroom_protocol::admin::{Failure, GrantView, NewGrant, Operation, Rate, Reply, Thing};
 
 use super::Context;
 use crate::admin_client::{AdminClient, unexpected};
@@ -20,6 +20,13 @@ pub fn run(context: &Context, command: Grant) -> Outcome<()> {
             output::line(&text)
         }
         Grant::Revoke { credential, agent } => client.ask(Operation::GrantRevoke { credential, agent }).map(drop),
+        Grant::Show { credential, agent, json } => {
+            let mut grants = all(&mut client)?;
+            grants.retain(|grant| grant.credential == credential && grant.agent == agent);
+            // Of several, the newest: the others were revoked or have expired.
+            let newest = grants.pop().ok_or(Failure::NoSuch(Thing::Grant))?;
+            if json.json { output::json(&to_json(&newest)) } else { print(&[newest]) }
+        }
         Grant::List(json) => {
             let grants = all(&mut client)?;
             if json.json { output::json(&grants.iter().map(to_json).collect()) } else { print(&grants) }
