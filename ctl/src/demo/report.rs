@@ -78,10 +78,13 @@ impl Report {
                 Line::NotLookedAt(text) => writeln!(out, "{text}")?,
             }
         }
-        let end = if self.holds() {
-            "The key was used, and nobody but keyd and the upstream had it."
-        } else {
-            "The demo FAILED."
+        let is_whole = !self.lines.iter().any(|line| matches!(line, Line::NotLookedAt(_)));
+        let end = match (self.holds(), is_whole) {
+            (true, true) => "The key was used, and nobody but keyd and the upstream had it.",
+            (true, false) => {
+                "The key was used, and it is nowhere else that was looked at. Run this as root to look everywhere."
+            }
+            (false, _) => "The demo FAILED.",
         };
         writeln!(out, "\n{end}")
     }
@@ -118,8 +121,15 @@ mod tests {
         let needles = Needles::of(b"0123456789abcdefXYZ");
         let mut report = Report::default();
         report.no_key_in("a log", b"nothing here", &needles);
+        let end = |report: &Report| {
+            let mut text = Vec::new();
+            report.print(&mut text).unwrap();
+            String::from_utf8(text).unwrap().lines().last().unwrap().to_owned()
+        };
+        assert!(end(&report).contains("nobody but keyd and the upstream"));
         report.not_looked_at("memory: not looked at (needs root)");
         assert!(report.holds());
+        assert!(end(&report).contains("nowhere else that was looked at"));
         report.no_key_in("a log", b"key=0123456789abcdefXYZ", &needles);
         assert!(!report.holds());
         let mut text = Vec::new();
