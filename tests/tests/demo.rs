@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Instant;
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use strongroom_tests::prelude::*;
 
 /// A user that nobody else has, who can enter a user namespace where the system lets anybody do so.
@@ -49,6 +50,28 @@ fn without_root_the_demo_works_as_well() {
         command.uid(STRANGER).gid(STRANGER);
     });
     assert_shown(&output);
+}
+
+#[test]
+fn where_namespaces_are_forbidden_the_demo_says_what_it_did_not_look_at() {
+    // As Debian's kernel.unprivileged_userns_clone = 0 answers.
+    let forbidden = SeccompAction::Errno(libc::EPERM.cast_unsigned());
+    let calls = [(libc::SYS_unshare, Vec::new())].into_iter().collect();
+    let filter = SeccompFilter::new(calls, SeccompAction::Allow, forbidden, std::env::consts::ARCH.try_into().unwrap());
+    let filter = BpfProgram::try_from(filter.unwrap()).unwrap();
+    let output = demo(|command| {
+        if nix::unistd::geteuid().is_root() {
+            command.uid(STRANGER).gid(STRANGER);
+        }
+        // SAFETY: installing a filter is two system calls on memory that was filled before the fork.
+        unsafe {
+            command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error()))
+        };
+    });
+    assert_shown(&output);
+    assert!(output.stdout.lines().any(|line| line == "memory: not looked at (needs root)"), "{}", output.stdout);
+    assert!(!output.stdout.contains("in gatewayd's memory"), "{}", output.stdout);
+    assert!(output.stdout.trim_end().ends_with("Run this as root to look everywhere."), "{}", output.stdout);
 }
 
 #[test]
