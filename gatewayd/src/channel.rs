@@ -58,9 +58,11 @@ impl Channel {
         Ok(Self { sender, clock, task, _permit: permit })
     }
 
-    /// Waits until the request before has left the channel; false where the channel is dead.
-    pub async fn is_usable(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
+    /// Whether it can take a request now. It never waits: a channel where something of the last request is still under
+    /// way may stay so for ever.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.sender.is_ready()
     }
 
     /// Whether the other end has closed.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod early_answers;
 mod requests;
 mod stage;
 mod streams;

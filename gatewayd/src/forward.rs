@@ -57,7 +57,7 @@ pub async fn forward(
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
     outbound.prepare(id)?;
-    let mut pooled = take_usable(gateway, &outbound.key).await;
+    let mut pooled = take_usable(gateway, &outbound.key);
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {
             Some(channel) => (channel, true, Some(outbound.key.clone())),
@@ -77,6 +77,7 @@ pub async fn forward(
         };
         channel.clock().head_arrived(&config.timeouts);
         let source = outbound.source.clone();
+        let key = key.filter(|_| leaves_the_channel_fit(&response, &source));
         let lease = Lease { gateway: gateway.clone(), channel, key, source, connection: connection.clone() };
         return answer(response, lease, outbound.version, id);
     }
@@ -102,13 +103,8 @@ impl Outbound {
     }
 }
 
-async fn take_usable(gateway: &Gateway, key: &Key) -> Option<Channel> {
-    while let Some(mut channel) = gateway.pool.take(key) {
-        if channel.is_usable().await {
-            return Some(channel);
-        }
-    }
-    None
+fn take_usable(gateway: &Gateway, key: &Key) -> Option<Channel> {
+    std::iter::from_fn(|| gateway.pool.take(key)).find(Channel::is_usable)
 }
 
 /// A channel of its own for this request; with a key if another request may use it later.
@@ -131,6 +127,19 @@ async fn open(
 
 fn is_stale(response: &Response<Incoming>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::STALE)
+}
+
+/// keyd closes after what it says so, and after a refusal that came before the body, whose rest may still fill the
+/// pair.
+fn leaves_the_channel_fit(response: &Response<Incoming>, source: &Source) -> bool {
+    let is_refusal = response.headers().contains_key(wire::REFUSAL);
+    !closes(response.headers()) && !is_stale(response) && (!is_refusal || source.is_empty())
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 fn answer(

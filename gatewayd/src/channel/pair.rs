@@ -1,8 +1,8 @@
 //! Our end of a channel's socket pair, as hyper reads and writes it.
 //!
 //! keyd may answer before it has read the whole request, and close. A write would then fail before the answer that
-//! lies in the socket was read, and hyper would drop it. So a write to a closed pair waits instead: the read side ends
-//! the connection, after the answer. It refuses nothing and hides no other error. Made by [`super::Channel`].
+//! lies in the socket was read, and hyper would drop it. So a write to a closed pair waits until the end of the stream
+//! was read, and fails then. It refuses nothing and hides no other error. Made by [`super::Channel`].
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,33 +13,42 @@ use tokio::net::UnixStream;
 
 /// Our end.
 #[derive(Debug)]
-pub struct Pair(UnixStream);
+pub struct Pair {
+    stream: UnixStream,
+    has_read_all: bool,
+}
 
 impl Pair {
     /// Wraps a stream.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        Self(stream)
+        Self { stream, has_read_all: false }
     }
-}
 
-fn wait_for_the_read_side(written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-    match written {
-        // No waker is needed: the end of the stream wakes the reader, which is the same task.
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Pending,
-        other => other,
+    fn after_the_read_side(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            // No waker is needed: the end of the stream wakes the reader, which is the same task.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe && !self.has_read_all => Poll::Pending,
+            other => other,
+        }
     }
 }
 
 impl AsyncRead for Pair {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before && buffer.remaining() > 0 {
+            self.has_read_all = true;
+        }
+        read
     }
 }
 
 impl AsyncWrite for Pair {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        wait_for_the_read_side(Pin::new(&mut self.0).poll_write(cx, bytes))
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.after_the_read_side(written)
     }
 
     fn poll_write_vectored(
@@ -47,19 +56,20 @@ impl AsyncWrite for Pair {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        wait_for_the_read_side(Pin::new(&mut self.0).poll_write_vectored(cx, slices))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.after_the_read_side(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -83,5 +93,7 @@ mod tests {
         ours.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"early answer");
         assert_eq!(ours.read(&mut answer).await.unwrap(), 0);
+        let late = timeout(Duration::from_secs(5), ours.write_all(b"more")).await.expect("fails at once");
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -63,6 +63,12 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         state.size <= LIMIT && !state.broke
     }
 
+    /// Whether the request has no body.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty
+    }
+
     /// Whether the agent's body was read to its end.
     #[must_use]
     pub fn has_ended(&self) -> bool {
