@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use ring::rand::SystemRandom;
@@ -67,9 +67,9 @@ impl Gateway {
     pub async fn answer(self: &Rc<Self>, request: Request<Incoming>, door: Door, busy: Busy) -> Response<AgentBody> {
         let id = RequestId::new(&self.random);
         let (head, body) = request.into_parts();
-        let is_head = head.method == Method::HEAD;
+        let (is_head, is_http2) = (head.method == Method::HEAD, head.version == Version::HTTP_2);
         let source = Source::new(body);
-        match self.handle(head, source.clone(), door, &id, busy.connection()).await {
+        let response = match self.handle(head, source.clone(), door, &id, busy.connection()).await {
             Ok(Reply::Health) => {
                 let mut response = Response::new(AgentBody::whole(Bytes::from_static(b"{\"status\":\"ok\"}"), busy));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -83,16 +83,19 @@ impl Gateway {
                 }
                 self.refuse(rejection, &id, is_head, busy)
             }
-        }
+        };
+        if is_http2 { response.map(|body| body.holding(source)) } else { response }
     }
 
     /// Answers a request on a connection too many.
-    pub fn turn_away(&self, request: &Request<Incoming>, busy: Busy) -> Response<AgentBody> {
+    pub fn turn_away(&self, request: Request<Incoming>, busy: Busy) -> Response<AgentBody> {
         let id = RequestId::new(&self.random);
         if !request.body().is_end_stream() {
             busy.connection().leave_body_unread();
         }
-        self.refuse(Refusal::Overloaded.into(), &id, request.method() == Method::HEAD, busy)
+        let (is_head, is_http2) = (request.method() == Method::HEAD, request.version() == Version::HTTP_2);
+        let response = self.refuse(Refusal::Overloaded.into(), &id, is_head, busy);
+        if is_http2 { response.map(|body| body.holding(Source::new(request.into_body()))) } else { response }
     }
 
     fn refuse(&self, rejection: Rejection, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {

@@ -176,7 +176,7 @@ async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place
         async move {
             let connection = busy.connection().clone();
             let mut response =
-                if is_welcome { gateway.answer(request, door, busy).await } else { gateway.turn_away(&request, busy) };
+                if is_welcome { gateway.answer(request, door, busy).await } else { gateway.turn_away(request, busy) };
             if is_http1 && (!is_welcome || connection.has_double_framing()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use strongroom_protocol::Refusal;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
 use super::stage::*;
@@ -75,4 +80,56 @@ async fn only_a_refusal_that_leaves_the_channel_open_and_empty_lets_it_be_used_a
         })
         .await;
     }
+}
+
+/// An upload over HTTP/2 that never ends: its feeder sends on while the answer comes, which it gives back whole.
+async fn endless_upload(stage: &Stage, path: &str) -> (StatusCode, String) {
+    let io = TokioIo::new(stage.connect().await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    spawn_local(connection);
+    let (upload, body) = Scripted::new();
+    let feeding = spawn_local(async move {
+        while upload.send(Ok(Frame::data(Bytes::from(vec![0; 1000])))).is_ok() {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        }
+    });
+    let request = Request::post(format!("http://{}{path}", stage.address)).body(body).unwrap();
+    let answer = async {
+        let (head, body) = sender.send_request(request).await.expect("a head").into_parts();
+        let bytes = body.collect().await.expect("a whole body").to_bytes();
+        (head.status, String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let answer = timeout(SOON, answer).await.expect("answered soon");
+    feeding.abort();
+    answer
+}
+
+#[tokio::test]
+async fn an_unfinished_upload_over_http2_does_not_cost_the_answer() {
+    let keyd = async |request: Request<Incoming>, _| {
+        if request.uri().path() == "/refused" {
+            return Some(refusal(Refusal::UnknownPlaceholder, false));
+        }
+        let (sender, body) = Scripted::new();
+        spawn_local(async move {
+            for _ in 0..64 {
+                sender.send(Ok(Frame::data(Bytes::from(vec![b'x'; 4096])))).unwrap();
+                yield_now().await;
+            }
+        });
+        Some(Response::builder().status(413).header("content-length", 64 * 4096).body(body).unwrap())
+    };
+    stage("", keyd, async |stage| {
+        for _ in 0..8 {
+            let (status, text) = endless_upload(&stage, "/b/refused").await;
+            assert!(status == StatusCode::FORBIDDEN && text.contains("\"unknown_placeholder\""), "{status} {text}");
+            let (status, text) = endless_upload(&stage, "/nowhere/").await;
+            assert!(status == StatusCode::FORBIDDEN && text.contains("\"host_not_allowed\""), "{status} {text}");
+            let (status, text) = endless_upload(&stage, "/b/large").await;
+            assert_eq!((status, text.len()), (StatusCode::PAYLOAD_TOO_LARGE, 64 * 4096));
+        }
+    })
+    .await;
 }

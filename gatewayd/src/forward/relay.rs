@@ -26,6 +26,7 @@ use crate::pool::Key;
 /// The body of every answer to an agent.
 pub struct AgentBody {
     content: Content,
+    _request: Option<Source>,
     _busy: Busy,
 }
 
@@ -60,13 +61,20 @@ impl AgentBody {
     /// A body that is there at once.
     #[must_use]
     pub fn whole(bytes: Bytes, busy: Busy) -> Self {
-        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _busy: busy }
+        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _request: None, _busy: busy }
     }
 
     /// An upstream's body.
     #[must_use]
     pub fn relay(relay: Relay, busy: Busy) -> Self {
-        Self { content: Content::Relay(Box::new(relay)), _busy: busy }
+        Self { content: Content::Relay(Box::new(relay)), _request: None, _busy: busy }
+    }
+
+    /// Keeps the request's body until the last frame is out. On HTTP/2 an upload that goes on after its body was dropped
+    /// resets the stream, and the answer with it (RFC 9113, 8.1 wants the whole answer first).
+    #[must_use]
+    pub fn holding(self, request: Source) -> Self {
+        Self { _request: Some(request), ..self }
     }
 }
 
