@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   confine()          no dumps, no_new_privs, no capabilities, Landlock   inherited by threads that start later
-//!      ... the one worker thread is started here, and the runtime built ...
+//!      ... the threads for the disk and for closing are started here, and the runtime built ...
 //!   Confined::seal()   seccomp for all threads; then everything is tried   no new thread, socket or program
 //! ```
 //!

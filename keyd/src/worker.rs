@@ -1,4 +1,4 @@
-//! The one thread beside the runtime's: it waits for the disk, so that no exchange has to.
+//! The thread for the disk: it waits for it, so that no exchange has to.
 //!
 //! Started before the seccomp filter, which forbids new threads. Jobs run one after another, so vault writes can never
 //! overtake each other. A job that panics fails alone. It refuses to hold anything secret: it gets ciphertext and files.
