@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn encodings_on_top_of_each_other_are_refused_quickly() {
-        let deep = format!("/{}41", "%25".repeat(1) + &"25".repeat(20_000));
+        let deep = format!("/%25{}41", "25".repeat(20_000));
         let begin = std::time::Instant::now();
         assert_eq!(path(&deep), None);
         assert!(begin.elapsed().as_secs() < 1, "{:?}", begin.elapsed());
