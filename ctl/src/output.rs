@@ -40,6 +40,7 @@ pub fn json(value: &Value) -> Outcome<()> {
 /// # Errors
 /// As [`line`].
 pub fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Outcome<()> {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     if !io::stdout().is_terminal() {
         return write(&rows.iter().map(|row| row.join("\t") + "\n").collect::<String>());
     }
@@ -49,6 +50,40 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Outcome<()> {
     table.add_rows(rows);
     line(&table.to_string())
 }
+
+/// Prints the fields of a JSON object, one a line.
+///
+/// # Errors
+/// As [`line`].
+pub fn fields(object: Value) -> Outcome<()> {
+    let Value::Object(fields) = object else { return line(&object.to_string()) };
+    table(&["what", "value"], fields.into_iter().map(|(name, value)| vec![name, words(&value)]).collect())
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| format!("{name} {}", words(value))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The text without what would steer a terminal: paths, methods and logs hold what agents and upstreams sent.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let steers = |character: char| character.is_control() || BIDI.contains(&character);
+    text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// Characters that turn the direction of writing, so that a line reads otherwise than it is.
+const BIDI: &[char] = &[
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+    '\u{2067}', '\u{2068}', '\u{2069}',
+];
 
 /// Seconds of the Unix epoch, as people and programs read a time.
 #[must_use]
@@ -64,5 +99,22 @@ fn write(text: &str) -> Outcome<()> {
             Err(CtlError::fault(format!("standard output could not be written: {error}. Check where it leads.")))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_printed() {
+        assert_eq!(printable("/v1/\u{1b}[2Jx\r\n\u{202e}y\u{9b}"), "/v1/\u{fffd}[2Jx\u{fffd}\u{fffd}\u{fffd}y\u{fffd}");
+        assert_eq!(printable("GET /grüße?ключ=1 ~"), "GET /grüße?ключ=1 ~");
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(1_700_000_000), "2023-11-14T22:13:20Z");
     }
 }

@@ -31,7 +31,7 @@ fn show(context: &Context, audit: Audit) -> Outcome<()> {
             Operation::AuditRead { from, since, agent: audit.agent.clone(), credential: audit.credential.clone() };
         let Reply::Audit { lines, next, end } = client.ask(operation)? else { return Err(unexpected()) };
         for line in &lines {
-            output::line(&if audit.json.json { line.clone() } else { readable(line) })?;
+            output::line(&if audit.json.json { line.clone() } else { output::printable(&readable(line)) })?;
         }
         if end && !audit.follow {
             return Ok(());

@@ -117,19 +117,7 @@ fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
         return Err(unexpected());
     };
     let credential = to_json(&only(items)?);
-    if as_json {
-        return output::json(&credential);
-    }
-    let Value::Object(fields) = credential else { return Err(unexpected()) };
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        Value::Null => "-".to_owned(),
-        Value::Array(items) => {
-            items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(", ")
-        }
-        other => other.to_string(),
-    };
-    output::table(&["what", "value"], fields.into_iter().map(|(name, value)| vec![name, text(value)]).collect())
+    if as_json { output::json(&credential) } else { output::fields(credential) }
 }
 
 fn remove(context: &Context, name: Name, purge: bool) -> Outcome<()> {
@@ -217,6 +205,12 @@ mod tests {
             [&["x"][..], &["x", "--bearer"], &["x", "--host", "a.example"], &["x", "--host", "*.co.uk", "--bearer"]]
         {
             assert_eq!(from(line).unwrap_err().code(), 64, "{line:?}");
+        }
+        for host in ["*.github.io", "*.公司.cn", "*.s3.amazonaws.com"] {
+            assert_eq!(from(&["x", "--host", host, "--bearer"]).unwrap_err().code(), 64, "{host}");
+        }
+        for host in ["*.example.co.uk", "*.mine.github.io", "*.例.公司.cn"] {
+            assert!(from(&["x", "--host", host, "--bearer"]).is_ok(), "{host}");
         }
         assert_eq!(from(&["x", "--provider", "nobody"]).unwrap_err().code(), 1);
         assert_eq!(from(&["x", "--host", "a.example", "--bearer", "--ca", "/no/such/file"]).unwrap_err().code(), 1);
