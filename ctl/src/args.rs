@@ -11,6 +11,7 @@ use strongroom_protocol::admin::{Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
 
 use crate::demo::DemoOptions;
+use crate::discreet::HeaderParser;
 use crate::quantity;
 
 /// Lets AI agents use API keys that they never hold.
@@ -142,7 +143,7 @@ pub struct CredentialAdd {
     #[arg(long)]
     pub bearer: bool,
     /// The key goes into this header, in place of '{}'
-    #[arg(long = "header", value_name = "'NAME: {}'", value_parser = header)]
+    #[arg(long = "header", value_name = "'NAME: {}'", value_parser = HeaderParser)]
     pub headers: Vec<Site>,
     /// First path segment under which agents reach it [default: the provider's, else NAME]
     #[arg(long)]
@@ -276,15 +277,11 @@ pub enum AuditCommand {
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Check both configuration files with the daemons' own parsers
-    Check,
+    Check(Json),
 }
 
 fn host(text: &str) -> Result<HostPattern, String> {
     HostPattern::parse_unicode(text).map_err(|error| error.to_string())
-}
-
-fn header(text: &str) -> Result<Site, String> {
-    Site::parse_header(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -343,6 +340,8 @@ mod tests {
                 "30d",
             ],
             &["audit", "--agent", "a", "--since", "1h", "--follow", "--json"],
+            &["grant", "show", "x", "--agent", "a", "--json"],
+            &["config", "check", "--json"],
             &["audit", "verify"],
             &["completions", "fish"],
         ] {

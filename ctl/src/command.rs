@@ -27,6 +27,7 @@ use strongroom_protocol::home::Home;
 use crate::admin_client::AdminClient;
 use crate::args::{Args, Command};
 use crate::error::{CtlError, Outcome};
+use crate::output;
 use crate::passphrase::{self, Source};
 
 /// What every command gets.
@@ -45,8 +46,10 @@ pub fn run(args: Args) -> Outcome<u8> {
     match args.command {
         Command::Demo(options) => return Ok(u8::try_from(crate::demo::run(&options)).unwrap_or(1)),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "strongroom", &mut io::stdout());
-            return Ok(0);
+            // Into memory first: clap_complete panics where its reader goes away.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "strongroom", &mut script);
+            return output::line(String::from_utf8_lossy(&script).trim_end()).map(|()| 0);
         }
         _ => {}
     }
@@ -63,7 +66,7 @@ pub fn run(args: Args) -> Outcome<u8> {
         Command::Agent(command) => done(agent::run(&context, command)),
         Command::Grant(command) => done(grant::run(&context, command)),
         Command::Audit(command) => audit::run(&context, command),
-        Command::Config(crate::args::Config::Check) => done(config::check(&context)),
+        Command::Config(crate::args::Config::Check(json)) => config::check(&context, json.json),
         Command::Doctor(json) => doctor::run(&context, json.json),
         Command::Demo(_) | Command::Completions { .. } => Ok(0),
     }

@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod certificates;
 pub mod command;
 pub mod demo;
+pub mod discreet;
 pub mod error;
 pub mod failure;
 pub mod output;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strongroom_ctl::args::Args;
-use strongroom_ctl::command;
 use strongroom_ctl::error::USAGE;
+use strongroom_ctl::{command, discreet};
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -14,7 +14,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are asked for; everything else is a mistake in the command line.
             let code = if error.use_stderr() { USAGE } else { 0 };
-            let _ = error.print();
+            match discreet::words(&error) {
+                Some(words) => drop(writeln!(io::stderr(), "{words}")),
+                None => drop(error.print()),
+            }
             return ExitCode::from(code);
         }
     };

@@ -3,21 +3,38 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use super::Context;
-use crate::error::{CtlError, Outcome};
+use crate::error::{CONFIGURATION, CtlError, Outcome};
 use crate::{output, programs};
 
-pub fn check(context: &Context) -> Outcome<()> {
-    let mut wrong = Vec::new();
-    for (program, file) in
-        [("strongroom-keyd", context.home.keyd_config()), ("strongroom-gatewayd", context.home.gatewayd_config())]
-    {
-        match one(program, &file) {
-            Ok(()) => output::note(&format!("{}: good", file.display())),
-            Err(error) => wrong.push(error.to_string()),
+pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
+    let files =
+        [("strongroom-keyd", context.home.keyd_config()), ("strongroom-gatewayd", context.home.gatewayd_config())];
+    let (mut rows, mut found, mut code) = (Vec::new(), Vec::new(), 0);
+    for (program, file) in files {
+        let wrong = one(program, &file).err().map(|error| error.to_string());
+        if wrong.is_some() {
+            code = CONFIGURATION;
         }
+        let state = match wrong {
+            Some(_) => "wrong",
+            None if file.exists() => "good",
+            None => "not there, so the defaults hold",
+        };
+        if let (Some(words), false) = (&wrong, as_json) {
+            output::note(&format!("strongroom: {words}"));
+        }
+        rows.push(vec![file.display().to_string(), state.to_owned()]);
+        found.push(json!({ "file": file, "good": wrong.is_none(), "wrong": wrong }));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(CtlError::configuration(wrong.join("\n"))) }
+    if as_json {
+        output::json(&found.into())?
+    } else {
+        output::table(&["file", "state"], rows)?
+    }
+    Ok(code)
 }
 
 /// Reads one file.

@@ -1,0 +1,66 @@
+//! Words about a wrong command line that do not repeat what may be a key.
+//!
+//! A key in an argument is refused like any word that has no place there, and it must not reach a log by way of the
+//! refusal. It refuses to guess what a key looks like: it is silent about every value in such a place. Called by
+//! `args.rs` and `main`.
+
+use std::ffi::OsStr;
+
+use clap::builder::TypedValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command};
+use strongroom_protocol::Site;
+
+/// Reads `--header`. Where it is wrong the value is not repeated: somebody who writes the key itself in place of `{}`
+/// should not find it in a log as well.
+#[derive(Debug, Clone)]
+pub struct HeaderParser;
+
+impl TypedValueParser for HeaderParser {
+    type Value = Site;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Site, clap::Error> {
+        let site = value.to_str().map_or_else(
+            || Err("it is not UTF-8".to_owned()),
+            |text| Site::parse_header(text).map_err(|error| error.to_string()),
+        );
+        site.map_err(|words| {
+            let words = format!("--header is wrong: {words}\n\nFor more information, try '--help'.\n");
+            clap::Error::raw(ErrorKind::ValueValidation, words).with_cmd(command)
+        })
+    }
+}
+
+/// What is said in place of clap's words, where those would repeat a word that may be a key.
+#[must_use]
+pub fn words(error: &clap::Error) -> Option<&'static str> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    (error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')).then_some(
+        "strongroom: there is a word too many on the command line; it is not repeated here, for it may be a key. Give keys on standard input or at the prompt; see --help.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn a_key_on_the_command_line_is_not_repeated() {
+        for line in [
+            &["credential", "add", "x", "sk-live-1234", "--bearer"][..],
+            &["credential", "rotate", "x", "sk-live-1234"],
+            &["credential", "rotate", "x", "--value=sk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--header", "x-api-key: sk-live-1234"],
+        ] {
+            let parsed = Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied()));
+            let error = parsed.unwrap_err();
+            let said = words(&error).map_or_else(|| error.to_string(), str::to_owned);
+            assert!(!said.contains("sk-live") && said.contains("--help"), "{line:?}: {said}");
+        }
+        let wrong = Args::try_parse_from(["strongroom", "status", "--jsno"]).unwrap_err();
+        assert!(words(&wrong).is_none() && wrong.to_string().contains("--json"), "{wrong}");
+    }
+}
