@@ -4,7 +4,8 @@
 //! here and not in keyd, so keyd never sees a passphrase; keyd's parameters are checked against bounds first, for a
 //! false keyd could ask for a derivation that is easily reversed. Called by the commands that widen access.
 
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -81,25 +82,33 @@ pub fn derive(passphrase: &[u8], derivation: &KeyDerivation) -> Outcome<SecretBy
 }
 
 fn read(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
-    let bytes = std::fs::read(file).map(Zeroizing::new);
-    let mut bytes = bytes.map_err(|error| {
+    let unreadable = |error: io::Error| {
         CtlError::failed(format!(
             "the passphrase file {} cannot be read: {error}. Check its path and mode.",
             file.display()
         ))
-    })?;
+    };
+    // Sized beforehand: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_PASSPHRASE + 1));
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(LONGEST_PASSPHRASE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > LONGEST_PASSPHRASE {
+        return Err(CtlError::failed(format!(
+            "the passphrase file {} has more than {LONGEST_PASSPHRASE} bytes. Give one that holds the passphrase alone.",
+            file.display()
+        )));
+    }
     secret_input::strip_newline(&mut bytes);
     Ok(bytes)
 }
 
+/// Far more than anybody types; a file that never ends is refused.
+const LONGEST_PASSPHRASE: usize = 4096;
+
 fn prompt(words: &str) -> Outcome<Zeroizing<Vec<u8>>> {
-    if !io::stderr().is_terminal() && std::fs::File::open("/dev/tty").is_err() {
-        return Err(CtlError::not_permitted(
-            "the passphrase is needed and there is no terminal to ask at. Give it with --passphrase-file FILE.",
-        ));
-    }
+    // rpassword asks at /dev/tty, so standard input stays free for a key.
     let text = rpassword::prompt_password(words).map_err(|_| {
-        CtlError::not_permitted(
+        CtlError::usage(
             "the passphrase is needed and there is no terminal to ask at. Give it with --passphrase-file FILE.",
         )
     })?;
@@ -118,6 +127,19 @@ mod tests {
         assert_eq!(key.expose(), derive(b"correct horse", &small).unwrap().expose());
         assert_ne!(key.expose(), derive(b"correct horse", &KeyDerivation { salt: [2; 16], ..small }).unwrap().expose());
         assert_ne!(key.expose(), derive(b"correct horsf", &small).unwrap().expose());
+    }
+
+    #[test]
+    fn a_file_gives_all_but_one_newline_and_an_endless_one_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), " two words \n\n").unwrap();
+        let source = Source::new(Some(file.path().to_owned()));
+        assert_eq!(source.existing().unwrap().as_slice(), b" two words \n");
+        std::fs::write(file.path(), "\r\n").unwrap();
+        assert_eq!(source.new_one().unwrap_err().code(), 1);
+        for path in ["/dev/zero", "/no/such/file", "/"] {
+            assert_eq!(Source::new(Some(path.into())).existing().unwrap_err().code(), 1, "{path}");
+        }
     }
 
     #[test]
