@@ -2,12 +2,16 @@
 //!
 //! One uid for everything is user mode, to try things out. As root each daemon can have a user of its own, by
 //! `--keyd-user` and `--gateway-user`; for the system's home the package's users are taken. It refuses to mix: both or
-//! none. Called by `init` and `up`.
+//! none, and to start a daemon under another user than the one that owns its files: what it would leave behind, the
+//! right one could not open. Called by `init` and `up`.
+
+use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Gid, Uid, User, geteuid};
 use strongroom_protocol::home::{Home, Kind};
 
 use crate::args::Users;
+use crate::config_values;
 use crate::error::{CtlError, Outcome};
 
 /// A user to run a program as.
@@ -50,6 +54,44 @@ pub fn resolve(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
     Ok(Some(separate))
 }
 
+/// The users of a home that `init` has made: those asked for where they fit, else those that it was made for.
+///
+/// # Errors
+/// Where the home belongs to other users, and as [`resolve`].
+pub fn of_existing(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
+    let asked = resolve(home, asked)?;
+    // Where it cannot be looked at, the daemons will say so.
+    let Ok(data) = home.data.metadata() else { return Ok(asked) };
+    let owner = RunAs { uid: data.uid(), gid: data.gid() };
+    let named_gateway = config_values::gateway_uid(home);
+    let gateway = |uid: u32| match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => RunAs { uid, gid: user.gid.as_raw() },
+        _ => RunAs { uid, gid: uid },
+    };
+    match (asked, named_gateway) {
+        (Some(asked), _) if asked.keyd.uid != owner.uid => Err(CtlError::configuration(format!(
+            "{} belongs to uid {} and not to uid {}, as which keyd is to run. Name the users that 'strongroom init' was given, or leave them out.",
+            home.data.display(),
+            owner.uid,
+            asked.keyd.uid
+        ))),
+        (Some(asked), Some(uid)) if asked.gateway.uid != uid => Err(CtlError::configuration(format!(
+            "keyd.toml names uid {uid} as the gateway and not uid {}, so keyd would turn it away. Name that user, or correct gateway-uid.",
+            asked.gateway.uid
+        ))),
+        (Some(asked), _) => Ok(Some(asked)),
+        (None, _) if owner.uid == geteuid().as_raw() => Ok(None),
+        (None, _) if !geteuid().is_root() => Err(CtlError::not_permitted(format!(
+            "this home belongs to uid {}. Use that account or root, or choose another STRONGROOM_HOME.",
+            owner.uid
+        ))),
+        (None, Some(uid)) => Ok(Some(Separate { keyd: owner, gateway: gateway(uid) })),
+        (None, None) => Err(CtlError::configuration(
+            "this home was made for users of its own and keyd.toml does not name the gateway's. Name both with --keyd-user and --gateway-user.",
+        )),
+    }
+}
+
 fn find(text: &str) -> Outcome<RunAs> {
     let user = match text.parse::<u32>() {
         // A number needs no account: its group is of the same number then.
@@ -63,4 +105,54 @@ fn find(text: &str) -> Outcome<RunAs> {
         CtlError::configuration(format!("there is no user {text}. Install the package, name users by --keyd-user and --gateway-user, or set STRONGROOM_HOME."))
     })?;
     Ok(RunAs { uid: uid.as_raw(), gid: gid.as_raw() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    fn named(keyd: &str, gateway: &str) -> Users {
+        Users { keyd_user: Some(keyd.to_owned()), gateway_user: Some(gateway.to_owned()) }
+    }
+
+    fn home(folder: &tempfile::TempDir) -> Home {
+        let home = Home::under(folder.path());
+        fs::create_dir(&home.data).unwrap();
+        fs::create_dir(&home.config).unwrap();
+        home
+    }
+
+    #[test]
+    fn a_home_of_ones_own_needs_no_users() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(of_existing(&home(&folder), &Users::default()), Ok(None));
+    }
+
+    #[test]
+    #[ignore = "needs root: gives directories to other users"]
+    fn a_home_made_for_other_users_is_run_by_them_and_by_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(&folder);
+        chown(&home.data, Some(61_001), Some(61_001)).unwrap();
+        assert_eq!(of_existing(&home, &Users::default()).unwrap_err().code(), 78);
+        fs::write(home.keyd_config(), "gateway-uid = 61002\n").unwrap();
+        let made_for = of_existing(&home, &Users::default()).unwrap();
+        assert_eq!(made_for, of_existing(&home, &named("61001", "61002")).unwrap());
+        assert_eq!(made_for.map(|one| (one.keyd.uid, one.gateway.uid)), Some((61_001, 61_002)));
+        assert_eq!(of_existing(&home, &named("61003", "61002")).unwrap_err().code(), 78);
+        assert_eq!(of_existing(&home, &named("61001", "61003")).unwrap_err().code(), 78);
+    }
+
+    #[test]
+    #[ignore = "needs root: others may not name users"]
+    fn root_two_of_a_kind_and_strangers_are_refused() {
+        let home = Home::under("/nowhere".as_ref());
+        for (keyd, gateway, code) in [("61001", "61001", 64), ("0", "61002", 64), ("no-such-user", "61002", 78)] {
+            assert_eq!(resolve(&home, &named(keyd, gateway)).unwrap_err().code(), code, "{keyd} {gateway}");
+        }
+        assert!(resolve(&home, &named("61001", "61002")).unwrap().is_some());
+    }
 }

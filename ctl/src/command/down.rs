@@ -1,7 +1,8 @@
 //! `down`: ends both daemons, gatewayd first so that it drains.
 //!
-//! keyd's process is known from the kernel or from `up`'s note, gatewayd's from keyd or from that note. It refuses to
-//! signal a process that is not one of the daemons' programs, and one of another installation.
+//! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
+//! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
+//! again. Called by `main`; `up` and `status` use the notes too.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,15 +17,20 @@ use strongroom_protocol::home::Home;
 
 use super::Context;
 use crate::admin_client::AdminClient;
-use crate::error::{CtlError, Outcome};
+use crate::error::{CtlError, Outcome, UNREACHABLE};
 use crate::output;
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
-    let status = AdminClient::connect(home).and_then(|mut client| client.status()).ok();
-    let gatewayd =
-        status.as_ref().and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
-    let keyd = status.as_ref().map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    let status = AdminClient::connect(home).and_then(|mut client| client.status());
+    let asked = status.as_ref().ok();
+    let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
+    let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    match status {
+        // Somebody serves the socket and we may not ask: that is not "nothing was running".
+        Err(error) if error.code() != UNREACHABLE && keyd.is_none() => return Err(error),
+        _ => {}
+    }
     let mut ended = 0;
     for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
         let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
@@ -45,7 +51,8 @@ pub fn run(context: &Context) -> Outcome<()> {
 pub fn remember<'a>(home: &Home, daemons: impl Iterator<Item = (&'a str, u32)>) {
     for (name, pid) in daemons {
         // Only a help: keyd knows both while it lives.
-        let _ = fs::write(note(home, name), pid.to_string());
+        let Some(began) = began(pid) else { continue };
+        let _ = fs::write(note(home, name), format!("{pid} {began}\n"));
     }
 }
 
@@ -53,7 +60,9 @@ pub fn remember<'a>(home: &Home, daemons: impl Iterator<Item = (&'a str, u32)>) 
 #[must_use]
 pub fn noted(home: &Home, name: &str) -> Option<u32> {
     let text = fs::read_to_string(note(home, name)).ok()?;
-    text.trim().parse().ok().filter(|pid| is_program(*pid, name))
+    let (pid, noted_begin) = text.trim().split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    (is_program(pid, name) && began(pid) == noted_begin.parse().ok()).then_some(pid)
 }
 
 /// Ends a child of ours.
@@ -104,6 +113,13 @@ fn is_program(pid: u32, name: &str) -> bool {
     running && !tail.starts_with('Z')
 }
 
+/// When the process began, in clock ticks since the machine did: with the number this names a process for good.
+fn began(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The 22nd field; the third comes first after the name, which may hold anything.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
 fn note(home: &Home, name: &str) -> PathBuf {
     home.run.join(format!("{}.pid", name.trim_start_matches("strongroom-")))
 }
@@ -127,5 +143,23 @@ mod tests {
     fn a_name_is_known_by_what_the_kernel_keeps_of_it() {
         let own = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(is_program(std::process::id(), own.trim()));
+    }
+
+    #[test]
+    fn a_note_names_one_process_and_not_the_next_of_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        fs::create_dir(&home.run).unwrap();
+        let comm = fs::read_to_string("/proc/self/comm").unwrap();
+        let (name, own) = (comm.trim(), std::process::id());
+        remember(&home, std::iter::once((name, own)));
+        assert_eq!(noted(&home, name), Some(own));
+        let began = began(own).unwrap();
+        fs::write(note(&home, name), format!("{own} {}", began + 1)).unwrap();
+        assert_eq!(noted(&home, name), None);
+        for text in ["", "x y", "1", "-1 5"] {
+            fs::write(note(&home, name), text).unwrap();
+            assert_eq!(noted(&home, name), None, "{text:?}");
+        }
     }
 }

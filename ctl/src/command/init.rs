@@ -3,9 +3,9 @@
 //! The key is derived from the new passphrase here and handed to `strongroom-keyd create-vault`, so the only program
 //! that writes vaults is keyd. It refuses to touch a vault that is there. Needs no running daemon.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -18,8 +18,8 @@ use strongroom_protocol::home::Home;
 use super::{Context, spawn};
 use crate::args::Users;
 use crate::error::{CtlError, Outcome};
-use crate::users::{self, RunAs, Separate};
-use crate::{output, passphrase};
+use crate::users::{self, Separate};
+use crate::{directories, output, passphrase};
 
 pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
     let home = &context.home;
@@ -36,7 +36,7 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
             "The passphrase is short. Whoever gets the vault file can try passphrases; several random words are better.",
         );
     }
-    directories(home, separate)?;
+    directories::make(home, separate)?;
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| CtlError::fault("the kernel gave no random bytes. Try again."))?;
     let derivation = KeyDerivation::recommended(salt);
@@ -73,49 +73,6 @@ fn create_vault(separate: Option<Separate>, new: &NewVault) -> Outcome<()> {
     })
 }
 
-fn directories(home: &Home, separate: Option<Separate>) -> Outcome<()> {
-    directory(&home.config, 0o755, None)?;
-    directory(&home.data, 0o700, separate.map(|separate| separate.keyd))?;
-    directory(&home.run, 0o755, None)?;
-    if let Some(log) = &home.log {
-        directory(log, 0o755, None)?;
-    }
-    if separate.is_some() { traversable(&home.data) } else { Ok(()) }
-}
-
-fn directory(path: &Path, mode: u32, owner: Option<RunAs>) -> Outcome<()> {
-    let failed = |error: io::Error| {
-        CtlError::failed(format!(
-            "the directory {} cannot be made: {error}. Check its parent's owner and mode.",
-            path.display()
-        ))
-    };
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
-    if path.metadata().map_err(failed)?.uid() == geteuid().as_raw() {
-        // The umask may have taken bits away.
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
-    }
-    match owner {
-        Some(owner) => chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed),
-        None => Ok(()),
-    }
-}
-
-/// Another user has to pass every directory above.
-fn traversable(path: &Path) -> Outcome<()> {
-    for above in path.ancestors().skip(1) {
-        let mode = above.metadata().map(|metadata| metadata.mode()).unwrap_or(0o755);
-        if mode & 0o001 == 0 {
-            return Err(CtlError::failed(format!(
-                "keyd's user cannot pass {}, whose mode is {:o}. Run 'chmod o+x' on it, or choose another STRONGROOM_HOME.",
-                above.display(),
-                mode & 0o777
-            )));
-        }
-    }
-    Ok(())
-}
-
 fn configuration(home: &Home, separate: Option<Separate>) -> Outcome<()> {
     let uids = match separate {
         Some(separate) => {
@@ -133,7 +90,11 @@ fn write_new(path: &Path, text: &str) -> Outcome<()> {
         CtlError::failed(format!("{} cannot be written: {error}. Check the directory.", path.display()))
     };
     match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
-        Ok(mut file) => file.write_all(text.as_bytes()).map_err(failed),
+        Ok(mut file) => {
+            // The umask may have taken the bits by which the daemons' users read it.
+            file.set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
+            file.write_all(text.as_bytes()).map_err(failed)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error)),
     }

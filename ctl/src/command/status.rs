@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{Status, VaultState};
+use strongroom_protocol::home::Kind;
 
-use super::Context;
+use super::{Context, down};
+use crate::config_values;
 use crate::error::{Outcome, UNREACHABLE};
 use crate::output;
 
@@ -21,7 +23,11 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     if status.is_some() {
         return Ok(0);
     }
-    output::note("keyd does not answer. Run 'strongroom up', or start strongroom-keyd.service.");
+    if context.home.vault().exists() || context.home.kind == Kind::System {
+        output::note("keyd does not answer. Run 'strongroom up', or start strongroom-keyd.service.");
+    } else {
+        output::note("There is no vault yet, and keyd does not answer. Run 'strongroom init'.");
+    }
     Ok(UNREACHABLE)
 }
 
@@ -35,12 +41,13 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
     json!({
         "state": word(status),
         "keyd": pid(status.map(|status| status.keyd_pid)),
-        "gatewayd": pid(status.and_then(|status| status.gatewayd_pid)),
+        "gatewayd": pid(gatewayd(context, status)),
         "version": status.map(|status| &status.version),
         "generation": status.and_then(|status| status.generation),
         "exchanges": status.map(|status| status.exchanges),
         "audit_broken": status.map(|status| status.audit_broken),
         "vault_fault": fault,
+        "listen": config_values::listen(home),
         "home": { "config": home.config, "data": home.data, "run": home.run, "log": home.log },
     })
 }
@@ -51,7 +58,7 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
     let mut rows = vec![("vault", word(status).to_owned())];
     if let Some(status) = status {
         rows.push(("keyd", pid(Some(status.keyd_pid))));
-        rows.push(("gatewayd", pid(status.gatewayd_pid)));
+        rows.push(("gatewayd", pid(gatewayd(context, Some(status)))));
         rows.push(("exchanges", status.exchanges.to_string()));
         rows.push((
             "audit log",
@@ -62,11 +69,20 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
             },
         ));
     }
+    rows.push(("listens at", config_values::listen(home).join(", ")));
     rows.push(("configuration", home.config.display().to_string()));
     rows.push(("data", home.data.display().to_string()));
     rows.push(("sockets", home.run.display().to_string()));
     rows.push(("logs", home.log.as_ref().map_or_else(|| "the journal".to_owned(), |path| path.display().to_string())));
     rows.into_iter().map(|(what, how)| vec![what.to_owned(), how]).collect()
+}
+
+/// gatewayd's process: by keyd's word; where keyd does not answer, by `up`'s note.
+fn gatewayd(context: &Context, status: Option<&Status>) -> Option<u32> {
+    match status {
+        Some(status) => status.gatewayd_pid,
+        None => down::noted(&context.home, "strongroom-gatewayd"),
+    }
 }
 
 /// The state's name, by contract.

@@ -1,10 +1,11 @@
 //! `up`: both daemons without systemd.
 //!
 //! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
-//! of their own with no terminal and no pipe of ours. It refuses to start over daemons that answer, and stops what it
-//! started where one of them does not come up.
+//! of their own with no terminal and no pipe of ours or of our caller's. It refuses to start over daemons that answer or
+//! as other users than the home's, and stops what it started where one of them does not come up. Only one `up` works on
+//! a home at a time.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
@@ -20,20 +21,14 @@ use super::{Context, config, down, spawn};
 use crate::admin_client::AdminClient;
 use crate::args::Users;
 use crate::error::{CtlError, Outcome, UNREACHABLE};
-use crate::output;
 use crate::sockets::{self, Named};
 use crate::users::{self, RunAs};
+use crate::{directories, inherited, output};
 
 pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
+    inherited::close_all();
     let home = &context.home;
-    let separate = users::resolve(home, asked)?;
-    let (keyd_is_up, gatewayd_is_up) = match AdminClient::connect(home).and_then(|mut client| client.status()) {
-        Ok(status) => (true, status.gatewayd_pid.is_some()),
-        // A gatewayd whose keyd died goes on, and connects again.
-        Err(error) if error.code() == UNREACHABLE => (false, down::noted(home, "strongroom-gatewayd").is_some()),
-        Err(error) => return Err(error),
-    };
-    if keyd_is_up && gatewayd_is_up {
+    if both_are_up(home)? == (true, true) {
         output::note("Both daemons are up already.");
         return Ok(());
     }
@@ -42,6 +37,15 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
             "there is no vault at {}. Run 'strongroom init' first.",
             home.vault().display()
         )));
+    }
+    let separate = users::of_existing(home, asked)?;
+    // A runtime directory does not outlive a reboot.
+    directories::make_volatile(home)?;
+    let turn = turn(home)?;
+    let (keyd_is_up, gatewayd_is_up) = both_are_up(home)?;
+    if keyd_is_up && gatewayd_is_up {
+        output::note("Another 'strongroom up' has just started both daemons.");
+        return Ok(());
     }
     config::one("strongroom-keyd", &home.keyd_config())?;
     config::one("strongroom-gatewayd", &home.gatewayd_config())?;
@@ -70,11 +74,35 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     }
     daemons.wait_until_both_answer()?;
     down::remember(home, daemons.started.iter().map(|(name, child)| (*name, child.id())));
+    drop(turn);
     if foreground {
         return daemons.wait_for_the_end();
     }
     daemons.started.clear();
     Ok(())
+}
+
+/// Whether keyd answers, and whether gatewayd is there.
+fn both_are_up(home: &Home) -> Outcome<(bool, bool)> {
+    match AdminClient::connect(home).and_then(|mut client| client.status()) {
+        Ok(status) => Ok((true, status.gatewayd_pid.is_some())),
+        // A gatewayd whose keyd died goes on, and connects again.
+        Err(error) if error.code() == UNREACHABLE => Ok((false, down::noted(home, "strongroom-gatewayd").is_some())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Waits until no other `up` works on this home: two would take each other's sockets for dead ones. The file is ours
+/// alone, so that no other user can hold the lock.
+fn turn(home: &Home) -> Outcome<File> {
+    let path = home.run.join("up.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    file.and_then(|file| file.lock().map(|()| file)).map_err(|error| {
+        CtlError::configuration(format!(
+            "the lock {} cannot be taken: {error}. Check the directory's owner.",
+            path.display()
+        ))
+    })
 }
 
 /// What was started so far; stopped again where something fails.
@@ -110,15 +138,13 @@ impl Daemons {
     }
 
     fn log(&self, name: &str) -> Outcome<(Stdio, Stdio)> {
-        let Some(folder) = &self.home.log else { return Ok((Stdio::null(), Stdio::null())) };
-        let path = folder.join(name);
+        let path = directories::logs(&self.home).join(name);
         let failed = |error| {
             CtlError::configuration(format!(
                 "the log {} cannot be opened: {error}. Check the directory.",
                 path.display()
             ))
         };
-        fs::create_dir_all(folder).map_err(failed)?;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
         Ok((file.try_clone().map_err(failed)?.into(), file.into()))
     }
@@ -155,10 +181,10 @@ impl Daemons {
 
     /// The end of a daemon's log.
     fn last_words(&self, name: &str) -> String {
-        let Some(folder) = self.home.log.as_ref().filter(|_| !self.foreground) else {
-            return "See its log.".to_owned();
-        };
-        let path = folder.join(format!("{}.log", name.trim_start_matches("strongroom-")));
+        if self.foreground {
+            return "See its log above.".to_owned();
+        }
+        let path = directories::logs(&self.home).join(format!("{}.log", name.trim_start_matches("strongroom-")));
         let mut text = String::new();
         if let Ok(mut file) = File::open(&path) {
             let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
@@ -168,7 +194,8 @@ impl Daemons {
             text = String::from_utf8_lossy(&bytes).into_owned();
         }
         let lines: Vec<&str> = text.lines().rev().take(5).collect();
-        let last: Vec<&str> = lines.into_iter().rev().collect();
+        // A daemon's log holds what strangers sent it.
+        let last: Vec<String> = lines.into_iter().rev().map(output::printable).collect();
         format!("Its log {} ends with:\n{}", path.display(), last.join("\n"))
     }
 

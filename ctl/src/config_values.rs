@@ -1,0 +1,52 @@
+//! The few settings of the daemons' files that ctl itself has to know.
+//!
+//! The files belong to the daemons, whose parsers judge them (`config check`); this reads single values and refuses
+//! nothing: what is not understood is as good as not said. Called by `up` and `status`.
+
+use std::fs;
+use std::path::Path;
+
+use strongroom_protocol::home::Home;
+use toml::{Table, Value};
+
+/// `gateway-uid` of keyd.toml.
+#[must_use]
+pub fn gateway_uid(home: &Home) -> Option<u32> {
+    table(&home.keyd_config())?.get("gateway-uid")?.as_integer().and_then(|uid| u32::try_from(uid).ok())
+}
+
+/// `listen` of gatewayd.toml, or what gatewayd does without it.
+#[must_use]
+pub fn listen(home: &Home) -> Vec<String> {
+    let named = table(&home.gatewayd_config()).and_then(|table| match table.get("listen")? {
+        Value::Array(items) => Some(items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()),
+        _ => None,
+    });
+    named.unwrap_or_else(|| vec![LISTEN.to_owned()])
+}
+
+fn table(path: &Path) -> Option<Table> {
+    fs::read_to_string(path).ok()?.parse().ok()
+}
+
+/// gatewayd's default.
+const LISTEN: &str = "127.0.0.1:7777";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_and_their_absence_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        assert_eq!((gateway_uid(&home), listen(&home)), (None, vec![LISTEN.to_owned()]));
+        fs::create_dir(&home.config).unwrap();
+        fs::write(home.keyd_config(), "admin-uids = [0]\ngateway-uid = 998\n").unwrap();
+        fs::write(home.gatewayd_config(), "listen = [\"127.0.0.1:1\", \"[::1]:2\"]\n").unwrap();
+        assert_eq!((gateway_uid(&home), listen(&home)), (Some(998), vec!["127.0.0.1:1".into(), "[::1]:2".into()]));
+        fs::write(home.keyd_config(), "gateway-uid = \"x\"\n").unwrap();
+        fs::write(home.gatewayd_config(), "listen =\n").unwrap();
+        assert_eq!((gateway_uid(&home), listen(&home)), (None, vec![LISTEN.to_owned()]));
+    }
+}

@@ -1,0 +1,92 @@
+//! `strongroom up` where the world around it is not tidy: descriptors of a caller, a runtime directory that is gone, users
+//! that are not named, and several at once.
+
+use std::fs;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+
+use nix::unistd::geteuid;
+use strongroom_tests::prelude::*;
+
+const CONFIGURATION: i32 = 78;
+
+#[test]
+fn a_pipe_that_the_caller_left_open_ends_when_up_does() {
+    let strongroom = Strongroom::new().created();
+    let up = strongroom.command(&[&["up"], strongroom.users()].concat());
+    let mut shell = Command::new("/bin/sh");
+    // Descriptor 7 is the pipe on which `output` below waits for the end.
+    shell.args(["-c", "exec 7>&1 1>/dev/null 2>&1; echo open >&7; exec \"$@\"", "sh"]);
+    shell.arg(up.get_program()).args(up.get_args());
+    shell.env_clear().envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(shell.output()));
+    let output = receiver.recv_timeout(Duration::from_secs(60)).expect("nobody holds the pipe").unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"open\n"[..]));
+    assert!(process::is_ours(strongroom.keyd()) && process::is_ours(strongroom.gatewayd()));
+    strongroom.must(&["down"]);
+}
+
+#[test]
+fn a_runtime_directory_that_did_not_outlive_a_reboot_is_made_again() {
+    let strongroom = Strongroom::new().locked();
+    strongroom.must(&["down"]);
+    fs::remove_dir_all(&strongroom.home().run).unwrap();
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    assert_eq!(strongroom.request("GET", "/.strongroom/health").send().status(), 200);
+    strongroom.must(&["down"]);
+}
+
+#[test]
+#[ignore = "needs root: separate users"]
+fn a_home_is_run_by_the_users_it_was_made_for() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().created();
+    for users in [["61004", "61002"], ["61001", "61004"]] {
+        let up = ["up", "--keyd-user", users[0], "--gateway-user", users[1]];
+        strongroom.ctl(&up).assert_code(CONFIGURATION);
+        assert!(!strongroom.home().data.join("lock").exists(), "nothing was started as {users:?}");
+    }
+    // Root itself is not one of them: without names the home's own are taken.
+    strongroom.must(&["up"]);
+    let uid = |pid| process::status_field(pid, "Uid").and_then(|uids| Some(uids.split_whitespace().next()?.to_owned()));
+    assert_eq!([uid(strongroom.keyd()), uid(strongroom.gatewayd())], [Some("61001".into()), Some("61002".into())]);
+    strongroom.must(&["down"]);
+    strongroom.up();
+    strongroom.must(&["down"]);
+}
+
+#[test]
+fn of_several_at_once_one_starts_the_daemons_and_all_succeed() {
+    let strongroom = Strongroom::new().created();
+    let up = [&["up"], strongroom.users()].concat();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| strongroom.must(&up));
+        }
+    });
+    let both = [strongroom.keyd(), strongroom.gatewayd()];
+    let started = fs::read_to_string(strongroom.home().log.as_ref().unwrap().join("keyd.log")).unwrap();
+    assert_eq!(started.matches("keyd is ready").count(), 1, "{started}");
+    strongroom.up();
+    assert_eq!([strongroom.keyd(), strongroom.gatewayd()], both);
+    strongroom.must(&["down"]);
+    assert!(both.into_iter().all(|pid| !process::is_ours(pid)));
+}
+
+#[test]
+fn a_dead_keyd_does_not_hide_gatewayd_and_up_brings_it_back() {
+    let strongroom = Strongroom::new().locked();
+    let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
+    process::signal(keyd, process::Signal::SIGKILL);
+    process::wait_until_gone(keyd, Duration::from_secs(10));
+    let status = strongroom.status();
+    assert_eq!((status["state"].as_str(), status["keyd"].as_object()), (Some("unreachable"), None), "{status}");
+    assert_eq!(status["gatewayd"]["pid"], gatewayd);
+    strongroom.up();
+    assert_eq!(strongroom.gatewayd(), gatewayd);
+    strongroom.must(&["down"]);
+    assert_eq!(strongroom.status()["gatewayd"], serde_json::Value::Null);
+}
