@@ -1,10 +1,11 @@
 //! `doctor`: what protects the daemons, what is missing, and what to do about it.
 //!
 //! Both daemons say what they tried from inside; this command adds what can be seen from outside, for a daemon's word
-//! about itself is only its word. Exit code 1 where something failed; user mode, no systemd and an older kernel are
-//! warnings.
+//! about itself is only its word. Exit code 1 where something failed, 69 where keyd does not answer; user mode, no
+//! systemd and an older kernel are warnings. It refuses to change anything. Called by `main`.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,26 +16,35 @@ use strongroom_protocol::{Check, CheckState};
 
 use super::Context;
 use crate::admin_client::unexpected;
-use crate::error::{FAILED, Outcome};
+use crate::error::{FAILED, Outcome, UNREACHABLE};
 use crate::output;
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
-    let mut client = context.connect()?;
-    let status = client.status()?;
-    let Reply::Checks { keyd, gatewayd } = client.ask(Operation::Doctor)? else { return Err(unexpected()) };
-    let mut all: Vec<(&str, Check)> = outside(context, &status).into_iter().map(|check| ("set-up", check)).collect();
-    all.extend(keyd.into_iter().map(|check| ("keyd", check)));
-    match gatewayd {
-        Some(checks) => all.extend(checks.into_iter().map(|check| ("gatewayd", check))),
-        None => all.push((
-            "gatewayd",
-            Check::failed(
-                "connection",
-                "gatewayd is not connected.",
-                "Run 'strongroom down' and 'strongroom up', or start strongroom-gatewayd.service.",
-            ),
-        )),
-    }
+    let mut all: Vec<(&str, Check)> = set_up(context).into_iter().map(|check| ("set-up", check)).collect();
+    let unreachable = match context.connect() {
+        Ok(mut client) => {
+            let status = client.status()?;
+            let Reply::Checks { keyd, gatewayd } = client.ask(Operation::Doctor)? else { return Err(unexpected()) };
+            all.extend(outside(&status).into_iter().map(|check| ("set-up", check)));
+            all.extend(keyd.into_iter().map(|check| ("keyd", check)));
+            let missing = || {
+                vec![Check::failed(
+                    "connection",
+                    "gatewayd is not connected.",
+                    "Run 'strongroom up' again, or start strongroom-gatewayd.service.",
+                )]
+            };
+            all.extend(gatewayd.unwrap_or_else(missing).into_iter().map(|check| ("gatewayd", check)));
+            false
+        }
+        // What can be seen without the daemons is shown all the same: it may say why they do not run.
+        Err(error) if error.code() == UNREACHABLE => {
+            let start = "Run 'strongroom up', or start strongroom-keyd.service.";
+            all.push(("keyd", Check::failed("connection", "keyd does not answer.", start)));
+            true
+        }
+        Err(error) => return Err(error),
+    };
     let failed = all.iter().any(|(_, check)| check.state == CheckState::Failed);
     if as_json {
         let checks = all.iter().map(|(who, check)| json!({ "of": who, "name": check.name, "state": check.state, "detail": check.detail, "remedy": check.remedy }));
@@ -50,7 +60,11 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
         });
         output::table(&["state", "of", "what", "says"], rows.collect())?;
     }
-    Ok(if failed { FAILED } else { 0 })
+    Ok(match (unreachable, failed) {
+        (true, _) => UNREACHABLE,
+        (false, true) => FAILED,
+        (false, false) => 0,
+    })
 }
 
 fn word(state: CheckState) -> &'static str {
@@ -61,12 +75,16 @@ fn word(state: CheckState) -> &'static str {
     }
 }
 
-fn outside(context: &Context, status: &Status) -> Vec<Check> {
+/// What can be seen of the files.
+fn set_up(context: &Context) -> Vec<Check> {
     let home = &context.home;
-    let mut checks = vec![private("data-directory", &home.data, 0o700), private("vault-file", &home.vault(), 0o600)];
-    checks.extend(seen("keyd-from-outside", status.keyd_pid));
-    checks.extend(status.gatewayd_pid.and_then(|pid| seen("gatewayd-from-outside", pid)));
-    checks.push(mode(status));
+    let mut checks = vec![
+        private("data-directory", &home.data, 0o700),
+        private("vault-file", &home.vault(), 0o600),
+        // Who can write to these decides what the daemons dial and whom ctl talks to.
+        private("configuration-directory", &home.config, 0o755),
+        private("socket-directory", &home.run, 0o755),
+    ];
     if home.kind != Kind::System || !Path::new("/run/systemd/system").exists() {
         checks.push(Check::warning(
             "systemd",
@@ -77,7 +95,27 @@ fn outside(context: &Context, status: &Status) -> Vec<Check> {
     checks
 }
 
-/// A path that nobody else may open.
+/// What can be seen of the processes.
+fn outside(status: &Status) -> Vec<Check> {
+    let mut checks = vec![version(&status.version), mode(status)];
+    checks.extend(seen("keyd-from-outside", status.keyd_pid));
+    checks.extend(status.gatewayd_pid.and_then(|pid| seen("gatewayd-from-outside", pid)));
+    checks
+}
+
+fn version(of_keyd: &str) -> Check {
+    let own = env!("CARGO_PKG_VERSION");
+    if of_keyd == own {
+        return Check::ok("versions", format!("keyd and strongroom are of version {own}."));
+    }
+    Check::failed(
+        "versions",
+        format!("keyd is of version {of_keyd} and strongroom of {own}."),
+        "Install programs of one release and restart the daemons.",
+    )
+}
+
+/// A path that gives others no more than this mode.
 fn private(name: &str, path: &Path, mode: u32) -> Check {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.mode() & 0o777 & !mode == 0 => {
@@ -87,6 +125,11 @@ fn private(name: &str, path: &Path, mode: u32) -> Check {
             name,
             format!("{} has mode {:o}.", path.display(), metadata.mode() & 0o777),
             format!("Run 'chmod {mode:o}' on it."),
+        ),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::failed(
+            name,
+            format!("{} is not there.", path.display()),
+            "Run 'strongroom init', then 'strongroom up'.",
         ),
         // An admin who is not keyd's user cannot look into its directory, which is as it should be.
         Err(error) => {
@@ -132,4 +175,36 @@ fn mode(status: &Status) -> Check {
 fn real_uid(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn modes_that_give_too_much_fail_and_stricter_ones_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for (given, wanted, state) in [
+            (0o700, 0o700, CheckState::Ok),
+            (0o500, 0o700, CheckState::Ok),
+            (0o710, 0o700, CheckState::Failed),
+            (0o755, 0o755, CheckState::Ok),
+            (0o775, 0o755, CheckState::Failed),
+        ] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(given)).unwrap();
+            assert_eq!(private("x", folder.path(), wanted).state, state, "{given:o}");
+        }
+        assert_eq!(private("x", &folder.path().join("none"), 0o700).state, CheckState::Failed);
+    }
+
+    #[test]
+    fn another_version_fails_and_a_caged_process_is_told_from_a_free_one() {
+        assert_eq!(version(env!("CARGO_PKG_VERSION")).state, CheckState::Ok);
+        assert_eq!(version("0.0.0").state, CheckState::Failed);
+        // This test runs in no cage.
+        assert_eq!(seen("x", std::process::id()).unwrap().state, CheckState::Failed);
+        assert!(seen("x", u32::MAX).is_none());
+    }
 }
