@@ -321,7 +321,8 @@ fn what_two_parsers_could_read_in_two_ways_is_not_passed_on() {
     for attempt in attempts {
         let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
         connection.write(attempt.replace("USUAL", &usual).as_bytes()).unwrap();
-        connection.finish_writing().unwrap();
+        // It may have been refused and closed already.
+        let _ = connection.finish_writing();
         // A 4xx or 5xx of ours or the end of the connection: never an answer of the upstream's.
         match connection.answer("GET") {
             Ok(answer) => assert!((400..600).contains(&answer.status()), "{attempt:?}: {answer:?}"),
