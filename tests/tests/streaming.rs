@@ -182,6 +182,11 @@ fn an_upstream_that_breaks_off_is_not_taken_for_an_end() {
 fn an_upstream_that_answers_early_does_not_wait_for_the_body() {
     let scene = Scene::with(|exchange| {
         if exchange.head().target() == "/early" {
+            // All that was sent so far: to close over unread bytes would be a reset, which may overtake the answer.
+            let mut taken = 0;
+            while taken < MIB {
+                taken += exchange.piece()?.map_or(MIB, |piece| piece.len() as u64);
+            }
             exchange.raw(b"HTTP/1.1 413 Too Much\r\ncontent-length: 8\r\nconnection: close\r\n\r\ntoo much")?;
             exchange.close();
             return Ok(());
