@@ -117,7 +117,7 @@ impl Default for Limits {
             uri_bytes: Count(16_384),
             connections: Count(1000),
             channels: Count(512),
-            idle_channels_per_pool: Count(8),
+            idle_channels_per_pool: Count(128),
         }
     }
 }

@@ -169,7 +169,7 @@ impl Connection {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
         loop {
             let read = match &self.stream {
                 Stream::Tcp(stream) => {
@@ -183,13 +183,26 @@ impl Connection {
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(_) => {
+                Ok(length) => {
+                    if 0 < length && length < room {
+                        self.has_been_emptied();
+                    }
                     self.saw(&buffer.filled()[before..]);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// A read that fills less than its room has taken all there was: the next one waits without asking the kernel
+    /// first. An end that came with it is not forgotten, for tokio keeps that apart.
+    fn has_been_emptied(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
     }
 
     fn poll_write(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

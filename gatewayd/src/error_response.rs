@@ -74,10 +74,11 @@ mod tests {
     use ring::rand::SystemRandom;
 
     use super::*;
+    use crate::request_id::RequestIds;
 
     #[test]
     fn every_refusal_has_its_answer() {
-        let id = RequestId::new(&SystemRandom::new());
+        let id = RequestIds::new(SystemRandom::new()).next();
         for &refusal in Refusal::ALL {
             let response = write(refusal.into(), &id);
             assert_eq!(response.status().as_u16(), refusal.status());
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn keyds_time_is_kept() {
-        let id = RequestId::new(&SystemRandom::new());
+        let id = RequestIds::new(SystemRandom::new()).next();
         let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(17) }, &id);
         assert_eq!(response.headers()["retry-after"], "17");
     }

@@ -25,7 +25,7 @@ use crate::ingress::{self, Door, Entry};
 use crate::key_client::KeyClient;
 use crate::log::Brake;
 use crate::pool::Pool;
-use crate::request_id::RequestId;
+use crate::request_id::{RequestId, RequestIds};
 
 /// What all connections share.
 pub struct Gateway {
@@ -36,7 +36,7 @@ pub struct Gateway {
     /// Brake on lines about dials that failed.
     pub dials: Brake,
     config: RefCell<Rc<Config>>,
-    random: SystemRandom,
+    ids: RequestIds,
     refusals: Brake,
 }
 
@@ -47,7 +47,7 @@ impl Gateway {
         let random = SystemRandom::new();
         let pool = Pool::new(&random);
         let config = RefCell::new(Rc::new(config));
-        Rc::new(Self { keyd, pool, dials: Brake::new(), config, random, refusals: Brake::new() })
+        Rc::new(Self { keyd, pool, dials: Brake::new(), config, ids: RequestIds::new(random), refusals: Brake::new() })
     }
 
     /// The configuration as it is now.
@@ -65,7 +65,7 @@ impl Gateway {
 
     /// Answers a request.
     pub async fn answer(self: &Rc<Self>, request: Request<Incoming>, door: Door, busy: Busy) -> Response<AgentBody> {
-        let id = RequestId::new(&self.random);
+        let id = self.ids.next();
         let (head, body) = request.into_parts();
         let (is_head, is_http2) = (head.method == Method::HEAD, head.version == Version::HTTP_2);
         let source = Source::new(body);
@@ -89,7 +89,7 @@ impl Gateway {
 
     /// Answers a request on a connection too many.
     pub fn turn_away(&self, request: Request<Incoming>, busy: Busy) -> Response<AgentBody> {
-        let id = RequestId::new(&self.random);
+        let id = self.ids.next();
         if !request.body().is_end_stream() {
             busy.connection().leave_body_unread();
         }

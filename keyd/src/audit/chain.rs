@@ -33,7 +33,12 @@ impl Link {
     /// 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+        let mut text = String::with_capacity(2 * self.0.len());
+        for byte in self.0 {
+            text.extend([digit(byte >> 4), digit(byte & 15)]);
+        }
+        text
     }
 
     /// The value that `text` writes; nothing where it is not 64 lower-case hex digits.
@@ -47,6 +52,8 @@ impl Link {
         Some(link)
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 fn digit(byte: u8) -> Option<u8> {
     match byte {

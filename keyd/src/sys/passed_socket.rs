@@ -18,7 +18,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::closer::{self, PassedDescriptor};
 use super::descriptor::{socket_option, watched_for};
@@ -100,9 +100,14 @@ impl AsyncRead for PassedSocket {
             // SAFETY: nothing uninitialised is read or written to the unfilled part; receiving only fills it from its
             // start.
             let unfilled = unsafe { buffer.unfilled_mut() };
+            let room = unfilled.len();
             match self.receive(unfilled) {
                 Ok(length) => {
-                    // A short read does not mean that nothing is left: one ends where descriptors were.
+                    // From TCP a short read has taken all there was, and the next one waits without asking the kernel
+                    // first. On a Unix stream one also ends where descriptors are passed, and those must be found.
+                    if !self.is_unix && 0 < length && length < room {
+                        guard.clear_ready_matching(Ready::READABLE);
+                    }
                     // SAFETY: the first `length` bytes of the unfilled part have just been initialised.
                     unsafe { buffer.assume_init(length) };
                     buffer.advance(length);
