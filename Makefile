@@ -9,7 +9,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = strongroom-keyd strongroom-gatewayd strongroom
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check lint unit test install uninstall
+.PHONY: help build demo check lint unit test bench install uninstall
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,12 @@ unit: ## The tests that start no daemon.
 test: ## Install what the tests need where that is allowed, then run every test.
 	tests/run
 
-# The daemons of an installation are optimised; nothing else is.
+# The programs are built as 'install' builds them. ROUNDS=1 ONLY=json-16,sse SUBJECTS=one-process,strongroom is a quick
+# look; RECORD=PERFORMANCE.md keeps the tables; HOLD=30 keeps the load on for a profiler.
+bench: ## Measure what a request costs: direct, through a plain proxy, nginx and Strongroom. About ten minutes.
+	bench/run
+
+# The daemons of an installation are optimised, and what is measured; nothing else is.
 install: ## Install the three programs below DESTDIR and PREFIX, optimised.
 	$(CARGO) build --locked --release -p strongroom-keyd -p strongroom-gatewayd -p strongroom-ctl
 	install -d $(DESTDIR)$(PREFIX)/bin

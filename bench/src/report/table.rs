@@ -1,0 +1,157 @@
+//! The figures as tables of text cells, the same for the terminal and for the page.
+//!
+//! It refuses to know how they are drawn. Called by `page`.
+
+use super::Results;
+use crate::measure::{AtRest, Measurement};
+use crate::scenario::{self, Scenario, Unit};
+use crate::stage::SubjectKind;
+
+/// Rows of cells under a title.
+pub struct Table {
+    /// What it is about.
+    pub title: String,
+    /// The first row.
+    pub columns: Vec<&'static str>,
+    /// The others.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Results {
+    /// All of them.
+    pub fn tables(&self) -> Vec<Table> {
+        let mut tables = vec![self.goals()];
+        tables.extend(scenario::ALL.iter().filter_map(|scenario| self.scenario(scenario)));
+        if !self.at_rest.is_empty() {
+            tables.push(self.at_rest());
+        }
+        tables.retain(|table| !table.rows.is_empty());
+        tables
+    }
+
+    fn goals(&self) -> Table {
+        let mut rows = Vec::new();
+        for (name, goal) in CPU_GOALS {
+            let figures = ["nginx", "strongroom"].map(|subject| self.ratio(name, subject));
+            let Some(found) = figures[1] else { continue };
+            let nginx = figures[0].map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
+            rows.push(vec![
+                title(name).to_owned(),
+                nginx,
+                format!("{found:.2}"),
+                format!("{goal:.2}"),
+                verdict(found >= *goal).to_owned(),
+            ]);
+        }
+        let added = |scenario, figure: fn(&Measurement) -> f64| {
+            self.compared(scenario, ("strongroom", "direct"), |ours, direct| figure(ours) - figure(direct))
+        };
+        for (name, what, goal, found) in [
+            ("json-1", "added p50 over direct, us", 45.0, added("json-1", |one| one.p50)),
+            ("sse-first", "first event after direct's, us", 1000.0, added("sse-first", |one| one.first)),
+        ] {
+            let Some(found) = found else { continue };
+            rows.push(vec![
+                format!("{}: {what}", title(name)),
+                "-".to_owned(),
+                format!("{found:.0}"),
+                format!("at most {goal:.0}"),
+                verdict(found <= goal).to_owned(),
+            ]);
+        }
+        Table {
+            title: "CPU of the one-process proxy / CPU of the subject (1.00: as cheap as one process)".to_owned(),
+            columns: vec!["scenario", "nginx", "strongroom", "goal", ""],
+            rows,
+        }
+    }
+
+    fn ratio(&self, scenario: &str, subject: &str) -> Option<f64> {
+        self.compared(scenario, ("one-process", subject), |baseline, ours| baseline.cpu_sum() / ours.cpu_sum())
+    }
+
+    fn scenario(&self, scenario: &Scenario) -> Option<Table> {
+        let bulk = scenario.unit == Unit::Bulk;
+        let rows: Vec<_> = SubjectKind::ALL.iter().filter_map(|kind| self.row(scenario, kind.name())).collect();
+        let columns = if bulk {
+            vec!["", "CPU ms/GiB", "ratio", "MiB/s", "peak MiB", "dials", "CPU by process, ms/GiB"]
+        } else {
+            vec![
+                "",
+                "CPU us",
+                "ratio",
+                "per second",
+                "p50 us",
+                "p99 us",
+                "first byte us",
+                "peak MiB",
+                "dials",
+                "CPU by process, us",
+            ]
+        };
+        (!rows.is_empty()).then(|| Table { title: scenario.title.to_owned(), columns, rows })
+    }
+
+    fn row(&self, scenario: &Scenario, subject: &str) -> Option<Vec<String>> {
+        let bulk = scenario.unit == Unit::Bulk;
+        // 64 MiB in us to GiB in ms.
+        let scale = if bulk { 16.0 / 1000.0 } else { 1.0 };
+        let per_second = self.median(scenario.name, subject, |one| one.per_second())?;
+        let cpu = self.median(scenario.name, subject, |one| one.cpu_sum() * scale).filter(|cpu| *cpu > 0.0);
+        let or_dash =
+            |figure: Option<f64>, digits: usize| figure.map_or("-".to_owned(), |figure| format!("{figure:.digits$}"));
+        let ratio = cpu.and_then(|_| self.ratio(scenario.name, subject));
+        let peak = self.median(scenario.name, subject, |one| one.peak).filter(|_| cpu.is_some());
+        let mut row = vec![subject.to_owned(), or_dash(cpu, 1), or_dash(ratio, 2)];
+        if bulk {
+            row.push(format!("{:.0}", per_second * 64.0));
+        } else {
+            row.push(format!("{per_second:.0}"));
+            let figures: [fn(&Measurement) -> f64; 3] = [|one| one.p50, |one| one.p99, |one| one.first];
+            for figure in figures {
+                row.push(or_dash(self.median(scenario.name, subject, figure), 0));
+            }
+        }
+        row.push(or_dash(peak, 1));
+        row.push(or_dash(self.median(scenario.name, subject, |one| f64::from(one.connections)), 0));
+        row.push(self.by_process(scenario.name, subject, scale));
+        Some(row)
+    }
+
+    fn by_process(&self, scenario: &str, subject: &str, scale: f64) -> String {
+        let Some(one) = self.of(scenario, subject).next().filter(|one| one.cpu.len() > 1) else { return String::new() };
+        let part =
+            |index: usize| self.median(scenario, subject, |one| one.cpu.get(index).map_or(0.0, |cpu| cpu.1) * scale);
+        let parts =
+            one.cpu.iter().enumerate().map(|(index, (name, _))| format!("{name} {:.1}", part(index).unwrap_or(0.0)));
+        parts.collect::<Vec<_>>().join(", ")
+    }
+
+    fn at_rest(&self) -> Table {
+        let row = |one: &AtRest| vec![one.subject.clone(), format!("{:.1}", one.start_up), format!("{:.1}", one.idle)];
+        Table {
+            title: "At rest".to_owned(),
+            columns: vec!["", "start-up ms", "idle memory MiB"],
+            rows: self.at_rest.iter().map(row).collect(),
+        }
+    }
+}
+
+fn title(name: &str) -> &'static str {
+    scenario::ALL.iter().find(|scenario| scenario.name == name).map_or("", |scenario| scenario.title)
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "reached" } else { "missed" }
+}
+
+/// What is to be reached.
+const CPU_GOALS: &[(&str, f64)] = &[
+    ("json-1", 0.70),
+    ("json-16", 0.70),
+    ("json-64", 0.70),
+    ("post", 0.70),
+    ("sse", 0.70),
+    ("down", 0.80),
+    ("up", 0.75),
+];
