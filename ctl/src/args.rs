@@ -11,8 +11,8 @@ use strongroom_protocol::admin::{Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
 
 use crate::demo::DemoOptions;
-use crate::discreet::HeaderParser;
-use crate::quantity;
+use crate::discreet::SiteParser;
+use crate::{pin, quantity};
 
 /// Lets AI agents use API keys that they never hold.
 #[derive(Debug, Parser)]
@@ -143,14 +143,36 @@ pub struct CredentialAdd {
     #[arg(long)]
     pub bearer: bool,
     /// The key goes into this header, in place of '{}'
-    #[arg(long = "header", value_name = "'NAME: {}'", value_parser = HeaderParser)]
+    #[arg(long = "header", value_name = "'NAME: {}'", value_parser = SiteParser("header", Site::parse_header))]
     pub headers: Vec<Site>,
+    /// The key is the password of 'Authorization: Basic', with this user name
+    #[arg(long, value_name = "USER", value_parser = SiteParser("basic", Site::parse_basic))]
+    pub basic: Vec<Site>,
+    /// The key is the value of this query parameter
+    #[arg(long, value_name = "NAME", value_parser = SiteParser("query", Site::parse_query))]
+    pub query: Vec<Site>,
+    /// The path begins like this, with the key in place of '{}'
+    #[arg(long, value_name = "'/bot{}'", value_parser = SiteParser("path-prefix", Site::parse_path_prefix))]
+    pub path_prefix: Vec<Site>,
+    /// The key is a string in the JSON body of such a request, at this pointer
+    #[arg(long, value_name = "'POST /path#/pointer'", value_parser = SiteParser("body-json", Site::parse_body_json))]
+    pub body_json: Vec<Site>,
+    /// The key is a field of the form in the body of such a request
+    #[arg(long, value_name = "'POST /path#field'", value_parser = SiteParser("body-form", Site::parse_body_form))]
+    pub body_form: Vec<Site>,
     /// First path segment under which agents reach it [default: the provider's, else NAME]
     #[arg(long)]
     pub route: Option<Name>,
     /// Trust these certificates (PEM) for this credential, in place of the platform's
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Trust only chains in which this public key stands: 'sha256//BASE64' of its SubjectPublicKeyInfo, or hex; may be
+    /// given again
+    #[arg(long = "pin", value_name = "SPKI", value_parser = pin::parse)]
+    pub pins: Vec<pin::Pin>,
+    /// Speak HTTP/2 with the upstream
+    #[arg(long)]
+    pub http2: bool,
     /// Take a value that is too short or too guessable to be masked in answers
     #[arg(long)]
     pub allow_weak: bool,
@@ -321,6 +343,28 @@ mod tests {
                 "--ca",
                 "f",
             ],
+            &[
+                "credential",
+                "add",
+                "x",
+                "--host",
+                "a.example",
+                "--basic",
+                "u",
+                "--query",
+                "key",
+                "--query",
+                "api_key",
+                "--path-prefix",
+                "/bot{}",
+                "--body-json",
+                "POST /token#/secret",
+                "--body-form",
+                "POST /token#secret",
+                "--pin",
+                "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+                "--http2",
+            ],
             &["--yes", "credential", "remove", "x", "--purge"],
             &[
                 "grant",
@@ -357,7 +401,13 @@ mod tests {
             &["credential", "add", "x", "--host", "a.example", "--bearer", "sk-key"],
             &["credential", "add", "../x", "--bearer"],
             &["credential", "add", "x", "--host", "user@a.example"],
-            &["credential", "add", "x", "--host", "a.example", "--basic", "u"],
+            &["credential", "add", "x", "--host", "a.example", "--basic", "u:p"],
+            &["credential", "add", "x", "--host", "a.example", "--basic"],
+            &["credential", "add", "x", "--query", "key=value"],
+            &["credential", "add", "x", "--path-prefix", "/bot"],
+            &["credential", "add", "x", "--body-json", "/token#/secret"],
+            &["credential", "add", "x", "--body-form", "POST /token"],
+            &["credential", "add", "x", "--pin", "sha1//AAAA"],
             &["credential", "add", "x", "--header", "host: {}"],
             &["agent", "add", "a", "--uid", "1"],
             &["grant", "add", "x"],

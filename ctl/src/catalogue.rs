@@ -36,7 +36,7 @@ pub fn find(id: &str) -> Outcome<Provider> {
     let Some((_, text)) = FILES.iter().find(|(known, _)| *known == id) else {
         let known: Vec<&str> = FILES.iter().map(|(known, _)| *known).collect();
         return Err(CtlError::failed(format!(
-            "there is no provider {id:?} in the catalogue. There is {}; for others use --host with --bearer or --header.",
+            "there is no provider {id:?} in the catalogue. There is {}; for others use --host and a position such as --bearer.",
             known.join(", ")
         )));
     };

@@ -10,22 +10,23 @@ use clap::builder::TypedValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use strongroom_protocol::Site;
+use strongroom_protocol::site::InvalidSite;
 
-/// Reads `--header`. Where it is wrong the value is not repeated: somebody who writes the key itself in place of `{}`
-/// should not find it in a log as well.
+/// Reads the option of this name. Where it is wrong the value is not repeated: somebody who writes the key itself in
+/// place of `{}`, or behind a user name, should not find it in a log as well.
 #[derive(Debug, Clone)]
-pub struct HeaderParser;
+pub struct SiteParser(pub &'static str, pub fn(&str) -> Result<Site, InvalidSite>);
 
-impl TypedValueParser for HeaderParser {
+impl TypedValueParser for SiteParser {
     type Value = Site;
 
     fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Site, clap::Error> {
-        let site = value.to_str().map_or_else(
-            || Err("it is not UTF-8".to_owned()),
-            |text| Site::parse_header(text).map_err(|error| error.to_string()),
-        );
+        let Self(option, parse) = self;
+        let site = value
+            .to_str()
+            .map_or_else(|| Err("it is not UTF-8".to_owned()), |text| parse(text).map_err(|error| error.to_string()));
         site.map_err(|words| {
-            let words = format!("--header is wrong: {words}\n\nFor more information, try '--help'.\n");
+            let words = format!("--{option} is wrong: {words}\n\nFor more information, try '--help'.\n");
             clap::Error::raw(ErrorKind::ValueValidation, words).with_cmd(command)
         })
     }
@@ -54,6 +55,11 @@ mod tests {
             &["credential", "rotate", "x", "sk-live-1234"],
             &["credential", "rotate", "x", "--value=sk-live-1234"],
             &["credential", "add", "x", "--host", "a.example", "--header", "x-api-key: sk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--basic", "user:sk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--query", "key=sk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--path-prefix", "/botsk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--body-json", "sk-live-1234"],
+            &["credential", "add", "x", "--host", "a.example", "--body-form", "POST /token?sk-live-1234#x"],
         ] {
             let parsed = Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied()));
             let error = parsed.unwrap_err();

@@ -4,7 +4,7 @@
 //! `admin_client.rs`.
 
 use strongroom_protocol::admin::{
-    BadKey, Failure, Field, LONGEST_KEY, MOST_HOSTS, MOST_ROOTS, MOST_RULES, MOST_SITES, Thing, VaultFault,
+    BadKey, Failure, Field, LONGEST_KEY, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES, MOST_SITES, Thing, VaultFault,
 };
 
 use crate::error::CtlError;
@@ -86,7 +86,9 @@ fn bad_key(bad: BadKey) -> String {
 fn out_of_bounds(field: Field) -> String {
     match field {
         Field::Hosts => format!("a credential has 1 to {MOST_HOSTS} hosts. Name them with --host."),
-        Field::Sites => format!("a credential has 1 to {MOST_SITES} positions. Name them with --bearer or --header."),
+        Field::Sites => {
+            format!("a credential has 1 to {MOST_SITES} positions. Name them with --bearer, --header and their like.")
+        }
         Field::Roots => {
             format!("a credential has at most {MOST_ROOTS} roots, each a certificate. Check the file of --ca.")
         }
@@ -98,6 +100,7 @@ fn out_of_bounds(field: Field) -> String {
             "a grant expires between a second and a hundred years from now. Write it like '30d'.".to_owned()
         }
         Field::Route => "a route needs a host without '*'. Name one with --host, or leave --route out.".to_owned(),
+        Field::Pins => format!("a credential has at most {MOST_PINS} pins, each once. Check what was given to --pin."),
         Field::Vault => "there is no more room in the vault. Purge credentials that are no longer used.".to_owned(),
     }
 }
@@ -109,7 +112,7 @@ fn vault(fault: VaultFault) -> CtlError {
             "the vault file is something else. Put the right file in its place, or the backup 'vault.bak'."
         }
         VaultFault::UnknownVersion => {
-            "the vault file was made by another version of Strongroom. Install that version, or a newer one."
+            "the vault file was made by a newer version of Strongroom, or by none. Install that version, or a newer one."
         }
         VaultFault::Truncated => "the vault file is not complete. Put the backup 'vault.bak' in its place.",
         VaultFault::Damaged => {
@@ -167,6 +170,7 @@ mod tests {
                 Field::Expiry,
                 Field::Route,
                 Field::Vault,
+                Field::Pins,
             ]
             .map(F::OutOfBounds),
         );

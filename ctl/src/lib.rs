@@ -19,6 +19,7 @@ pub mod failure;
 pub mod inherited;
 pub mod output;
 pub mod passphrase;
+pub mod pin;
 pub mod programs;
 pub mod quantity;
 pub mod secret_input;

@@ -129,6 +129,16 @@ mod tests {
         assert_ne!(key.expose(), derive(b"correct horsf", &small).unwrap().expose());
     }
 
+    /// The vault that `keyd/src/vault/contents_v1.rs` opens with this key.
+    #[test]
+    fn the_key_of_a_vault_that_was_made_long_ago_is_still_found() {
+        let salt = *b"\x5e\x3a\xa5\x5b\x64\x08\x93\xf8\x6a\xf4\xd8\x0e\x0b\x06\x1a\x3f";
+        let derivation = KeyDerivation { salt, memory_kib: 65536, passes: 3, lanes: 4 };
+        let key = derive(b"correct horse battery staple", &derivation).unwrap();
+        let hex: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "e03eaee65b4b0feebeae25cee29bbe5eb13bc99640ea67a19b80d8dfaf0cbe87");
+    }
+
     #[test]
     fn a_file_gives_all_but_one_newline_and_an_endless_one_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();

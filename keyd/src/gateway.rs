@@ -228,6 +228,8 @@ const MOST_WAITING: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use strongroom_protocol::exchange::BodyRequest;
+
     use super::*;
 
     fn routes(count: usize, fields: usize) -> Vec<Route> {
@@ -236,6 +238,7 @@ mod tests {
                 name: format!("route-{number}").parse().unwrap(),
                 authority: format!("h{number}.example").parse().unwrap(),
                 fields: vec!["x".repeat(128); fields],
+                bodies: vec![BodyRequest { method: "POST".to_owned(), path: "/x".repeat(256) }; fields],
             })
             .collect()
     }

@@ -6,6 +6,7 @@
 //! It refuses to decide who may unlock or change anything: that is `admin/`'s, which calls it.
 
 pub mod contents;
+mod contents_v1;
 pub mod create;
 mod file_format;
 mod invariants;

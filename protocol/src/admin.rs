@@ -151,6 +151,11 @@ pub struct NewCredential {
     pub value: SecretBytes,
     /// Take a value that cannot be scrubbed.
     pub allow_weak: bool,
+    /// Speak HTTP/2 with the upstream.
+    pub http2: bool,
+    /// SHA-256 of the SubjectPublicKeyInfos of which one must stand in the upstream's chain, where there are any; at most
+    /// [`MOST_PINS`].
+    pub pins: Vec<[u8; 32]>,
 }
 
 /// A grant to be made.
@@ -430,6 +435,10 @@ pub struct CredentialView {
     pub scrubbed: bool,
     /// Grants that are live.
     pub grants: u32,
+    /// HTTP/2 is spoken with the upstream.
+    pub http2: bool,
+    /// SHA-256 of the public keys of which one must stand in the upstream's chain, where there are any.
+    pub pins: Vec<[u8; 32]>,
 }
 
 /// An agent.
@@ -582,6 +591,8 @@ pub enum Field {
     Route,
     /// No more room in the vault.
     Vault,
+    /// At most [`MOST_PINS`], each once.
+    Pins,
 }
 
 /// Why a host cannot be named.
@@ -629,6 +640,8 @@ pub const MOST_HOSTS: usize = 16;
 pub const MOST_SITES: usize = 8;
 /// Roots of one credential.
 pub const MOST_ROOTS: usize = 16;
+/// Pins of one credential.
+pub const MOST_PINS: usize = 16;
 /// Rules of one grant or credential.
 pub const MOST_RULES: usize = 32;
 /// Bytes of one root certificate.

@@ -11,7 +11,8 @@ pub const RESERVED: &str = "strongroom-";
 /// Request: the id under which gatewayd and the audit log know it, 8 to 64 of `A-Z a-z 0-9 - _`.
 pub const REQUEST_ID: &str = "strongroom-request-id";
 
-/// Response: a [`crate::Refusal`] code. The body is empty; gatewayd writes the words.
+/// Response: a [`crate::Refusal`] code. The body is empty; gatewayd writes the words. The response's status is the
+/// refusal's, or [`crate::Refusal::other_status`] where that says more.
 pub const REFUSAL: &str = "strongroom-refusal";
 
 /// Response, beside a refusal: seconds until trying again makes sense.

@@ -108,6 +108,19 @@ pub struct Route {
     /// Header fields, in lower case, in which credentials of this authority take a placeholder: requests that differ
     /// in one of them are kept on different channels, for a channel serves one agent alone.
     pub fields: Vec<String>,
+    /// Requests in whose body a credential of this authority takes a placeholder. gatewayd reads no bodies, so it sends
+    /// each of them over a channel of its own.
+    pub bodies: Vec<BodyRequest>,
+}
+
+/// A request whose body keyd looks into.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub struct BodyRequest {
+    /// Its method, in capitals.
+    pub method: String,
+    /// Its canonical path, with nothing in it that canonicalising changes.
+    pub path: String,
 }
 
 /// Routes in one [`KeydMessage::Routes`]; 64 of the longest fit [`crate::frame::EXCHANGE_LIMIT`].

@@ -90,8 +90,8 @@ refusals! {
         "The grant has expired."
         "Ask for a new grant with 'strongroom grant add'."
     TooLarge "too_large" 431 Useless
-        "The request line or the header fields are over the gateway's limits."
-        "Send fewer or shorter header fields, or raise the limits in gatewayd.toml."
+        "The request line, the header fields, or a body into which a key goes are over the gateway's limits."
+        "Send less; limits of request line and fields can be raised in gatewayd.toml, that of such a body is 1 MiB."
     RateLimited "rate_limited" 429 Later
         "The grant's rate limit is used up for now."
         "Wait for as long as Retry-After says, or grant a higher --rate."
@@ -128,6 +128,19 @@ refusals! {
     UpstreamTimeout "upstream_timeout" 504 Possible
         "The upstream did not answer in time."
         "Try again, or raise the time-outs in gatewayd.toml."
+}
+
+impl Refusal {
+    /// A second status that may go with the code, where it says more than the usual one: 401 where `no_placeholder` asks
+    /// for Basic credentials, 413 where `too_large` is about a body.
+    #[must_use]
+    pub fn other_status(self) -> Option<u16> {
+        match self {
+            Self::NoPlaceholder => Some(401),
+            Self::TooLarge => Some(413),
+            _ => None,
+        }
+    }
 }
 
 /// Whether to try again.
@@ -184,6 +197,7 @@ mod tests {
         for refusal in Refusal::ALL {
             let later = refusal.retry() == Retry::Later;
             assert_eq!(later, matches!(refusal.status(), 429 | 503), "{refusal}: Retry-After belongs to 429 and 503");
+            assert!(refusal.other_status().is_none_or(|other| other < 500 && other != refusal.status()), "{refusal}");
             assert!(!refusal.message().is_empty() && refusal.message().ends_with('.') && refusal.hint().ends_with('.'));
         }
     }

@@ -9,6 +9,7 @@ use super::{Context, only};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Credential, CredentialAdd};
 use crate::error::{CtlError, Outcome};
+use crate::pin::Pin;
 use crate::{catalogue, certificates, output, secret_input};
 
 pub fn run(context: &Context, command: Credential) -> Outcome<()> {
@@ -41,9 +42,10 @@ fn add(context: &Context, add: CredentialAdd) -> Outcome<()> {
 
 fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
     let provider = add.provider.as_deref().map(catalogue::find).transpose()?;
-    let (mut hosts, mut sites) = (add.hosts.clone(), add.headers.clone());
-    if add.bearer {
-        sites.insert(0, Site::Bearer);
+    let mut hosts = add.hosts.clone();
+    let mut sites: Vec<Site> = add.bearer.then_some(Site::Bearer).into_iter().collect();
+    for more in [&add.headers, &add.basic, &add.query, &add.path_prefix, &add.body_json, &add.body_form] {
+        sites.extend_from_slice(more);
     }
     if let Some(provider) = &provider {
         // Hosts that are named stand in place of the catalogue's: a proxy or a test in front of the provider.
@@ -57,7 +59,7 @@ fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
     }
     if sites.is_empty() {
         return Err(CtlError::usage(
-            "the position of the key is missing. Name it with --bearer, --header or --provider.",
+            "the position of the key is missing. Name it with --bearer, --header, --basic, --query, --path-prefix, --body-json, --body-form or --provider.",
         ));
     }
     hosts.iter().try_for_each(check_wildcard)?;
@@ -78,6 +80,8 @@ fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
         allow_range: add.allow_range,
         value: strongroom_protocol::SecretBytes::new(Vec::new()),
         allow_weak: add.allow_weak,
+        http2: add.http2,
+        pins: add.pins.iter().map(|pin| pin.0).collect(),
     })
 }
 
@@ -155,6 +159,8 @@ fn to_json(one: &CredentialView) -> Value {
         "sites": one.sites.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "route": one.route,
         "own_roots": one.roots,
+        "pins": one.pins.iter().map(|pin| Pin(*pin).to_string()).collect::<Vec<_>>(),
+        "http2": one.http2,
         "variables": one.variables,
         "deny": one.deny.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "version": one.version,
@@ -191,6 +197,52 @@ mod tests {
             (elsewhere.hosts, elsewhere.route),
             (vec!["llm.example:8443".parse().unwrap()], Some("r".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn every_position_pins_and_http2_are_passed_on() {
+        let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let new = from(&[
+            "x",
+            "--host",
+            "a.example",
+            "--body-form",
+            "POST /t#f",
+            "--body-json",
+            "POST /t#/j",
+            "--path-prefix",
+            "/bot{}",
+            "--query",
+            "key",
+            "--query",
+            "k2",
+            "--basic",
+            "u",
+            "--header",
+            "x: {}",
+            "--bearer",
+            "--pin",
+            pin,
+            "--http2",
+        ])
+        .unwrap();
+        let sites: Vec<String> = new.sites.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            sites,
+            [
+                "authorization: Bearer {}",
+                "x: {}",
+                "basic u",
+                "query key",
+                "query k2",
+                "path-prefix /bot{}",
+                "body-json POST /t#/j",
+                "body-form POST /t#f",
+            ]
+        );
+        assert_eq!((new.pins, new.http2), (vec![[0; 32]], true));
+        let usual = from(&["x", "--host", "a.example", "--bearer"]).unwrap();
+        assert_eq!((usual.pins, usual.http2), (vec![], false));
     }
 
     #[test]

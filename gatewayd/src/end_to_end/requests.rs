@@ -180,8 +180,12 @@ async fn what_is_refused_here_opens_no_channel() {
 async fn a_failed_dial_is_told_to_keyd_and_its_channel_is_not_kept() {
     let keyd = async |_, _| Some(refusal(Refusal::UpstreamForbiddenAddress, false));
     stage("[timeouts]\ndial = \"2s\"", keyd, async |stage| {
-        let route =
-            Route { name: "forbidden".parse().unwrap(), authority: "127.0.0.1:9".parse().unwrap(), fields: Vec::new() };
+        let route = Route {
+            name: "forbidden".parse().unwrap(),
+            authority: "127.0.0.1:9".parse().unwrap(),
+            fields: Vec::new(),
+            bodies: Vec::new(),
+        };
         stage.gateway.keyd.tell(Standing::Open(Rc::new(crate::key_client::Routes::new(vec![route]))));
         for _ in 0..2 {
             let answer = stage.get("/forbidden/", "").await;

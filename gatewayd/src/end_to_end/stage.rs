@@ -117,6 +117,7 @@ where
         name: name.parse().unwrap(),
         authority: format!("{name}.example:443").parse().unwrap(),
         fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        bodies: Vec::new(),
     };
     let routes = vec![route("a", &["authorization"]), route("b", &[]), route("forbidden", &[])];
     KeyClient::with_test_keyd(routes, move |theirs, upstream| {

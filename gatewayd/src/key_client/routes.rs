@@ -79,7 +79,7 @@ mod tests {
 
     fn route(name: &str, authority: &str, fields: &[&str]) -> Route {
         let fields = fields.iter().map(|field| (*field).to_owned()).collect();
-        Route { name: name.parse().unwrap(), authority: authority.parse().unwrap(), fields }
+        Route { name: name.parse().unwrap(), authority: authority.parse().unwrap(), fields, bodies: Vec::new() }
     }
 
     #[test]

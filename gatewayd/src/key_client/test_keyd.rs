@@ -54,6 +54,11 @@ impl Drop for Line {
 }
 
 pub fn routes(first: bool, last: bool, name: &str) -> KeydMessage {
-    let route = Route { name: name.parse().unwrap(), authority: "a.example:443".parse().unwrap(), fields: Vec::new() };
+    let route = Route {
+        name: name.parse().unwrap(),
+        authority: "a.example:443".parse().unwrap(),
+        fields: Vec::new(),
+        bodies: Vec::new(),
+    };
     KeydMessage::Routes { first, last, routes: vec![route] }
 }

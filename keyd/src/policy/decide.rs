@@ -201,8 +201,8 @@ fn declared_fields<'a>(live: &'a Live, authority: &'a Authority) -> Vec<(HeaderN
     // A removed credential's positions stay declared where nothing else does, so that its placeholders are "revoked".
     let removed = live.credentials_naming(authority).filter(|one| one.removed.is_some()).flat_map(|one| &one.sites);
     for site in sites.chain(removed) {
-        let Ok(field) = HeaderName::from_bytes(site.header_field().as_bytes()) else { continue };
-        let around = template(site);
+        let (Some(field), Some(around)) = (site.header_field(), template(site)) else { continue };
+        let Ok(field) = HeaderName::from_bytes(field.as_bytes()) else { continue };
         match fields.iter_mut().find(|(name, _)| *name == field) {
             Some((_, templates)) if !templates.contains(&around) => templates.push(around),
             Some(_) => {}
@@ -212,10 +212,11 @@ fn declared_fields<'a>(live: &'a Live, authority: &'a Authority) -> Vec<(HeaderN
     fields
 }
 
-fn template(site: &Site) -> (&str, &str) {
+fn template(site: &Site) -> Option<(&str, &str)> {
     match site {
-        Site::Bearer => (BEARER, ""),
-        Site::Header { before, after, .. } => (before, after),
+        Site::Bearer => Some((BEARER, "")),
+        Site::Header { before, after, .. } => Some((before, after)),
+        _ => None,
     }
 }
 
@@ -238,8 +239,10 @@ fn position_is_declared(
     if !credential.hosts.iter().any(|host| host.matches(authority)) {
         return Err(Refusal::HostNotAllowed);
     }
-    let declared =
-        credential.sites.iter().any(|site| site.header_field() == field.as_str() && template(site) == (before, after));
+    let declared = credential
+        .sites
+        .iter()
+        .any(|site| site.header_field() == Some(field.as_str()) && template(site) == Some((before, after)));
     if declared { Ok(()) } else { Err(Refusal::SiteNotAllowed) }
 }
 

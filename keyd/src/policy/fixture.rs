@@ -54,6 +54,8 @@ pub fn credential(contents: &mut Contents, name: &str, host: &str, values: &[&[u
         created: 0,
         removed: None,
         versions,
+        http2: false,
+        pins: Vec::new(),
     });
     id
 }

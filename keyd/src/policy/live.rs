@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use strongroom_protocol::Authority;
-use strongroom_protocol::exchange::Route;
+use strongroom_protocol::exchange::{BodyRequest, Route};
+use strongroom_protocol::{Authority, Site};
 
 use super::placeholder;
 use crate::vault::contents::{Agent, Contents, Credential, Grant};
@@ -117,17 +117,26 @@ impl Live {
             let mut fields: Vec<String> = self
                 .credentials_naming(authority)
                 .flat_map(|other| &other.sites)
-                .map(|site| site.header_field().to_owned())
+                .filter_map(|site| site.header_field().map(ToOwned::to_owned))
                 .collect();
             fields.sort();
             fields.dedup();
             fields.truncate(MOST_FIELDS);
-            routes.push(Route { name: name.clone(), authority: authority.clone(), fields });
+            let mut bodies: Vec<BodyRequest> = self
+                .credentials_naming(authority)
+                .flat_map(|other| &other.sites)
+                .filter_map(Site::body_request)
+                .map(|(method, path)| BodyRequest { method: method.to_owned(), path: path.to_owned() })
+                .collect();
+            bodies.sort();
+            bodies.dedup();
+            bodies.truncate(MOST_FIELDS);
+            routes.push(Route { name: name.clone(), authority: authority.clone(), fields, bodies });
         }
         routes
     }
 }
 
-/// Fields of one route that gatewayd is told. Where a host has more, agents that differ only in the rest may meet on a
+/// Fields, and requests with a position in the body, of one route that gatewayd is told. Where a host has more, agents that differ only in the rest may meet on a
 /// channel, and the second is refused: a host with so many positions is not known.
 const MOST_FIELDS: usize = 32;

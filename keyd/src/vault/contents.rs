@@ -4,7 +4,8 @@
 //! the generation in which it last changed, so that hosts can later exchange what is newer. Keys are [`Secret`]: they
 //! sit in locked pages from the moment they are decoded. It refuses no request and knows no policy; see `policy/`.
 //!
-//! The file format is this order of fields: append only, and count `file_format::VERSION` up for anything else.
+//! The file format is this order of fields. A change of it counts `file_format::VERSION` up, and what the version before
+//! had stays readable: see `contents_v1.rs`.
 
 use std::rc::Rc;
 
@@ -91,6 +92,10 @@ pub struct Credential {
     pub removed: Option<u64>,
     /// Every value it ever had, oldest first; the last is in use. Never empty unless purged.
     pub versions: Vec<Version>,
+    /// Speak HTTP/2 with the upstream.
+    pub http2: bool,
+    /// SHA-256 of the public keys of which one must stand in the upstream's chain, where there are any.
+    pub pins: Vec<[u8; 32]>,
 }
 
 /// One value of a credential.

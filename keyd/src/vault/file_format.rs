@@ -20,8 +20,12 @@ use strongroom_protocol::admin::VaultFault;
 
 use super::slot::{Slot, SlotKind};
 
-/// Version of the layout, of the header and of `Contents`. Files of another version are left alone.
-pub const VERSION: u16 = 1;
+/// Version of the layout, of the header and of `Contents`: the one that is written. [`OLDEST`] to this one are read, and
+/// files of any other version are left alone.
+pub const VERSION: u16 = 2;
+
+/// The oldest version that is still read. Layout and header have been the same ever since.
+pub const OLDEST: u16 = 1;
 
 /// Largest file, in bytes: a thousand credentials fit, and four times this is keyd's locked memory.
 pub const LARGEST: usize = 1024 * 1024;
@@ -65,6 +69,8 @@ impl Header {
 /// A file taken apart; the body still sealed.
 #[derive(Debug)]
 pub struct Parts<'a> {
+    /// Which contents the body is.
+    pub version: u16,
     /// The header, checked.
     pub header: Header,
     /// Associated data of the seal: everything in front of the nonce.
@@ -91,7 +97,8 @@ pub fn parse(file: &[u8]) -> Result<Parts<'_>, VaultFault> {
     }
     let (_, rest) = file.split_first_chunk::<8>().ok_or(VaultFault::Truncated)?;
     let (version, rest) = rest.split_first_chunk().ok_or(VaultFault::Truncated)?;
-    if u16::from_le_bytes(*version) != VERSION {
+    let version = u16::from_le_bytes(*version);
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(VaultFault::UnknownVersion);
     }
     let (header_length, rest) = take_length(rest)?;
@@ -111,7 +118,7 @@ pub fn parse(file: &[u8]) -> Result<Parts<'_>, VaultFault> {
     let (nonce, rest) = rest.split_first_chunk().ok_or(VaultFault::Forged)?;
     let (ciphertext, rest) = rest.split_at(body_length);
     let (tag, _) = rest.split_first_chunk().ok_or(VaultFault::Forged)?;
-    Ok(Parts { header, associated: &file[..FIXED + header_length], nonce: *nonce, ciphertext, tag: *tag })
+    Ok(Parts { version, header, associated: &file[..FIXED + header_length], nonce: *nonce, ciphertext, tag: *tag })
 }
 
 /// The first part of a file: everything in front of the nonce, which is the associated data of the seal.

@@ -139,7 +139,7 @@ pub(super) mod tests {
             name: name.parse().unwrap(),
             provider: Some("openai".parse().unwrap()),
             hosts: vec!["api.example".parse().unwrap(), "*.api.example:8443".parse().unwrap()],
-            sites: vec![Site::Bearer, Site::parse_header("x-api-key: {}").unwrap()],
+            sites: vec![Site::Bearer, Site::parse_header("x-api-key: {}").unwrap(), Site::parse_query("key").unwrap()],
             route: Some(name.parse().unwrap()),
             roots: vec![vec![0x30, 0x03, 1, 2, 3]],
             variables: vec!["OPENAI_API_KEY".to_owned()],
@@ -152,6 +152,8 @@ pub(super) mod tests {
             versions: [(1, b'x'), (2, b'y')]
                 .map(|(number, byte)| Version { number, added: 20, weak: false, value: secret(byte, 40) })
                 .into(),
+            http2: true,
+            pins: vec![[5; 32]],
         };
         let agent = |id: u64, name: &str| Agent {
             id,

@@ -16,7 +16,7 @@ use strongroom_protocol::admin::{Failure, KeyDerivation, VaultFault, VaultState}
 use super::file_format::{self, Parts};
 use super::seal::{self, SealBroken};
 use super::slot::{SlotKind, UnwrapError};
-use super::{Contents, Keys, Unlocked};
+use super::{Contents, Keys, Unlocked, contents_v1};
 use crate::secret::{ArenaFull, Secret};
 
 /// A vault file, perhaps not there yet, that this process alone may write.
@@ -95,13 +95,17 @@ impl LockedVault {
 
 /// Opens the bytes of a vault file with a slot key.
 pub(super) fn open_file(file: &[u8], key: &[u8]) -> Result<Unlocked, UnlockError> {
-    let Parts { header, associated, nonce, ciphertext, tag } = file_format::parse(file)?;
+    let Parts { version, header, associated, nonce, ciphertext, tag } = file_format::parse(file)?;
     let data_key = open_a_slot(&header, key)?;
     let mut body = Secret::copy_from(ciphertext)?;
     let raw_key = data_key[..].try_into().expect("slots wrap 32 bytes");
     seal::decrypt(raw_key, &nonce, associated, &mut body, &tag).map_err(|SealBroken| VaultFault::Forged)?;
     // Decoded from locked memory into locked memory: `Secret` copies its bytes straight across.
-    let contents = match postcard::take_from_bytes::<Contents>(&body) {
+    let decoded = match version {
+        1 => contents_v1::decode(&body),
+        _ => postcard::take_from_bytes::<Contents>(&body),
+    };
+    let contents = match decoded {
         Ok((contents, [])) => contents,
         // Locked memory that could not take the keys once more was full; else whoever sealed this was not keyd.
         _ if Secret::zeroed(body.len()).is_err() => return Err(UnlockError::NoRoom),

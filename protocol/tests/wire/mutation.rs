@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use strongroom_protocol::admin::{Failure, NewVault, Operation, Reply, Request};
-use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
+use strongroom_protocol::exchange::{BodyRequest, GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, EXCHANGE_LIMIT, FrameError};
 use strongroom_protocol::{Check, Name, Refusal, SecretBytes};
 
@@ -60,6 +60,7 @@ proptest! {
             name: name.parse().unwrap(),
             authority: "[2001:db8::1]:8443".parse().unwrap(),
             fields: vec![name.clone()],
+            bodies: vec![BodyRequest { method: "PUT".into(), path: format!("/{name}") }],
         }).collect();
         for message in [KeydMessage::Refused { channel, refusal }, KeydMessage::Routes { first, last: !first, routes }] {
             let packet = frame::encode(&message, EXCHANGE_LIMIT).unwrap();
@@ -135,7 +136,8 @@ fn the_largest_routes_fit_one_packet() {
         )
         .parse()
         .unwrap(),
-        fields: vec!["f".repeat(128); 4],
+        fields: vec!["f".repeat(128); 3],
+        bodies: vec![],
     };
     let message = KeydMessage::Routes { first: true, last: true, routes: vec![route; ROUTES_IN_A_MESSAGE] };
     assert!(frame::encode(&message, EXCHANGE_LIMIT).is_ok());

@@ -8,7 +8,7 @@ use strongroom_protocol::admin::{
     AgentView, AuditVerified, BadHost, BadKey, CredentialView, Failure, Field, GrantView, KeyDerivation, NewCredential,
     NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault, VaultState,
 };
-use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
+use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
 use strongroom_protocol::frame;
 use strongroom_protocol::{Check, CheckState, HostPattern, Refusal, SecretBytes, Site};
 
@@ -68,7 +68,12 @@ samples! {
         Routes { .. } => KeydMessage::Routes {
             first: true,
             last: false,
-            routes: vec![Route { name: parse("openai"), authority: parse("api.openai.com"), fields: vec!["authorization".into()] }],
+            routes: vec![Route {
+                name: parse("openai"),
+                authority: parse("api.openai.com"),
+                fields: vec!["authorization".into()],
+                bodies: vec![BodyRequest { method: "POST".into(), path: "/token".into() }],
+            }],
         },
     }
     CheckState {
@@ -203,6 +208,7 @@ samples! {
         Expiry => Field::Expiry,
         Route => Field::Route,
         Vault => Field::Vault,
+        Pins => Field::Pins,
     }
     BadHost {
         Twice => BadHost::Twice,
@@ -221,6 +227,11 @@ samples! {
     Site {
         Bearer => Site::Bearer,
         Header { .. } => Site::parse_header("x-api-key: key {} end").unwrap(),
+        Basic { .. } => Site::parse_basic("x-access-token").unwrap(),
+        Query { .. } => Site::parse_query("key").unwrap(),
+        PathPrefix { .. } => Site::parse_path_prefix("/bot{}/v1").unwrap(),
+        BodyJson { .. } => Site::parse_body_json("POST /token#/auth/key").unwrap(),
+        BodyForm { .. } => Site::parse_body_form("POST /token#client_secret").unwrap(),
     }
     HostPattern {
         Exact(_) => parse("a.example"),
@@ -278,6 +289,8 @@ fn new_credential() -> NewCredential {
         allow_range: true,
         value: secret(b"sk-value"),
         allow_weak: false,
+        http2: true,
+        pins: vec![[6; 32]],
     }
 }
 
@@ -296,6 +309,8 @@ fn credential_view() -> CredentialView {
         created: 1_700_000_000,
         scrubbed: true,
         grants: 3,
+        http2: false,
+        pins: vec![[6; 32], [7; 32]],
     }
 }
 

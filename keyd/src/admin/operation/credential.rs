@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use rustls::pki_types::CertificateDer;
 use strongroom_protocol::admin::{
-    BadHost, BadKey, CredentialView, Failure, Field, LARGEST_ROOT, MOST_HOSTS, MOST_ROOTS, MOST_RULES, MOST_SITES,
-    NewCredential, PAGE, Reply, Thing,
+    BadHost, BadKey, CredentialView, Failure, Field, LARGEST_ROOT, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES,
+    MOST_SITES, NewCredential, PAGE, Reply, Thing,
 };
 use strongroom_protocol::{Name, Refusal, SecretBytes};
 
@@ -73,6 +73,8 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Resu
                 created,
                 removed: None,
                 versions: vec![Version { number: 1, added: created, weak, value }],
+                http2: new.http2,
+                pins: new.pins.clone(),
             });
             Ok(())
         })
@@ -188,6 +190,8 @@ fn check(new: &NewCredential) -> Result<(), Failure> {
     };
     within(new.roots.iter().all(is_root), Field::Roots)?;
     within(new.route.is_none() || new.hosts.iter().any(|host| host.exact().is_some()), Field::Route)?;
+    let repeated = new.pins.iter().enumerate().any(|(index, pin)| new.pins[..index].contains(pin));
+    within(new.pins.len() <= MOST_PINS && !repeated, Field::Pins)?;
     let twice = new.hosts.iter().enumerate().any(|(index, host)| new.hosts[..index].contains(host));
     if twice { Err(Failure::BadHost(BadHost::Twice)) } else { Ok(()) }
 }
@@ -228,5 +232,7 @@ fn view(live: &Live, credential: &Credential) -> CredentialView {
         created: credential.created,
         scrubbed: credential.versions.iter().all(|version| !version.weak),
         grants: u32::try_from(grants).unwrap_or(u32::MAX),
+        http2: credential.http2,
+        pins: credential.pins.clone(),
     }
 }
