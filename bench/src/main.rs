@@ -43,7 +43,7 @@ fn measure(options: &Options) -> Outcome<()> {
         return local.block_on(&runtime, measure::hold(&stage, options, seconds));
     }
     let measurements = local.block_on(&runtime, measure::all(&stage, options))?;
-    let results = Results::new(options, &stage, measurements, measure::at_rest(&stage, options)?);
+    let results = Results::new(options, &stage, measurements, measure::at_rest(&stage, options)?)?;
     fs::create_dir_all(&options.output).during("the directory for results")?;
     let file = results.save(&options.output)?;
     write!(io::stdout(), "{}", results.text()).during("standard output")?;
