@@ -1,82 +1,95 @@
-//! One channel: HTTP/1.1 over our end of a socket pair, one request at a time, and the clock of that request.
+//! One channel: frames over our end of a socket pair, one request at a time, and the clock of that request.
 //!
-//! The rest of gatewayd knows a channel only through this interface, so that its transport may change. It refuses to
-//! outlive its use: dropping it closes the pair, and with it whatever ran there. A channel goes back to the pool only
-//! when both bodies ended.
+//! The rest of gatewayd knows a channel only through this interface, so that its transport may change. A request and
+//! its answer are moved by the tasks that wait for them: a channel has none of its own but a watch on its clock. It
+//! refuses to outlive its use: dropping it ends the pair, and with it whatever ran there. A channel goes back to the pool
+//! only when both bodies ended.
 //! Opened by the forwarding of a request; kept by the pool.
 
 mod clock;
-mod pair;
+mod download;
+mod link;
+mod upload;
 
+use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
+use hyper::ext::ReasonPhrase;
 use strongroom_protocol::Refusal;
+use strongroom_protocol::channel::frames::{Frame, Kind};
+use strongroom_protocol::channel::head::{AnswerHead, RequestHead};
 use tokio::task::AbortHandle;
 
 pub use self::clock::Clock;
-use self::pair::Pair;
+pub use self::download::Download;
+use self::link::Link;
+use self::upload::Upload;
 use crate::forward::replay::Replay;
 use crate::pool::Permit;
 
 /// An open channel.
 #[derive(Debug)]
 pub struct Channel {
-    sender: SendRequest<Replay>,
+    link: Rc<Link>,
     clock: Rc<Clock>,
-    task: AbortHandle,
+    watch: AbortHandle,
+    /// The upload that goes on behind an answer.
+    behind: Option<(AbortHandle, Rc<Cell<bool>>)>,
+    is_last: bool,
     _permit: Permit,
 }
 
 impl Channel {
-    /// Speaks HTTP over our end of a pair whose other end keyd has accepted.
+    /// Speaks over our end of a pair whose other end keyd has accepted.
     ///
     /// # Errors
-    /// [`Refusal::KeydUnavailable`] where the pair is of no use already.
-    pub async fn start(ours: UnixStream, permit: Permit) -> Result<Self, Refusal> {
+    /// [`Refusal::Overloaded`] where the runtime cannot watch it.
+    pub fn start(ours: UnixStream, permit: Permit) -> Result<Self, Refusal> {
         let stream = tokio::net::UnixStream::from_std(ours).map_err(|_| Refusal::Overloaded)?;
-        let handshake = Builder::new()
-            .max_headers(MOST_FIELDS)
-            .max_header_size(LARGEST_HEAD)
-            .handshake(TokioIo::new(Pair::new(stream)))
-            .await;
-        let (sender, connection) = handshake.map_err(|_| Refusal::KeydUnavailable)?;
-        let clock = Rc::new(Clock::default());
-        let limit = clock.clone();
-        let run = async move {
-            tokio::select! {
-                // Errors reach the request that they belong to.
-                _ = connection => {}
-                () = limit.run_out() => {}
-            }
-        };
-        let task = tokio::task::spawn_local(run).abort_handle();
-        Ok(Self { sender, clock, task, _permit: permit })
+        let (link, clock) = (Rc::new(Link::new(stream)), Rc::new(Clock::default()));
+        let (limit, ended) = (clock.clone(), link.clone());
+        let watch = tokio::task::spawn_local(async move {
+            limit.run_out().await;
+            ended.end();
+        });
+        Ok(Self { link, clock, watch: watch.abort_handle(), behind: None, is_last: false, _permit: permit })
     }
 
     /// Whether it can take a request now. It never waits: a channel where something of the last request is still under
     /// way may stay so for ever.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.sender.is_ready()
-    }
-
-    /// Whether the other end has closed.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        !self.is_last && self.behind.as_ref().is_none_or(|(_, has_ended)| has_ended.get()) && self.link.is_quiet()
     }
 
     /// Sends a request and waits for the head of its answer.
     ///
     /// # Errors
-    /// Where the channel dies before there is one, by [`Clock::has_run_out`] or otherwise.
-    pub async fn send(&mut self, request: Request<Replay>) -> hyper::Result<Response<Incoming>> {
-        self.sender.send_request(request).await
+    /// [`Dead`] where the channel dies before there is one, by [`Clock::has_run_out`] or otherwise.
+    pub async fn send(&mut self, request: Request<Replay>) -> Result<Response<Download>, Dead> {
+        let (parts, body) = request.into_parts();
+        let head = RequestHead {
+            has_body: !body.is_end_stream(),
+            method: parts.method,
+            target: parts.uri,
+            fields: parts.headers,
+        };
+        self.link.push(Kind::Head, head.encode())?;
+        let mut upload = Upload::new(self.link.clone(), body);
+        let mut sent = false;
+        let head = poll_fn(|cx| poll_exchange(&self.link, &mut upload, &mut sent, cx)).await?;
+        if !sent {
+            self.go_on_behind(upload);
+        }
+        self.is_last = head.is_last;
+        Ok(self.response(head))
     }
 
     /// The clock of the request that is being sent.
@@ -84,16 +97,71 @@ impl Channel {
     pub fn clock(&self) -> &Rc<Clock> {
         &self.clock
     }
+
+    fn go_on_behind(&mut self, mut upload: Upload) {
+        let has_ended = Rc::new(Cell::new(false));
+        let (link, ended) = (self.link.clone(), has_ended.clone());
+        let task = tokio::task::spawn_local(async move {
+            match poll_fn(|cx| upload.poll(cx)).await {
+                Ok(()) => ended.set(true),
+                Err(Dead) => link.end(),
+            }
+        });
+        self.behind = Some((task.abort_handle(), has_ended));
+    }
+
+    fn response(&self, head: AnswerHead) -> Response<Download> {
+        let length = head.fields.get(CONTENT_LENGTH).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok());
+        let mut response = Response::new(Download::new(self.link.clone(), head.has_body, length));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.fields;
+        if !head.reason.is_empty()
+            && let Ok(reason) = ReasonPhrase::try_from(head.reason)
+        {
+            response.extensions_mut().insert(reason);
+        }
+        response
+    }
+}
+
+/// The upload goes on until the answer's head is there.
+fn poll_exchange(
+    link: &Link,
+    upload: &mut Upload,
+    sent: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<AnswerHead, Dead>> {
+    if !*sent {
+        *sent = upload.poll(cx)?.is_ready();
+    }
+    loop {
+        return Poll::Ready(match ready!(link.poll_frame(cx))? {
+            Frame::Head(payload) => AnswerHead::decode(payload).map_err(|_| Dead),
+            Frame::Continue => continue,
+            Frame::Data(_) | Frame::End(_) => Err(Dead),
+        });
+    }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.task.abort();
+        self.watch.abort();
+        if let Some((upload, _)) = &self.behind {
+            upload.abort();
+        }
+        // What was given out may still share the pair.
+        self.link.end();
     }
 }
 
-/// Fields in an answer's head; keyd has its own limit below it.
-const MOST_FIELDS: usize = 1024;
+/// The channel has ended, or what came over it made no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead;
 
-/// Bytes of an answer's head, and of its trailers.
-const LARGEST_HEAD: usize = 384 * 1024;
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel has ended")
+    }
+}
+
+impl std::error::Error for Dead {}

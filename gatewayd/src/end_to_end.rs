@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod early_answers;
+mod framed_keyd;
 mod requests;
 mod stage;
 mod streams;

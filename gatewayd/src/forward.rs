@@ -11,13 +11,12 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use self::relay::{Lease, Relay};
 use self::replay::{Replay, Source};
-use crate::channel::Channel;
+use crate::channel::{Channel, Download};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dial;
@@ -104,7 +103,7 @@ impl Outbound {
 }
 
 fn take_usable(gateway: &Gateway, key: &Key) -> Option<Channel> {
-    std::iter::from_fn(|| gateway.pool.take(key)).find(Channel::is_usable)
+    gateway.pool.take(key)
 }
 
 /// A channel of its own for this request; with a key if another request may use it later.
@@ -122,28 +121,21 @@ async fn open(
         tracing::warn!(authority = %outbound.authority, ?failure, held, "no upstream socket");
     }
     let ours = gateway.keyd.open_channel(&outbound.authority, upstream).await?;
-    Ok((Channel::start(ours, permit).await?, false, key))
+    Ok((Channel::start(ours, permit)?, false, key))
 }
 
-fn is_stale(response: &Response<Incoming>) -> bool {
+fn is_stale(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::STALE)
 }
 
-/// keyd closes after what it says so, and after a refusal that came before the body, whose rest may still fill the
-/// pair.
-fn leaves_the_channel_fit(response: &Response<Incoming>, source: &Source) -> bool {
+/// After a refusal that came before the body was sent, the rest of it may still fill the pair.
+fn leaves_the_channel_fit(response: &Response<Download>, source: &Source) -> bool {
     let is_refusal = response.headers().contains_key(wire::REFUSAL);
-    !closes(response.headers()) && !is_stale(response) && (!is_refusal || source.is_empty())
-}
-
-fn closes(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter();
-    let mut options = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    !is_stale(response) && (!is_refusal || source.is_empty())
 }
 
 fn answer(
-    response: Response<Incoming>,
+    response: Response<Download>,
     lease: Lease,
     version: Version,
     id: &RequestId,

@@ -49,7 +49,7 @@ pub trait Pooled {
 
 impl Pooled for Channel {
     fn is_closed(&self) -> bool {
-        Channel::is_closed(self)
+        !self.is_usable()
     }
 }
 

@@ -13,6 +13,7 @@ pub mod channel;
 pub mod connect;
 pub mod fields;
 pub mod forward;
+pub mod link;
 pub mod record;
 pub mod refuse;
 pub mod running;

@@ -1,9 +1,13 @@
 //! What goes beside a request on a channel: reserved header fields, stripped at both outer edges.
 //!
-//! A channel is HTTP/1.1 over a socket pair, gatewayd the client and keyd the server. Everything between them that is
+//! A channel is requests and answers over a socket pair, as [`frames`] with a [`head`] each; gatewayd asks and keyd
+//! answers. Everything between them that is
 //! not part of the agent's request or the upstream's answer travels in a field whose name begins with [`RESERVED`].
 //! gatewayd removes such fields from agents' requests, keyd removes them before the upstream and from upstream heads,
 //! and gatewayd removes them before the agent: so neither an agent nor an upstream can forge one.
+
+pub mod frames;
+pub mod head;
 
 /// Prefix of every reserved field, in lower case.
 pub const RESERVED: &str = "strongroom-";

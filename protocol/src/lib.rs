@@ -5,7 +5,7 @@
 //! * **gatewayd ↔ keyd** ([`exchange`]) over `gateway.sock`, a SOCK_SEQPACKET socket: gatewayd says who it is,
 //!   then opens *channels*. A channel is an upstream TCP socket that gatewayd dialled and one end of a socket pair,
 //!   passed in one message. keyd answers each with accepted or refused. Beside that keyd tells which authorities have
-//!   a credential (names only) and whether the vault is locked. HTTP/1.1 then runs over the pair; see [`channel`].
+//!   a credential (names only) and whether the vault is locked. Requests and answers then run over the pair; see [`channel`].
 //! * **ctl ↔ keyd** ([`admin`]) over `admin.sock`, a SOCK_STREAM socket: one request, one reply, as often as wanted.
 //!   What widens access carries a proof of the passphrase. No reply has room for a key; a test walks the types.
 //!

@@ -1,7 +1,7 @@
 //! The time limits of one exchange: for the first byte of the answer, for a stall of both bodies, and for all of it.
 //!
 //! One clock belongs to a channel and is started anew for each request, so that a request costs no timer of its own.
-//! When it runs out the channel's task ends, which closes the pair. It refuses to say more than that it ran out.
+//! When it runs out the channel's watch ends the pair. It refuses to say more than that it ran out.
 //! Started and told of progress by the forwarding of a request.
 
 use std::cell::Cell;
@@ -17,6 +17,8 @@ use crate::config::Timeouts;
 pub struct Clock {
     running: Cell<Option<Running>>,
     has_run_out: Cell<bool>,
+    /// When the watch looks again by itself; nothing while no request runs.
+    looks_at: Cell<Option<Instant>>,
     changed: Notify,
 }
 
@@ -65,10 +67,12 @@ impl Clock {
         loop {
             let changed = self.changed.notified();
             let Some(running) = self.running.get() else {
+                self.looks_at.set(None);
                 changed.await;
                 continue;
             };
-            let deadline = running.end.min(running.progress + running.patience);
+            let deadline = running.deadline();
+            self.looks_at.set(Some(deadline));
             if deadline <= Instant::now() {
                 self.has_run_out.set(true);
                 return;
@@ -82,7 +86,16 @@ impl Clock {
 
     fn set(&self, running: Option<Running>) {
         self.running.set(running);
-        self.changed.notify_one();
+        // Most requests end long before the watch looks: it is woken only where it would look too late.
+        if running.is_some_and(|running| self.looks_at.get().is_none_or(|at| running.deadline() < at)) {
+            self.changed.notify_one();
+        }
+    }
+}
+
+impl Running {
+    fn deadline(&self) -> Instant {
+        self.end.min(self.progress + self.patience)
     }
 }
 

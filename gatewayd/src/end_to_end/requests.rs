@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use strongroom_protocol::Refusal;
 use strongroom_protocol::exchange::{DialFailure, Route, Upstream};
 

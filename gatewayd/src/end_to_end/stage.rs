@@ -8,17 +8,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use strongroom_protocol::Refusal;
 use strongroom_protocol::exchange::{Route, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
@@ -29,37 +24,7 @@ use crate::serve::{Listener, serve};
 
 pub type Reply = Response<Scripted>;
 
-/// A body that a test feeds: frames, then a clean end, or an error.
-pub struct Scripted(mpsc::UnboundedReceiver<Result<Frame<Bytes>, std::io::Error>>);
-
-impl Scripted {
-    pub fn new() -> (mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>, Self) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (sender, Self(receiver))
-    }
-
-    pub fn whole(text: &str) -> Self {
-        let (sender, body) = Self::new();
-        sender.send(Ok(Frame::data(Bytes::copy_from_slice(text.as_bytes())))).unwrap();
-        body
-    }
-
-    pub fn empty() -> Self {
-        Self::new().1
-    }
-}
-
-impl Body for Scripted {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0.poll_recv(cx)
-    }
-}
+pub use super::framed_keyd::{Incoming, Scripted};
 
 /// What the test's keyd was asked.
 #[derive(Default)]
@@ -127,18 +92,13 @@ where
         let stream = tokio::net::UnixStream::from_std(theirs).unwrap();
         spawn_local(async move {
             let log = seen.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
+            let service = move |request: Request<Incoming>| {
                 count.set(count.get() + 1);
                 let (head, body) = request.into_parts();
                 log.requests.borrow_mut().push((head.clone(), count.get()));
-                let reply = answer(Request::from_parts(head, body), count.get());
-                // No reply: the channel dies, as when keyd closes it.
-                async move { reply.await.ok_or(std::io::Error::other("no answer")) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new()
-                .auto_date_header(false)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                answer(Request::from_parts(head, body), count.get())
+            };
+            super::framed_keyd::serve(stream, service).await;
             seen.ended_channels.set(seen.ended_channels.get() + 1);
             seen.ended.notify_waiters();
         });

@@ -13,11 +13,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use strongroom_protocol::channel as wire;
 
 use super::replay::Source;
-use crate::channel::Channel;
+use crate::channel::{Channel, Download};
 use crate::connection::{Busy, Connection};
 use crate::gateway::Gateway;
 use crate::ingress::fields;
@@ -37,10 +36,12 @@ enum Content {
 
 /// The body of an upstream's answer.
 pub struct Relay {
-    body: Incoming,
+    body: Download,
     lease: Option<Lease>,
     /// Where the end of the connection is the end of the answer: it is reset when the answer breaks off.
     without_length: Option<Rc<Connection>>,
+    /// It broke off; the agent gets what came before.
+    is_breaking: bool,
 }
 
 /// A channel while a request uses it. Dropped before the end, it closes the channel.
@@ -81,14 +82,17 @@ impl AgentBody {
 impl Relay {
     /// Relays `body`, which comes over the lease's channel.
     #[must_use]
-    pub fn new(body: Incoming, lease: Lease, without_length: bool) -> Self {
+    pub fn new(body: Download, lease: Lease, without_length: bool) -> Self {
         let without_length = without_length.then(|| lease.connection.clone());
-        let mut relay = Self { body, lease: Some(lease), without_length };
+        let mut relay = Self { body, lease: Some(lease), without_length, is_breaking: false };
         relay.finish_if_ended();
         relay
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        if self.is_breaking {
+            return self.break_off(cx);
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(lease) = &self.lease {
             lease.channel.clock().progress();
@@ -104,14 +108,14 @@ impl Relay {
                         self.finish();
                         Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
                     }
-                    None => self.break_off(),
+                    None => self.break_off(cx),
                 },
             },
             None => {
                 self.finish();
                 Poll::Ready(None)
             }
-            Some(Err(_)) => self.break_off(),
+            Some(Err(_)) => self.break_off(cx),
         }
     }
 
@@ -127,7 +131,12 @@ impl Relay {
         }
     }
 
-    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+    fn break_off(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        if !std::mem::replace(&mut self.is_breaking, true) {
+            // An error would drop what hyper has not written yet, the head even: it writes that when it has to wait.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.lease = None;
         if let Some(connection) = self.without_length.take() {
             connection.break_off();

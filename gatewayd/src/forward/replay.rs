@@ -82,6 +82,12 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     }
 }
 
+impl<B> fmt::Debug for Replay<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replay").field("next", &self.next).field("sending", &self.sending).finish_non_exhaustive()
+    }
+}
+
 impl<B> Clone for Source<B> {
     fn clone(&self) -> Self {
         Self(self.0.clone())

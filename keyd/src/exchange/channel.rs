@@ -1,28 +1,22 @@
 //! A channel: one end of a socket pair to gatewayd, one upstream connection, one agent.
 //!
-//! keyd is an HTTP/1.1 server on the pair. The upstream connection is opened by the first request that is admitted,
+//! On the pair gatewayd asks and keyd answers, in frames ([`super::link`]). The upstream connection is opened by the first request that is admitted,
 //! and bound to its agent and credentials; it lives no longer than the channel. Both descriptors were passed by a
 //! process that is not trusted: their kind is checked, and they are read and written without ever blocking. It refuses
 //! anything that is not a connected stream. Called by `gateway.rs`.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::os::fd::AsFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use strongroom_protocol::exchange::DialFailure;
 use strongroom_protocol::{Authority, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connection;
 use super::forward;
+use super::link::Link;
 use crate::policy::decide::Binding;
 use crate::state::State;
 use crate::sys::{self, PassedDescriptor, PassedSocket, SocketKind};
@@ -101,36 +95,36 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
         closed: closed.clone(),
         upstream_gone: CancellationToken::new(),
     });
-    let upstream_gone = channel.upstream_gone.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let channel = Rc::clone(&channel);
-        async move { Ok::<_, Infallible>(forward::handle(channel, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .auto_date_header(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIME)
-        .max_headers(MOST_FIELDS)
-        .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(sockets.pair), service);
-    let mut connection = pin!(connection);
-    let mut ending = false;
+    let link = Link::new(sockets.pair);
+    // Whatever ends the channel drops the exchange that is under way, and resets both connections.
+    tokio::select! {
+        biased;
+        () = closed.cancelled() => {}
+        () = serve_requests(&channel, &link) => {}
+    }
+}
+
+/// One request after another, until one of them is the last.
+async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
     loop {
-        tokio::select! {
-            // gatewayd hung up, or a message was malformed: either way the exchange it was about is over.
-            _ = connection.as_mut() => return,
-            () = closed.cancelled() => return,
-            () = upstream_gone.cancelled(), if !ending => {
-                ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
+        let next = tokio::select! {
+            biased;
+            next = tokio::time::timeout(IDLE_TIME, link.request()) => next,
+            // gatewayd is not to offer it another request.
+            () = channel.upstream_gone.cancelled() => return,
+        };
+        let Ok(Some(request)) = next else { return };
+        let exchange = async { link.answer(forward::handle(Rc::clone(channel), request).await).await };
+        let answered = tokio::select! {
+            biased;
+            answered = exchange => answered,
+            () = link.hung_up() => return,
+        };
+        if answered != Ok(true) {
+            return;
         }
     }
 }
 
 /// A channel that is silent for so long is closed; gatewayd closes idle ones sooner.
 const IDLE_TIME: Duration = Duration::from_secs(120);
-/// gatewayd's own limit is lower; this one is for a gatewayd that is not ours any more.
-const MOST_FIELDS: usize = 512;
-/// Bytes of a request's head, and of one read.
-const LARGEST_HEAD: usize = 128 * 1024;

@@ -19,6 +19,7 @@ use super::admit::{self, Admitted};
 use super::answer::{Answer, Streaming};
 use super::channel::{Channel, UpstreamState};
 use super::connect::{Connection, exchange_refusal};
+use super::link::RequestBody;
 use super::record::{About, Ending};
 use super::running::Ticket;
 use super::scrub::head::{scrub_fields, scrub_text};
@@ -29,7 +30,7 @@ use super::{fields, refuse};
 use crate::state::now;
 
 /// Answers one request of the channel.
-pub async fn handle(channel: Rc<Channel>, request: Request<Incoming>) -> Response<Answer> {
+pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Response<Answer> {
     let (parts, body) = request.into_parts();
     let about = About::new(&channel.authority, &parts);
     match admitted(&channel, parts, body, about).await {
@@ -43,7 +44,7 @@ pub async fn handle(channel: Rc<Channel>, request: Request<Incoming>) -> Respons
 async fn admitted(
     channel: &Rc<Channel>,
     mut parts: http::request::Parts,
-    body: Incoming,
+    body: RequestBody,
     about: About,
 ) -> Result<Response<Answer>, No> {
     let mut admitted = admit::judge(channel, &parts, &about).map_err(No::usable)?;

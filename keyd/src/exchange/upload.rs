@@ -9,27 +9,28 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+
+use super::link::{Broken, RequestBody};
 
 /// A request body.
 pub struct Upload {
-    inner: Incoming,
+    inner: RequestBody,
     count: Rc<Cell<u64>>,
 }
 
 impl Upload {
     /// Counts into `count`.
     #[must_use]
-    pub fn new(inner: Incoming, count: Rc<Cell<u64>>) -> Self {
+    pub fn new(inner: RequestBody, count: Rc<Cell<u64>>) -> Self {
         Self { inner, count }
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
             let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
             match frame {

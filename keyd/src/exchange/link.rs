@@ -1,0 +1,268 @@
+//! keyd's end of a channel's socket pair: requests in, answers out, a frame at a time.
+//!
+//! One [`Link`] is shared by the channel, which reads heads and writes answers, and by the body of the request under way,
+//! which whoever talks to the upstream reads. It refuses anything out of order: a second head before the first request is
+//! answered, data where no body was announced. gatewayd has gone then, as far as keyd is concerned.
+//! Called by `channel`; the body by `upload`.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::poll_fn;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame as BodyFrame, SizeHint};
+use hyper::ext::ReasonPhrase;
+use strongroom_protocol::channel::frames::{Decoder, Encoder, Frame, Kind};
+use strongroom_protocol::channel::head::{AnswerHead, RequestHead, encode_fields};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use crate::sys::PassedSocket;
+
+/// Our end.
+pub struct Link {
+    socket: RefCell<PassedSocket>,
+    decoder: RefCell<Decoder>,
+    encoder: RefCell<Encoder>,
+    upload: Cell<UploadState>,
+    /// Waits for the end of the upload, to watch for the hang-up from then on.
+    watching: Cell<Option<Waker>>,
+}
+
+/// How far the body of the request under way has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UploadState {
+    /// The agent waits to be asked for it.
+    Expected,
+    Coming,
+    Ended,
+    Broken,
+}
+
+impl Link {
+    /// Over a pair whose kind was checked.
+    #[must_use]
+    pub fn new(socket: PassedSocket) -> Rc<Self> {
+        Rc::new(Self {
+            socket: RefCell::new(socket),
+            decoder: RefCell::default(),
+            encoder: RefCell::default(),
+            upload: Cell::new(UploadState::Ended),
+            watching: Cell::default(),
+        })
+    }
+
+    /// The next request; nothing where gatewayd has closed or sends what is none.
+    pub async fn request(self: &Rc<Self>) -> Option<Request<RequestBody>> {
+        let Ok(Frame::Head(payload)) = poll_fn(|cx| self.poll_frame(cx)).await else { return None };
+        let head = RequestHead::decode(payload).ok()?;
+        let waits = head.fields.get(header::EXPECT).is_some_and(|value| value == CONTINUE);
+        self.upload.set(match (head.has_body, waits) {
+            (false, _) => UploadState::Ended,
+            (true, false) => UploadState::Coming,
+            (true, true) => UploadState::Expected,
+        });
+        let length = head.fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = RequestBody { link: Rc::clone(self), length: if head.has_body { length } else { Some(0) } };
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.target, head.fields);
+        Some(request)
+    }
+
+    /// Comes back when gatewayd has hung up in the middle of an exchange, or speaks when it should not.
+    pub async fn hung_up(&self) {
+        poll_fn(|cx| match self.upload.get() {
+            // Whoever reads the body sees it.
+            UploadState::Expected | UploadState::Coming => {
+                self.watching.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+            UploadState::Broken => Poll::Ready(()),
+            UploadState::Ended => self.poll_frame(cx).map(drop),
+        })
+        .await;
+    }
+
+    /// Writes an answer, as its body comes and the socket takes it; says whether another request may follow.
+    ///
+    /// # Errors
+    /// [`Broken`] where the body broke off or gatewayd has gone: what was written must not look whole.
+    pub async fn answer<B>(&self, response: Response<B>) -> Result<bool, Broken>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (mut parts, mut body) = response.into_parts();
+        let is_last = parts.headers.remove(CONNECTION).is_some_and(|value| value == CLOSE);
+        let mut has_ended = body.is_end_stream();
+        let reason = parts.extensions.remove::<ReasonPhrase>();
+        let head = AnswerHead {
+            has_body: !has_ended,
+            is_last,
+            status: parts.status,
+            reason: reason.map_or_else(Bytes::new, |reason| Bytes::copy_from_slice(reason.as_bytes())),
+            fields: parts.headers,
+        };
+        self.push(Kind::Head, head.encode())?;
+        let mut has_broken = false;
+        poll_fn(|cx| {
+            loop {
+                if has_ended || self.encoder.borrow().len() >= MOST_WAITING {
+                    ready!(self.poll_flush(cx))?;
+                    if has_ended {
+                        return Poll::Ready(if has_broken { Err(Broken) } else { Ok(()) });
+                    }
+                }
+                let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx) else {
+                    let _ = self.poll_flush(cx)?;
+                    return Poll::Pending;
+                };
+                let Ok(frame) = frame.transpose() else {
+                    // What came before it broke off goes out all the same.
+                    (has_ended, has_broken) = (true, true);
+                    continue;
+                };
+                match frame.map(BodyFrame::into_data) {
+                    Some(Ok(data)) => {
+                        self.push(Kind::Data, data)?;
+                        has_ended = body.is_end_stream();
+                        if has_ended {
+                            self.push(Kind::End, Bytes::new())?;
+                        }
+                    }
+                    Some(Err(frame)) => {
+                        has_ended = true;
+                        let trailers = frame.into_trailers().unwrap_or_default();
+                        self.push(Kind::End, encode_fields(&trailers))?;
+                    }
+                    None => {
+                        has_ended = true;
+                        self.push(Kind::End, Bytes::new())?;
+                    }
+                }
+            }
+        })
+        .await?;
+        if self.upload.get() == UploadState::Coming {
+            // hyper asks for no end where it has counted the bytes.
+            poll_fn(|cx| Poll::Ready(self.look_for_the_end(cx))).await;
+        }
+        Ok(!is_last && self.upload.get() == UploadState::Ended)
+    }
+
+    fn look_for_the_end(&self, cx: &mut Context<'_>) {
+        if let Poll::Ready(frame) = self.poll_frame(cx) {
+            self.upload_is(if matches!(frame, Ok(Frame::End(_))) { UploadState::Ended } else { UploadState::Broken });
+        }
+    }
+
+    fn push(&self, kind: Kind, payload: Bytes) -> Result<(), Broken> {
+        self.encoder.borrow_mut().push(kind, payload).map_err(|_| Broken)
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let (mut socket, mut encoder) = (self.socket.borrow_mut(), self.encoder.borrow_mut());
+        while !encoder.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let count = encoder.slices(&mut slices);
+            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]));
+            encoder.advance(written.map_err(|_| Broken)?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Result<Frame, Broken>> {
+        let (mut socket, mut decoder) = (self.socket.borrow_mut(), self.decoder.borrow_mut());
+        loop {
+            if let Some(frame) = decoder.next_frame().map_err(|_| Broken)? {
+                return Poll::Ready(Ok(frame));
+            }
+            match ready!(poll_read_buf(Pin::new(&mut *socket), cx, decoder.room())) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Broken)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn upload_is(&self, state: UploadState) {
+        self.upload.set(state);
+        if let Some(waker) = self.watching.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The body of a request, for whoever sends it upstream. Dropping it early leaves the rest unread.
+pub struct RequestBody {
+    link: Rc<Link>,
+    /// Bytes to come, where the request announced them.
+    length: Option<u64>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
+        match self.link.upload.get() {
+            UploadState::Ended => return Poll::Ready(None),
+            UploadState::Broken => return Poll::Ready(Some(Err(Broken))),
+            UploadState::Expected => {
+                self.link.push(Kind::Continue, Bytes::new())?;
+                self.link.upload.set(UploadState::Coming);
+                // Nine bytes into a socket that nothing was written to: where it does not take them, gatewayd has gone.
+                let _ = self.link.poll_flush(cx);
+            }
+            UploadState::Coming => {}
+        }
+        match ready!(self.link.poll_frame(cx)) {
+            Ok(Frame::Data(data)) => {
+                self.length = self.length.map(|length| length.saturating_sub(data.len() as u64));
+                if self.link.decoder.borrow_mut().take_plain_end() {
+                    self.link.upload_is(UploadState::Ended);
+                }
+                Poll::Ready(Some(Ok(BodyFrame::data(data))))
+            }
+            // Trailers would be fields that nobody has judged.
+            Ok(Frame::End(_)) => {
+                self.link.upload_is(UploadState::Ended);
+                Poll::Ready(None)
+            }
+            Ok(Frame::Head(_) | Frame::Continue) | Err(Broken) => {
+                self.link.upload_is(UploadState::Broken);
+                Poll::Ready(Some(Err(Broken)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.link.upload.get() == UploadState::Ended
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// The other end of the pair has gone, or what it sent is out of order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const CONTINUE: HeaderValue = HeaderValue::from_static("100-continue");
+
+/// Bytes of an answer that wait for the socket before more is read from the upstream.
+const MOST_WAITING: usize = 128 * 1024;
