@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strongroom_protocol::admin::{Failure, VaultState};
-use strongroom_protocol::{Check, Refusal};
+use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exchange::running::Running;
+use crate::exchange::scrub::cache::Cache;
+use crate::exchange::scrub::patterns::Patterns;
 use crate::exchange::trust::Trust;
 use crate::gateway::Gateways;
 use crate::logbook::Logbook;
@@ -59,6 +61,8 @@ pub struct State {
 struct Open {
     keys: Rc<Keys>,
     live: Rc<Live>,
+    /// What the scrubber made ready from it.
+    patterns: Cache,
     /// Tells one unlocking from the next.
     turn: u64,
 }
@@ -110,6 +114,16 @@ impl State {
         self.open.borrow().as_ref().map(|open| Rc::clone(&open.live))
     }
 
+    /// The keys that could come back from an authority to an agent, by these records.
+    #[must_use]
+    pub fn patterns(&self, live: &Rc<Live>, authority: &Authority, agent: u64) -> Rc<Patterns> {
+        match self.open.borrow().as_ref() {
+            Some(open) if Rc::ptr_eq(&open.live, live) => open.patterns.patterns(live, authority, agent),
+            // An exchange that outlives its generation; what it needs must not be kept when it ends.
+            _ => Rc::new(Patterns::new(live, authority, agent)),
+        }
+    }
+
     /// The data key, where the vault is unlocked.
     #[must_use]
     pub fn keys(&self) -> Option<Rc<Keys>> {
@@ -142,7 +156,7 @@ impl State {
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
         let live = Rc::new(Live::new(contents));
-        *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, turn });
+        *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
         self.gateways.announce(self);
         if let Some(after) = self.auto_lock {
             let state = Rc::downgrade(self);
@@ -247,6 +261,7 @@ impl State {
     fn install(&self, contents: Contents) {
         if let Some(open) = self.open.borrow_mut().as_mut() {
             open.live = Rc::new(Live::new(contents));
+            open.patterns = Cache::default();
         }
         self.trust.forget();
         self.gateways.announce(self);

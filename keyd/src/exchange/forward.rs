@@ -8,11 +8,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
-use strongroom_protocol::{Refusal, channel};
+use strongroom_protocol::Refusal;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
@@ -22,11 +20,10 @@ use super::connect::{Connection, exchange_refusal};
 use super::link::RequestBody;
 use super::record::{About, Ending};
 use super::running::Ticket;
-use super::scrub::head::{scrub_fields, scrub_text};
 use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
 use super::upload::Upload;
-use super::{fields, refuse};
+use super::{answer_head, refuse};
 use crate::state::now;
 
 /// Answers one request of the channel.
@@ -107,13 +104,12 @@ async fn admitted(
         }
     })?;
     ending.status(response.status());
-    let patterns =
-        Rc::new(Patterns::new(Rc::clone(&admitted.live), &channel.authority, admitted.allowed.binding.agent));
-    if let Err(refusal) = check_answer(&response, is_head) {
+    let patterns = state.patterns(&admitted.live, &channel.authority, admitted.allowed.binding.agent);
+    if let Err(refusal) = answer_head::check(&response, is_head) {
         ending.refused(refusal);
         return Err(No::closing(refusal));
     }
-    let masked = scrub_head(&mut response, &patterns, admitted.leave);
+    let masked = answer_head::scrub(&mut response, &patterns, admitted.leave);
     ending.scrubbed(masked);
     *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
     ticket.answering();
@@ -123,7 +119,7 @@ async fn admitted(
     let agent = admitted.allowed.binding.agent;
     let newest = move |known: &Rc<Patterns>| {
         let live = source.state.live()?;
-        (!known.are_of(&live)).then(|| Rc::new(Patterns::new(live, &source.authority, agent)))
+        (!known.are_of(&live)).then(|| source.state.patterns(&live, &source.authority, agent))
     };
     let answer = Answer::Streaming(Box::new(Streaming::new(body, patterns, newest, ending)));
     Ok(Response::from_parts(head, answer))
@@ -200,63 +196,6 @@ impl Deadline {
         tokio::time::sleep_until(self.at).await;
         self.refusal
     }
-}
-
-/// Refuses what the scrubber cannot read, and what was not asked for.
-fn check_answer(response: &Response<Incoming>, is_head: bool) -> Result<(), Refusal> {
-    let both = |headers: &HeaderMap| {
-        headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
-    };
-    // Two framings, two readings (RFC 9112, 6.3).
-    if both(response.headers()) {
-        return Err(Refusal::UpstreamProtocol);
-    }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::UpstreamProtocol);
-    }
-    let without_body = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if without_body {
-        return Ok(());
-    }
-    let headers = response.headers();
-    let plain = |name, allowed: &[u8]| {
-        headers.get_all(name).iter().all(|value| {
-            value.as_bytes().split(|byte| *byte == b',').all(|coding| {
-                let coding = coding.trim_ascii();
-                coding.is_empty() || coding.eq_ignore_ascii_case(allowed)
-            })
-        })
-    };
-    if plain(header::CONTENT_ENCODING, b"identity") && plain(header::TRANSFER_ENCODING, b"chunked") {
-        Ok(())
-    } else {
-        Err(Refusal::ResponseUnscrubbable)
-    }
-}
-
-/// Masks keys in the reason phrase and fields, and announces the trailers.
-fn scrub_head(response: &mut Response<Incoming>, patterns: &Patterns, leave: fields::Leave) -> u64 {
-    fields::prepare_response(response.headers_mut(), leave);
-    // The channel frames its messages itself: an HTTP/1.0 answer ends with its connection, and a cut-off one would look
-    // whole.
-    *response.version_mut() = Version::HTTP_11;
-    let mut masked = scrub_fields(response.headers_mut(), patterns);
-    let clean = response.extensions().get::<ReasonPhrase>().and_then(|reason| scrub_text(reason.as_bytes(), patterns));
-    if let Some((clean, count)) = clean {
-        masked += count;
-        match ReasonPhrase::try_from(Bytes::from(clean)) {
-            Ok(reason) => drop(response.extensions_mut().insert(reason)),
-            Err(_) => drop(response.extensions_mut().remove::<ReasonPhrase>()),
-        }
-    }
-    if !response.headers().contains_key(header::CONTENT_LENGTH) {
-        announce_trailers(response.headers_mut());
-    }
-    masked
-}
-
-fn announce_trailers(headers: &mut HeaderMap) {
-    headers.append(header::TRAILER, HeaderValue::from_static(channel::TRAILERS));
 }
 
 /// Why there is no answer of the upstream's.

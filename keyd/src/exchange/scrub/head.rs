@@ -4,8 +4,8 @@
 //! masked too; `*` is a token character. Called by `exchange/answer.rs`.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use memchr::memmem;
 
+use super::form::Case;
 use super::patterns::Patterns;
 use super::stream::MASK;
 
@@ -37,32 +37,22 @@ pub fn scrub_fields(fields: &mut HeaderMap, patterns: &Patterns) -> u64 {
 /// A text with keys masked and how many there were; nothing where there is none.
 #[must_use]
 pub fn scrub_text(text: &[u8], patterns: &Patterns) -> Option<(Vec<u8>, u64)> {
-    let mut clean: Option<Vec<u8>> = None;
-    let mut count = 0;
-    for (key, _) in patterns.keys() {
-        let mut from = 0;
-        while let Some(at) = text.get(from..).and_then(|rest| memmem::find(rest, key)) {
-            let start = from + at;
-            clean.get_or_insert_with(|| text.to_vec())[start..start + key.len()].fill(MASK);
-            count += 1;
-            from = start + 1;
-        }
-    }
-    clean.map(|clean| (clean, count))
+    masked(text, patterns, Case::Kept)
 }
 
 /// Header names arrive in lower case, so a key in one has lost its case.
 fn scrub_name(name: &HeaderName, patterns: &Patterns) -> Option<Vec<u8>> {
-    let text = name.as_str().as_bytes();
+    masked(name.as_str().as_bytes(), patterns, Case::Lost).map(|(clean, _)| clean)
+}
+
+fn masked(text: &[u8], patterns: &Patterns, case: Case) -> Option<(Vec<u8>, u64)> {
     let mut clean: Option<Vec<u8>> = None;
-    for (key, _) in patterns.keys() {
-        for at in 0..(text.len() + 1).saturating_sub(key.len()) {
-            if text[at..at + key.len()].eq_ignore_ascii_case(key) {
-                clean.get_or_insert_with(|| text.to_vec())[at..at + key.len()].fill(MASK);
-            }
-        }
-    }
-    clean
+    let mut count = 0;
+    patterns.each(text, case, |range| {
+        clean.get_or_insert_with(|| text.to_vec())[range].fill(MASK);
+        count += 1;
+    });
+    clean.map(|clean| (clean, count))
 }
 
 #[cfg(test)]

@@ -1,75 +1,68 @@
-//! Which keys are looked for in an answer, and what little of their shape is public.
+//! Which keys are looked for in an answer.
 //!
 //! Every version of every credential that names the authority, and of every credential that the agent's grants reach:
 //! an agent may use one upstream to echo what it got from another. Weak keys are left out, for a mask over a guess
-//! would tell that the guess was right. The keys themselves are not copied: a pattern is a place in the vault's
-//! records, and [`Patterns`] holds those records.
+//! would tell that the guess was right. The keys themselves are not copied: each pattern shares the vault's record.
+//! Made once a generation of the vault, see `cache`.
 
-use std::rc::Rc;
+use std::ops::Range;
+use std::rc::{Rc, Weak};
 
 use strongroom_protocol::Authority;
 
+use super::form::{Case, Form, KINDS};
+use super::search::Search;
+use super::shape::Shape;
+use super::tail::{self, Text};
 use crate::policy::live::Live;
+use crate::secret::Secret;
 
 /// Keys to look for.
 pub struct Patterns {
-    live: Rc<Live>,
-    /// Credential and version, as indexes; and how many bytes of the key are the provider's public prefix.
-    places: Vec<Place>,
+    of: Weak<Live>,
+    search: Search,
+    /// For each form, how many bytes of its key are public.
+    prefixes: Vec<usize>,
     shape: Shape,
-}
-
-struct Place {
-    credential: usize,
-    version: usize,
-    prefix: usize,
-}
-
-/// What decides how much is held back. It is the same for every key of the same coarse kind: public.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Some key has bytes above 0x20 outside letters, digits and `-_.~+/=%\`.
-    pub other_bytes: bool,
-    /// Most bytes that are ever held: 256, or the next power of two that the longest key fits in.
-    pub bucket: usize,
 }
 
 impl Patterns {
     /// The keys that could come back from this authority to this agent.
     #[must_use]
-    pub fn new(live: Rc<Live>, authority: &Authority, agent: u64) -> Self {
+    pub fn new(live: &Rc<Live>, authority: &Authority, agent: u64) -> Self {
         let named: Vec<u64> = live.credentials_naming(authority).map(|credential| credential.id).collect();
         let contents = live.contents();
         let granted = |id| contents.grants.iter().any(|grant| grant.agent == agent && grant.credential == id);
-        let mut places = Vec::new();
-        for (index, credential) in contents.credentials.iter().enumerate() {
+        let mut keys: Vec<(Rc<Secret>, usize)> = Vec::new();
+        for credential in &contents.credentials {
             if !named.contains(&credential.id) && !granted(credential.id) {
                 continue;
             }
-            for (number, version) in credential.versions.iter().enumerate() {
-                if !version.weak {
-                    let prefix = if version.value.starts_with(credential.key_prefix.as_bytes()) {
-                        credential.key_prefix.len()
-                    } else {
-                        0
-                    };
-                    places.push(Place { credential: index, version: number, prefix });
+            for version in credential.versions.iter().filter(|version| !version.weak) {
+                let public = version.value.starts_with(credential.key_prefix.as_bytes());
+                let prefix = if public { credential.key_prefix.len() } else { 0 };
+                match keys.iter_mut().find(|(key, _)| key.matches(&version.value)) {
+                    Some((_, known)) => *known = prefix.max(*known),
+                    None => keys.push((Rc::clone(&version.value), prefix)),
                 }
             }
         }
-        let mut patterns = Self { live, places, shape: Shape { other_bytes: false, bucket: SMALLEST_BUCKET } };
-        let longest = patterns.keys().map(|(key, _)| key.len()).max().unwrap_or(0);
-        let other_bytes = patterns.keys().any(|(key, _)| !key.iter().all(|byte| Shape::is_common(*byte)));
-        patterns.shape = Shape { other_bytes, bucket: longest.next_power_of_two().max(SMALLEST_BUCKET) };
-        patterns
+        let shape = Shape::of(keys.iter().map(|(key, _)| &key[..]));
+        let prefixes = keys.iter().flat_map(|(_, prefix)| KINDS.map(|_| *prefix)).collect();
+        let forms = keys.iter().flat_map(|(key, _)| KINDS.map(|kind| Form::new(Rc::clone(key), kind))).collect();
+        Self { of: Rc::downgrade(live), search: Search::new(forms, shape.class()), prefixes, shape }
     }
 
-    /// Each key, and how many of its bytes are a public prefix.
-    pub fn keys(&self) -> impl Iterator<Item = (&[u8], usize)> {
-        self.places.iter().map(|place| {
-            let version = &self.live.contents().credentials[place.credential].versions[place.version];
-            (&version.value[..], place.prefix)
-        })
+    /// Calls `found` with each stretch of the text that holds a key, in no order; they may overlap.
+    pub fn each(&self, text: &[u8], case: Case, found: impl FnMut(Range<usize>)) {
+        self.search.each(text, case, found);
+    }
+
+    /// Where tails begin that the text ends in and that are the beginnings of keys.
+    pub fn tails(&self, text: &[u8]) -> impl Iterator<Item = usize> {
+        let text = (text.len() >= tail::TELLING).then(|| Text::new(text));
+        let forms = self.search.forms().iter().zip(&self.prefixes);
+        forms.filter_map(move |(form, prefix)| tail::tail(text.as_ref()?, form, *prefix))
     }
 
     /// What is public of them.
@@ -81,30 +74,16 @@ impl Patterns {
     /// Whether there is nothing to look for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.search.forms().is_empty()
     }
 
     /// Whether these were made from this generation.
     #[must_use]
     pub fn are_of(&self, live: &Rc<Live>) -> bool {
-        Rc::ptr_eq(&self.live, live)
+        // The address is not used again as long as there is a weak reference.
+        std::ptr::eq(self.of.as_ptr(), Rc::as_ptr(live))
     }
 }
-
-impl Shape {
-    /// Whether the byte could belong to a key.
-    #[must_use]
-    pub fn holds(self, byte: u8) -> bool {
-        Self::is_common(byte) || self.other_bytes && byte > 0x20 && byte != 0x7f
-    }
-
-    fn is_common(byte: u8) -> bool {
-        byte.is_ascii_alphanumeric() || b"-_.~+/=%\\".contains(&byte)
-    }
-}
-
-/// No shorter bucket, so that short keys all look alike.
-pub const SMALLEST_BUCKET: usize = 256;
 
 #[cfg(test)]
 pub mod fixture {
@@ -121,6 +100,6 @@ pub mod fixture {
             prefix.clone_into(&mut credential.key_prefix);
         }
         let authority = "a.example".parse().expect("an authority");
-        Patterns::new(Rc::new(Live::new(contents)), &authority, 0)
+        Patterns::new(&Rc::new(Live::new(contents)), &authority, 0)
     }
 }
