@@ -16,6 +16,8 @@ pub mod escape;
 pub mod fingerprint;
 pub mod form;
 pub mod head;
+#[cfg(test)]
+mod oracle_tests;
 pub mod patterns;
 #[cfg(test)]
 mod reference;

@@ -173,7 +173,7 @@ proptest! {
 }
 
 /// Every form of a key, written in every way that is uniform.
-fn all_forms(key: &str) -> Vec<(String, Vec<u8>)> {
+pub fn all_forms(key: &str) -> Vec<(String, Vec<u8>)> {
     let bytes = key.as_bytes();
     let mut forms = vec![
         ("plain".to_owned(), bytes.to_vec()),
