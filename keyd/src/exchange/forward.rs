@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use strongroom_protocol::Refusal;
 use tokio::time::Instant;
 
