@@ -150,7 +150,11 @@ impl Link {
         .await?;
         if self.upload.get() == UploadState::Coming {
             // hyper asks for no end where it has counted the bytes.
-            poll_fn(|cx| Poll::Ready(self.look_for_the_end(cx))).await;
+            poll_fn(|cx| {
+                self.look_for_the_end(cx);
+                Poll::Ready(())
+            })
+            .await;
         }
         Ok(!is_last && self.upload.get() == UploadState::Ended)
     }
