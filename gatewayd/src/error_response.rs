@@ -34,7 +34,8 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
         "error": {
             "type": "strongroom",
             "code": refusal.code(),
-            "message": refusal.message(),
+            // Half of the clients show this part alone.
+            "message": format!("{} {} ({})", refusal.message(), refusal.hint(), refusal.code()),
             "hint": refusal.hint(),
             "request_id": id.to_string(),
         }
@@ -50,7 +51,12 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         Retry::Later => {
-            headers.insert(RETRY_AFTER, retry_after.unwrap_or_else(|| default_wait(refusal)).into());
+            let wait = retry_after.unwrap_or_else(|| default_wait(refusal));
+            headers.insert(RETRY_AFTER, wait.into());
+            // Some libraries sleep for as long as they are told, and an agent that is silent for an hour seems dead.
+            if wait > LONGEST_PAUSE {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
         }
         Retry::Possible => {}
     }
@@ -65,6 +71,9 @@ fn default_wait(refusal: Refusal) -> u32 {
         _ => 5,
     }
 }
+
+/// Seconds in which a library may try again by itself; what takes longer the agent hears at once.
+const LONGEST_PAUSE: u32 = 60;
 
 /// OpenAI's and Anthropic's client libraries obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -90,8 +99,11 @@ mod tests {
             let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
             let error = &body["error"];
             assert_eq!((&error["type"], &error["code"]), (&"strongroom".into(), &refusal.code().into()));
-            assert_eq!(error["message"], refusal.message());
             assert_eq!(error["hint"], refusal.hint());
+            let message = error["message"].as_str().unwrap();
+            for part in [refusal.message(), refusal.hint(), refusal.code()] {
+                assert!(message.contains(part), "{message}");
+            }
             assert_eq!(error["request_id"], id.to_string());
         }
     }
@@ -101,5 +113,14 @@ mod tests {
         let id = RequestIds::new(SystemRandom::new()).next();
         let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(17) }, &id);
         assert_eq!(response.headers()["retry-after"], "17");
+        assert!(!response.headers().contains_key("x-should-retry"));
+    }
+
+    #[test]
+    fn a_long_wait_is_left_to_the_agent() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(61) }, &id);
+        assert_eq!(response.headers()["retry-after"], "61");
+        assert_eq!(response.headers()["x-should-retry"], "false");
     }
 }
