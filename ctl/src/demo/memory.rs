@@ -1,7 +1,7 @@
 //! Another process's memory, read whole and searched.
 //!
-//! Every mapping of /proc/PID/maps is read through /proc/PID/mem, whatever its permissions, page by page where a page
-//! cannot be read. It refuses to call a scan clean that has read nothing: the caller names canaries, texts that must
+//! Every mapping of /proc/PID/smaps is read through /proc/PID/mem, whatever its permissions, page by page where a page
+//! cannot be read; only those are left out of which the kernel holds no page, for interpreters reserve gigabytes. It refuses to call a scan clean that has read nothing: the caller names canaries, texts that must
 //! be there, and [`Scan::canaries`] says how often they were. Used by the demo and the leak tests; needs root, or
 //! capabilities over the user namespace in which the process began.
 
@@ -34,11 +34,10 @@ pub struct Scan {
 /// no such process, or its memory cannot be listed.
 pub fn scan(pid: u32, needles: &Needles, canaries: &[&[u8]]) -> Result<Scan, MemoryError> {
     let memory = File::open(format!("/proc/{pid}/mem")).map_err(|error| MemoryError::new(pid, error))?;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).map_err(|error| MemoryError::new(pid, error))?;
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).map_err(|error| MemoryError::new(pid, error))?;
     let longest = canaries.iter().map(|canary| canary.len()).chain([needles.longest(), 1]).max().unwrap_or(1);
     let mut scan = Scan::default();
-    for line in maps.lines() {
-        let Some((start, end, name)) = mapping(line) else { continue };
+    for (start, end, name) in touched(&maps) {
         // The kernel's own pages: they hold code and clocks, and /proc/PID/mem does not give them.
         if matches!(name, "[vvar]" | "[vvar_vclock]" | "[vsyscall]") {
             continue;
@@ -114,7 +113,24 @@ impl std::error::Error for MemoryError {
     }
 }
 
-/// Start, end and name of one line of /proc/PID/maps.
+/// The mappings of /proc/PID/smaps that have a page in memory or in swap.
+fn touched(maps: &str) -> Vec<(u64, u64, &str)> {
+    let mut mappings: Vec<(u64, u64, &str)> = Vec::new();
+    let mut current = None;
+    for line in maps.lines() {
+        // Field names have no dash in front of their first space, ranges have one.
+        if line.split(' ').next().is_some_and(|word| word.contains('-')) {
+            current = mapping(line);
+        } else if let Some(size) = ["Rss:", "Swap:"].iter().find_map(|field| line.strip_prefix(field))
+            && size.trim() != "0 kB"
+        {
+            mappings.extend(current.take());
+        }
+    }
+    mappings
+}
+
+/// Start, end and name of the first line of one mapping.
 fn mapping(line: &str) -> Option<(u64, u64, &str)> {
     let mut words = line.splitn(6, ' ');
     let (start, end) = words.next()?.split_once('-')?;
@@ -177,5 +193,16 @@ mod tests {
         assert_eq!(mapping("7f00-7f10 r--p 00000000 08:01 42      /lib/a b.so"), Some((0x7f00, 0x7f10, "/lib/a b.so")));
         assert_eq!(mapping("10-20 rw-p 00000000 00:00 0 "), Some((0x10, 0x20, "")));
         assert_eq!(mapping("garbage"), None);
+    }
+
+    #[test]
+    fn only_mappings_with_pages_are_read_and_each_once() {
+        let one = |range: &str, rss: u32, swap: u32| {
+            format!(
+                "{range} rw-p 00000000 00:00 0 \nSize: 64 kB\nRss: {rss} kB\nPrivate_Dirty: 4 kB\nSwap: {swap} kB\nVmFlags: rd wr\n"
+            )
+        };
+        let text = [one("10-20", 4, 4), one("20-30", 0, 0), one("30-40", 0, 8)].concat();
+        assert_eq!(touched(&text), [(0x10, 0x20, ""), (0x30, 0x40, "")]);
     }
 }
