@@ -15,7 +15,9 @@
 //! own, as they do in a system installation.
 
 pub mod agent;
+pub mod client;
 pub mod deadline;
+pub mod fake_api;
 pub mod h2c;
 pub mod process;
 pub mod programs;

@@ -1,0 +1,193 @@
+//! What holds for every client library: it works, it streams as things come, it holds no key, and what is refused comes
+//! out of it as an error that a person can act on.
+
+use strongroom_tests::client::{Builder, Client};
+use strongroom_tests::fake_api::{Mood, Provider, WORDS, text};
+use strongroom_tests::prelude::*;
+
+use crate::stage::{Stage, with};
+
+/// One library.
+pub struct Library {
+    /// Whose API it is for.
+    pub provider: Provider,
+    /// Starts its script with an action.
+    pub script: fn(&[&str]) -> Builder,
+    /// The variables in which it takes base URL and key.
+    pub variables: fn(&Stage, &str) -> Vec<(&'static str, String)>,
+    /// Actions that are one answer, or some, and the texts that come out.
+    pub calls: &'static [(&'static str, &'static [&'static str])],
+    /// Actions that stream.
+    pub streams: &'static [&'static str],
+    /// What its errors are called.
+    pub errors: Errors,
+}
+
+/// What a library calls an error.
+pub struct Errors {
+    /// The key is wrong, says the provider: 401.
+    pub unauthorized: &'static str,
+    /// 403.
+    pub forbidden: &'static str,
+    /// 429.
+    pub limited: &'static str,
+    /// 503.
+    pub unavailable: &'static str,
+}
+
+impl Library {
+    #[track_caller]
+    fn start(&self, stage: &Stage, action: &str, placeholder: &str) -> Client {
+        with((self.script)(&[action]), &(self.variables)(stage, placeholder)).start()
+    }
+
+    /// Every call gives its texts, and the client never held the key.
+    #[track_caller]
+    pub fn works(&self) {
+        let stage = Stage::of(self.provider);
+        for (action, texts) in self.calls {
+            let mut client = self.start(&stage, action, &stage.placeholder);
+            for text in *texts {
+                says(&mut client, text);
+            }
+            let end = client.json();
+            assert_eq!(end["done"], *action, "{end}");
+            client.assert_never_held(&stage.api.key, &stage.placeholder);
+            client.finish().assert_code(0);
+        }
+        stage.assert_only_right();
+        let uses = stage.strongroom.audit().iter().filter(|line| line["decision"] == "allowed").count();
+        assert_eq!(uses, stage.api.right(), "each use is on record");
+    }
+
+    /// Every event arrives before the next is sent.
+    #[track_caller]
+    pub fn streams(&self) {
+        let stage = Stage::of(self.provider);
+        for action in self.streams {
+            let mut client = self.start(&stage, action, &stage.placeholder);
+            for word in WORDS {
+                says(&mut client, word);
+                stage.api.go_on();
+            }
+            let mut last = client.json();
+            if last.get("final").is_some() {
+                assert_eq!(last["final"], text(), "{action}");
+                last = client.json();
+            }
+            assert_eq!(last["done"], *action, "{last}");
+            client.assert_never_held(&stage.api.key, &stage.placeholder);
+            client.finish().assert_code(0);
+        }
+        stage.assert_only_right();
+    }
+
+    /// A stream that is cut, by the provider or because access was taken away, is an error and no end.
+    #[track_caller]
+    pub fn notices_what_breaks_off(&self) {
+        let stage = Stage::of(self.provider);
+        for action in self.streams {
+            stage.api.is(Mood::BreaksOff);
+            let mut client = self.start(&stage, action, &stage.placeholder);
+            let mut words = 0;
+            let end = loop {
+                let line = client.json();
+                if line.get("text").is_none() {
+                    break line;
+                }
+                words += 1;
+                stage.api.go_on();
+            };
+            assert!(end.get("error").is_some() && (1..WORDS.len()).contains(&words), "{action}: {end}");
+            drop(client);
+
+            stage.api.is(Mood::Well);
+            let other = stage.agent(&format!("{}-cut", action.replace('_', "-")), &[]);
+            let mut client = self.start(&stage, action, &other);
+            says(&mut client, WORDS[0]);
+            stage.strongroom.must(&["agent", "revoke", &format!("{}-cut", action.replace('_', "-"))]);
+            let end = client.json();
+            assert!(end.get("error").is_some(), "{action}: {end}");
+            // The provider waits for a word that it will not need.
+            stage.api.go_on();
+        }
+        stage.assert_only_right();
+    }
+
+    /// Refusals and the provider's own errors are told apart, readable, and not tried again for ever.
+    #[track_caller]
+    pub fn tells_errors(&self) {
+        let stage = Stage::of(self.provider);
+        let (action, texts) = self.calls[0];
+
+        // Strongroom's refusals.
+        let rare = stage.agent("rare", &["--rate", "1/hour"]);
+        let mut client = self.start(&stage, action, &rare);
+        texts.iter().for_each(|text| says(&mut client, text));
+        drop(client);
+        self.expect(&stage, &rare, 429, self.errors.limited, Told::By(Refusal::RateLimited));
+        let mut wrong = stage.placeholder.clone();
+        let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
+        wrong.push(last);
+        let once = self.expect(&stage, &wrong, 403, self.errors.forbidden, Told::By(Refusal::UnknownPlaceholder));
+        assert_eq!(once, 1, "trying again is useless, and it was told so");
+
+        // The provider's.
+        for (mood, status, kind, words) in [
+            (Mood::KeyRejected, 401, self.errors.unauthorized, "Incorrect API key provided: "),
+            (Mood::KeyEchoed, 401, self.errors.unauthorized, "****************"),
+            (Mood::Limited, 429, self.errors.limited, "The provider has had enough of this key."),
+        ] {
+            stage.api.is(mood);
+            self.expect(&stage, &stage.placeholder, status, kind, Told::Words(words));
+        }
+        stage.api.is(Mood::Well);
+
+        stage.strongroom.must(&["lock"]);
+        self.expect(&stage, &stage.placeholder, 503, self.errors.unavailable, Told::By(Refusal::VaultLocked));
+        stage.strongroom.must(&["unlock"]);
+        stage.strongroom.must(&["agent", "revoke", AGENT]);
+        let once = self.expect(&stage, &stage.placeholder, 403, self.errors.forbidden, Told::By(Refusal::Revoked));
+        assert_eq!(once, 1, "trying again is useless, and it was told so");
+        stage.assert_only_right();
+    }
+
+    /// The first call fails like this; gives how often it was tried.
+    #[track_caller]
+    fn expect(&self, stage: &Stage, placeholder: &str, status: u16, kind: &str, told: Told) -> u64 {
+        let mut client = self.start(stage, self.calls[0].0, placeholder);
+        let line = client.json();
+        let message = line["message"].as_str().unwrap_or_default();
+        assert_eq!((&line["error"], &line["status"]), (&kind.into(), &status.into()), "{line}");
+        match told {
+            Told::Words(words) => assert!(message.contains(words), "{line}"),
+            Told::By(refusal) => {
+                for part in [refusal.message(), refusal.hint(), refusal.code()] {
+                    assert!(message.contains(part), "{line}");
+                }
+            }
+        }
+        client.assert_never_held(&stage.api.key, placeholder);
+        let attempts = line["attempts"].as_u64().unwrap_or_else(|| panic!("{line}"));
+        assert!((1..=MOST_ATTEMPTS).contains(&attempts), "{line}");
+        attempts
+    }
+}
+
+#[track_caller]
+fn says(client: &mut Client, text: &str) {
+    let line = client.json();
+    assert_eq!(line["text"], text, "{line}");
+}
+
+/// Who says what.
+#[derive(Clone, Copy)]
+enum Told {
+    /// Strongroom, with this refusal's words.
+    By(Refusal),
+    /// The provider, with these.
+    Words(&'static str),
+}
+
+/// The libraries' own default: two more.
+const MOST_ATTEMPTS: u64 = 3;

@@ -1,0 +1,48 @@
+//! Real client programs through the base URL, against providers' APIs as they expect them.
+//!
+//! `tests/clients/install` puts the programs below target/clients; `make test` calls it. What each client can do is told
+//! by its own file; `stage.rs` has the daemons, `library.rs` what holds for every library.
+
+/// The tests of one library, and those of its streams where it has some.
+macro_rules! library {
+    ($name:ident, $library:ident $(, $streaming:ident)?) => {
+        mod $name {
+            use super::$library as LIBRARY;
+
+            #[test]
+            #[ignore = "needs the real clients: tests/clients/install"]
+            fn calls_work_and_no_key_is_held() {
+                LIBRARY.works();
+            }
+
+            #[test]
+            #[ignore = "needs the real clients: tests/clients/install"]
+            fn errors_are_readable_and_not_retried_for_ever() {
+                LIBRARY.tells_errors();
+            }
+
+            $(mod $streaming {
+                use super::LIBRARY;
+
+                #[test]
+                #[ignore = "needs the real clients: tests/clients/install"]
+                fn every_event_arrives_before_the_next_is_sent() {
+                    LIBRARY.streams();
+                }
+
+                #[test]
+                #[ignore = "needs the real clients: tests/clients/install"]
+                fn what_breaks_off_is_no_end() {
+                    LIBRARY.notices_what_breaks_off();
+                }
+            })?
+        }
+    };
+}
+
+mod claude;
+mod curl;
+mod library;
+mod node;
+mod python;
+mod stage;

@@ -1,0 +1,38 @@
+//! Node: `openai`, `@anthropic-ai/sdk`.
+
+use strongroom_tests::client::Builder;
+use strongroom_tests::fake_api::anthropic::ANTHROPIC;
+use strongroom_tests::fake_api::openai::OPENAI;
+
+use crate::library::{Errors, Library};
+
+const USE_OPENAI: Library = Library {
+    provider: OPENAI,
+    script: |arguments| Builder::node("use_openai.cjs", arguments),
+    variables: |stage, key| vec![("OPENAI_BASE_URL", stage.base("/v1")), ("OPENAI_API_KEY", key.to_owned())],
+    calls: &[("chat", &["Keys are kept in strong rooms."]), ("responses", &["Keys are kept in strong rooms."])],
+    streams: &["chat_stream", "responses_stream"],
+    errors: Errors {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionDeniedError",
+        limited: "RateLimitError",
+        unavailable: "InternalServerError",
+    },
+};
+
+const USE_ANTHROPIC: Library = Library {
+    provider: ANTHROPIC,
+    script: |arguments| Builder::node("use_anthropic.cjs", arguments),
+    variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
+    calls: &[("messages", &["Keys are kept in strong rooms."])],
+    streams: &["messages_stream"],
+    errors: Errors {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionDeniedError",
+        limited: "RateLimitError",
+        unavailable: "ServiceUnavailableError",
+    },
+};
+
+library!(openai, USE_OPENAI, streaming);
+library!(anthropic, USE_ANTHROPIC, streaming);

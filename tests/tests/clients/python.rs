@@ -1,0 +1,90 @@
+//! Python: `openai`, `anthropic`, `google-genai`, `stripe`, `slack_sdk`.
+
+use strongroom_tests::client::Builder;
+use strongroom_tests::fake_api::anthropic::ANTHROPIC;
+use strongroom_tests::fake_api::gemini::GEMINI;
+use strongroom_tests::fake_api::openai::OPENAI;
+use strongroom_tests::fake_api::slack::SLACK;
+use strongroom_tests::fake_api::stripe::STRIPE;
+
+use crate::library::{Errors, Library};
+
+const USE_OPENAI: Library = Library {
+    provider: OPENAI,
+    script: |arguments| Builder::python("use_openai.py", arguments),
+    variables: |stage, key| vec![("OPENAI_BASE_URL", stage.base("/v1")), ("OPENAI_API_KEY", key.to_owned())],
+    calls: &[
+        ("chat", &["Keys are kept in strong rooms."]),
+        ("responses", &["Keys are kept in strong rooms."]),
+        ("models", &["gpt-fake"]),
+    ],
+    streams: &["chat_stream", "chat_stream_async", "responses_stream"],
+    errors: Errors {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionDeniedError",
+        limited: "RateLimitError",
+        unavailable: "InternalServerError",
+    },
+};
+
+const USE_ANTHROPIC: Library = Library {
+    provider: ANTHROPIC,
+    script: |arguments| Builder::python("use_anthropic.py", arguments),
+    variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
+    calls: &[("messages", &["Keys are kept in strong rooms."]), ("count", &["5"])],
+    streams: &["messages_stream"],
+    errors: Errors {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionDeniedError",
+        limited: "RateLimitError",
+        unavailable: "ServiceUnavailableError",
+    },
+};
+
+const USE_GEMINI: Library = Library {
+    provider: GEMINI,
+    script: |arguments| Builder::python("use_gemini.py", arguments),
+    variables: |stage, key| vec![("GOOGLE_GEMINI_BASE_URL", stage.base("")), ("GEMINI_API_KEY", key.to_owned())],
+    calls: &[("generate", &["Keys are kept in strong rooms."])],
+    streams: &["generate_stream"],
+    errors: Errors {
+        unauthorized: "ClientError",
+        forbidden: "ClientError",
+        limited: "ClientError",
+        unavailable: "ServerError",
+    },
+};
+
+const USE_STRIPE: Library = Library {
+    provider: STRIPE,
+    script: |arguments| Builder::python("use_stripe.py", arguments),
+    variables: |stage, key| vec![("STRIPE_API_BASE", stage.base("")), ("STRIPE_API_KEY", key.to_owned())],
+    calls: &[("create", &["a@example.com"]), ("pages", &["cus_1", "cus_2", "cus_3"])],
+    streams: &[],
+    errors: Errors {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionError",
+        limited: "RateLimitError",
+        unavailable: "APIError",
+    },
+};
+
+const USE_SLACK: Library = Library {
+    provider: SLACK,
+    script: |arguments| Builder::python("use_slack.py", arguments),
+    variables: |stage, key| vec![("SLACK_BASE_URL", stage.base("/api/")), ("SLACK_BOT_TOKEN", key.to_owned())],
+    calls: &[("test", &["bot"]), ("post", &["Keys are kept."]), ("pages", &["first", "second"])],
+    streams: &[],
+    errors: Errors {
+        unauthorized: "SlackApiError",
+        forbidden: "SlackApiError",
+        limited: "SlackApiError",
+        unavailable: "SlackApiError",
+    },
+};
+
+library!(openai, USE_OPENAI, streaming);
+library!(anthropic, USE_ANTHROPIC, streaming);
+library!(gemini, USE_GEMINI, streaming);
+library!(stripe, USE_STRIPE);
+library!(slack, USE_SLACK);
