@@ -38,7 +38,7 @@ mod fixture;
 
 use exchange::scrub::patterns::Patterns;
 use exchange::scrub::stream::Stream;
-use policy::decide::{Asked, decide};
+use policy::decide::{Asked, Sent, decide};
 use policy::live::Live;
 
 /// keyd's own, for what it costs is part of the figures.
@@ -175,6 +175,7 @@ fn admission_time() -> f64 {
         method: &Method::POST,
         target: "/v1/chat/completions",
         headers: &headers,
+        body: Sent::Unread,
         bound: None,
         now: 1000,
     };

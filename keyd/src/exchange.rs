@@ -1,8 +1,9 @@
 //! The way of one agent request through keyd, a file a step.
 //!
 //! [`channel`] is the connection it comes over; [`admit`] judges it and writes it down, [`connect`] proves who the
-//! upstream is ([`trust`] says by which roots), [`substitute`] puts the key in, [`forward`] sends it, [`answer_head`]
-//! looks at the answer's head, [`answer`] streams the answer through the scrubber ([`scrub`]), [`running`] can cut it at any moment.
+//! upstream is ([`trust`] says by which roots), [`substitute`] puts the key in ([`whole_body`] holds a body where it goes
+//! there), [`forward`] sends it, [`answer_head`] looks at the answer's head, [`answer`] streams the answer through the
+//! scrubber ([`scrub`]), [`running`] can cut it at any moment.
 //! No step hands gatewayd a byte that did not pass the scrubber. Called by `gateway.rs`, which opens channels.
 
 pub mod admit;
@@ -22,3 +23,4 @@ pub mod scrub;
 pub mod substitute;
 pub mod trust;
 pub mod upload;
+pub mod whole_body;

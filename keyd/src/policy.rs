@@ -4,12 +4,18 @@
 //! judgement over one request head. Nothing here waits, logs, touches a socket or changes the vault, so every rule can
 //! be tested by calling it. Called by `exchange/` (to judge) and `admin/` (to build a new generation).
 
+pub mod body;
 pub mod decide;
+pub mod find;
 #[cfg(test)]
 pub mod fixture;
+pub mod form;
+pub mod json;
 pub mod key_strength;
 pub mod limit;
 pub mod live;
 pub mod path;
+pub mod percent;
 pub mod placeholder;
+pub mod positions;
 pub mod rule;

@@ -18,6 +18,7 @@ use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
 use crate::exchange::scrub::patterns::Patterns;
 use crate::exchange::trust::Trust;
+use crate::exchange::whole_body::BodyRoom;
 use crate::gateway::Gateways;
 use crate::logbook::Logbook;
 use crate::policy::limit::Bucket;
@@ -38,6 +39,8 @@ pub struct State {
     pub logbook: Rc<Logbook>,
     /// Exchanges under way.
     pub running: Rc<Running>,
+    /// Room for bodies that are held whole.
+    pub body_room: BodyRoom,
     /// Channels that are open.
     pub channel_count: Cell<usize>,
     /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
@@ -94,6 +97,7 @@ impl State {
             worker,
             logbook,
             running: Rc::default(),
+            body_room: BodyRoom::default(),
             channel_count: Cell::new(0),
             most_channels,
             channels: ChannelTokens::default(),

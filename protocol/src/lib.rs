@@ -26,6 +26,7 @@ pub mod frame;
 pub mod home;
 pub mod host_pattern;
 pub mod name;
+pub mod placeholder;
 pub mod refusal;
 pub mod secret_bytes;
 pub mod site;

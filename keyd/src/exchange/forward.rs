@@ -4,7 +4,6 @@
 //! put the key in → send → wait for the head, or for a cut → scrub the head → stream. It refuses answers that cannot
 //! be searched, and follows no redirect: a 3xx is an answer like any other. Called by `channel`, once a request.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,15 +13,15 @@ use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
 use super::answer::{Answer, Streaming};
+use super::answer_head;
 use super::channel::{Channel, UpstreamState};
 use super::connect::{Connection, exchange_refusal};
 use super::link::RequestBody;
 use super::record::{About, Ending};
+use super::refuse::{self, Denial};
 use super::running::Ticket;
 use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
-use super::upload::Upload;
-use super::{answer_head, refuse};
 use crate::state::now;
 
 /// Answers one request of the channel.
@@ -31,8 +30,8 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
     let about = About::new(&channel.authority, &parts);
     match admitted(&channel, parts, body, about).await {
         Ok(response) => response,
-        Err(No { refusal, wait, how: How::Usable }) => refuse::answer(refusal, wait),
-        Err(No { refusal, wait, how: How::Closing }) => refuse::closing(refuse::answer(refusal, wait)),
+        Err(No { denial, how: How::Usable }) => refuse::answer(denial),
+        Err(No { denial, how: How::Closing }) => refuse::closing(refuse::answer(denial)),
         Err(No { how: How::Stale, .. }) => refuse::stale(),
     }
 }
@@ -43,7 +42,7 @@ async fn admitted(
     body: RequestBody,
     about: About,
 ) -> Result<Response<Answer>, No> {
-    let mut admitted = admit::judge(channel, &parts, &about).map_err(No::usable)?;
+    let (mut admitted, mut upload) = admit::admit(channel, &parts, body, &about).await.map_err(No::usable)?;
     if let UpstreamState::Failed(failure) = &*channel.upstream.borrow() {
         let refusal = (*failure).into();
         admit::refuse(channel, &admitted, &about, refusal);
@@ -55,11 +54,11 @@ async fn admitted(
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
     let mut upstream = connection(channel, &admitted, &ticket).await.inspect_err(|no| {
         if no.how != How::Stale {
-            admit::refuse(channel, &admitted, &about, no.refusal);
+            admit::refuse(channel, &admitted, &about, no.denial.refusal);
         }
     })?;
     // The handshake took time, and access may have been taken away in it.
-    admitted = match admit::judge(channel, &parts, &about) {
+    admitted = match admit::admit_again(channel, admitted, &parts, &upload, &about) {
         Ok(admitted) => admitted,
         Err(refused) => return Err(put_back(channel, upstream, refused)),
     };
@@ -71,15 +70,14 @@ async fn admitted(
         return Err(put_back(channel, upstream, refused));
     }
     let mut ending = Ending::new(state, &admitted, &about);
-    if substitute(&mut parts.headers, &admitted.live, &admitted.allowed.uses).is_err() {
+    if substitute(&mut parts, &mut upload, &admitted.live, &admitted.allowed).is_err() {
         return Err(No::closing(Refusal::Revoked));
     }
     let deadline = Deadline::of(admitted.allowed.expires);
     let is_head = parts.method == Method::HEAD;
-    let uploaded = Rc::new(Cell::new(0));
-    ending.count_upload(Rc::clone(&uploaded));
+    ending.count_upload(upload.count());
     let before = upstream.received();
-    let response = upstream.sender().send_request(Request::from_parts(parts, Upload::new(body, uploaded)));
+    let response = upstream.sender().send_request(Request::from_parts(parts, upload));
     let response = tokio::select! {
         response = response => response,
         reason = ticket.cut() => {
@@ -168,7 +166,7 @@ async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket)
 }
 
 /// The request is refused and the connection is as good as before.
-fn put_back(channel: &Channel, connection: Connection, refused: (Refusal, Duration)) -> No {
+fn put_back(channel: &Channel, connection: Connection, refused: Denial) -> No {
     *channel.upstream.borrow_mut() = UpstreamState::Ready(connection);
     No::usable(refused)
 }
@@ -199,8 +197,7 @@ impl Deadline {
 
 /// Why there is no answer of the upstream's.
 struct No {
-    refusal: Refusal,
-    wait: Duration,
+    denial: Denial,
     how: How,
 }
 
@@ -216,16 +213,16 @@ enum How {
 }
 
 impl No {
-    fn usable((refusal, wait): (Refusal, Duration)) -> Self {
-        Self { refusal, wait, how: How::Usable }
+    fn usable(denial: Denial) -> Self {
+        Self { denial, how: How::Usable }
     }
 
     fn closing(refusal: Refusal) -> Self {
-        Self { refusal, wait: Duration::ZERO, how: How::Closing }
+        Self { denial: refusal.into(), how: How::Closing }
     }
 
     fn stale() -> Self {
-        Self { refusal: Refusal::UpstreamUnreachable, wait: Duration::ZERO, how: How::Stale }
+        Self { denial: Refusal::UpstreamUnreachable.into(), how: How::Stale }
     }
 }
 

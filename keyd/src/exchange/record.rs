@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use ring::rand::{SecureRandom, SystemRandom};
 use strongroom_protocol::{Authority, Name, Refusal, channel};
 use tokio::task::JoinHandle;
@@ -29,9 +29,9 @@ use crate::state::State;
 pub struct About {
     /// gatewayd's id for it where that is one, else keyd's own.
     pub request_id: String,
-    method: String,
+    method: Method,
     host: String,
-    path: String,
+    target: Uri,
 }
 
 impl About {
@@ -40,20 +40,24 @@ impl About {
     pub fn new(authority: &Authority, parts: &Parts) -> Self {
         let given = parts.headers.get(channel::REQUEST_ID).map(HeaderValue::as_bytes);
         let given = given.filter(|id| channel::is_request_id(id)).and_then(|id| std::str::from_utf8(id).ok());
-        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-        let path = match Target::parse(target) {
-            Ok(target) => target.path().to_owned(),
-            Err(_) => parts.uri.path().to_owned(),
-        };
         Self {
             request_id: given.map_or_else(own_id, ToOwned::to_owned),
-            method: parts.method.as_str().chars().take(LONGEST_METHOD).collect(),
+            method: parts.method.clone(),
             host: authority.to_host_field(),
-            path: placeholder::redacted(&path).chars().take(LONGEST_PATH).collect(),
+            target: parts.uri.clone(),
         }
     }
 
-    fn request(&self, live: &Live, agent: Option<u64>, credentials: &[u64], decision: Decision) -> Request {
+    /// The path of a request that was not judged well, where what stands in which position is not known.
+    fn path(&self) -> String {
+        let target = self.target.path_and_query().map_or("", |target| target.as_str());
+        match Target::parse(target) {
+            Ok(target) => placeholder::redacted(target.path()),
+            Err(_) => placeholder::redacted(self.target.path()),
+        }
+    }
+
+    fn request(&self, live: &Live, agent: Option<u64>, credentials: &[u64], path: &str, decision: Decision) -> Request {
         let mut names =
             credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone());
         Request {
@@ -62,9 +66,9 @@ impl About {
             evidence: agent.map(|_| Evidence::Placeholder),
             credential: names.next(),
             more_credentials: names.collect(),
-            method: Some(self.method.clone()),
+            method: Some(self.method.as_str().chars().take(LONGEST_METHOD).collect()),
             host: Some(self.host.clone()),
-            path: Some(self.path.clone()),
+            path: Some(path.chars().take(LONGEST_PATH).collect()),
             decision,
             count: None,
         }
@@ -74,7 +78,7 @@ impl About {
 /// Writes down a refusal; repeated ones are counted into a line a second.
 pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
     let decision = Decision::Refused(refused.refusal);
-    let request = about.request(live, refused.agent, refused.credential.as_slice(), decision);
+    let request = about.request(live, refused.agent, refused.credential.as_slice(), &about.path(), decision);
     tracing::debug!(request = %about.request_id, code = %refused.refusal, "refused");
     state.logbook.refusal(request, refused.refusal);
 }
@@ -85,7 +89,8 @@ pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
 /// Where it cannot be written: the use must not be made.
 pub async fn allowed(state: &State, live: &Live, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
     let agent = Some(allowed.binding.agent);
-    let request = about.request(live, agent, &allowed.binding.credentials, Decision::Allowed);
+    let path = placeholder::redacted(allowed.target.path());
+    let request = about.request(live, agent, &allowed.binding.credentials, &path, Decision::Allowed);
     state.logbook.write_before(&Record::Request(request)).await
 }
 

@@ -10,11 +10,38 @@ use strongroom_protocol::{Refusal, channel};
 
 use super::answer::Answer;
 
+/// A no, with all that is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub refusal: Refusal,
+    /// When trying again makes sense; zero where that is not known.
+    pub wait: Duration,
+    /// With [`Refusal::other_status`].
+    pub other_status: bool,
+}
+
+impl Denial {
+    /// To be tried again after this time.
+    #[must_use]
+    pub fn until(refusal: Refusal, wait: Duration) -> Self {
+        Self { refusal, wait, other_status: false }
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self::until(refusal, Duration::ZERO)
+    }
+}
+
 /// The answer that says no.
 #[must_use]
-pub fn answer(refusal: Refusal, wait: Duration) -> Response<Answer> {
+pub fn answer(denial: Denial) -> Response<Answer> {
+    let Denial { refusal, wait, other_status } = denial;
+    let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
     let mut response = Response::new(Answer::Empty);
-    *response.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -29,7 +56,7 @@ pub fn answer(refusal: Refusal, wait: Duration) -> Response<Answer> {
 /// The connection had served before and died before a byte of an answer: the request may be sent once more.
 #[must_use]
 pub fn stale() -> Response<Answer> {
-    let mut response = answer(Refusal::UpstreamUnreachable, Duration::ZERO);
+    let mut response = answer(Refusal::UpstreamUnreachable.into());
     response.headers_mut().insert(channel::STALE, HeaderValue::from_static("1"));
     closing(response)
 }

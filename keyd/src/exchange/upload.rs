@@ -1,6 +1,7 @@
 //! The request's body on its way to the upstream: passed on, counted, its trailers dropped.
 //!
-//! Body text is never searched: a placeholder in a prompt is a worthless string and stays one. Called by `forward`.
+//! Body text is never searched: a placeholder in a prompt is a worthless string and stays one. The exception is the one
+//! request whose body a credential names; its body was read whole before, and may have a key in it. Called by `forward`.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -11,18 +12,55 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::link::{Broken, RequestBody};
+use super::whole_body::WholeBody;
 
 /// A request body.
 pub struct Upload {
-    inner: RequestBody,
+    source: Source,
     count: Rc<Cell<u64>>,
 }
 
+enum Source {
+    Passing(RequestBody),
+    /// The bytes are given away in one frame.
+    Whole(WholeBody),
+}
+
 impl Upload {
-    /// Counts into `count`.
+    /// A body that passes as it comes.
     #[must_use]
-    pub fn new(inner: RequestBody, count: Rc<Cell<u64>>) -> Self {
-        Self { inner, count }
+    pub fn passing(inner: RequestBody) -> Self {
+        Self { source: Source::Passing(inner), count: Rc::default() }
+    }
+
+    /// A body that was read already.
+    #[must_use]
+    pub fn whole(body: WholeBody) -> Self {
+        let count = Rc::new(Cell::new(body.bytes().len() as u64));
+        Self { source: Source::Whole(body), count }
+    }
+
+    /// Counts what the agent sent.
+    #[must_use]
+    pub fn count(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.count)
+    }
+
+    /// The body, where it was read already.
+    pub fn whole_mut(&mut self) -> Option<&mut WholeBody> {
+        match &mut self.source {
+            Source::Passing(_) => None,
+            Source::Whole(whole) => Some(whole),
+        }
+    }
+
+    /// Its bytes, where it was read already.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.source {
+            Source::Passing(_) => None,
+            Source::Whole(whole) => Some(whole.bytes()),
+        }
     }
 }
 
@@ -31,14 +69,23 @@ impl Body for Upload {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let inner = match &mut this.source {
+            Source::Passing(inner) => inner,
+            Source::Whole(whole) => {
+                // The allocator wipes this buffer when the request is done with it.
+                let bytes = Bytes::from(whole.take_bytes());
+                return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
+            }
+        };
         loop {
-            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+            let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
             match frame {
                 // Trailers could smuggle fields past the judgement over the head.
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Ok(frame)) => {
                     let length = frame.data_ref().map_or(0, Bytes::len);
-                    self.count.set(self.count.get() + length as u64);
+                    this.count.set(this.count.get() + length as u64);
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 other => return Poll::Ready(other),
@@ -47,10 +94,16 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.source {
+            Source::Passing(inner) => inner.is_end_stream(),
+            Source::Whole(whole) => whole.bytes().is_empty(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.source {
+            Source::Passing(inner) => inner.size_hint(),
+            Source::Whole(whole) => SizeHint::with_exact(whole.bytes().len() as u64),
+        }
     }
 }

@@ -1,19 +1,23 @@
-//! The judgement over one request head: whose request is it, and which keys go where?
+//! The judgement over one request: whose is it, and which keys go where?
 //!
 //! In this order: is the head one that can be read in only one way; which placeholders stand where; do the grants
 //! stand; does the credential name this host and this position; is there one agent, and is it the channel's; is the
 //! request allowed; is the rate left. It takes nothing from any bucket and writes nothing: the caller does, if it goes
-//! on. It refuses a request that carries no placeholder at all, for a request without a key has no business here.
+//! on. It refuses a request that carries no placeholder at all, for a request without a key has no business here. A body
+//! is asked for where a credential names a place in it, and only when nothing in the head stands in the way.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method};
-use strongroom_protocol::{Authority, Refusal, Site};
+use http::{HeaderMap, Method, header};
+use strongroom_protocol::{Authority, Refusal};
 
+use super::body::{self, Body};
+use super::find::{self, Use};
 use super::live::Live;
 use super::path::{self, Target};
-use super::{placeholder, rule};
-use crate::vault::contents::{Credential, Grant};
+use super::positions::Declared;
+use super::rule;
+use crate::vault::contents::Grant;
 
 /// What is asked.
 pub struct Asked<'a> {
@@ -25,10 +29,23 @@ pub struct Asked<'a> {
     pub target: &'a str,
     /// Header fields as the agent sent them.
     pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: Sent<'a>,
     /// Whom the channel serves already, where it served before.
     pub bound: Option<&'a Binding>,
     /// Seconds of the Unix epoch.
     pub now: u64,
+}
+
+/// What is known of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent<'a> {
+    /// There is none.
+    Nothing,
+    /// It was not read.
+    Unread,
+    /// It was asked for, and this is all of it.
+    Whole(&'a [u8]),
 }
 
 /// What a channel is bound to by its first request: nothing of one agent ever follows another's on one connection.
@@ -38,6 +55,15 @@ pub struct Binding {
     pub agent: u64,
     /// Ids of the credentials, ascending.
     pub credentials: Vec<u64>,
+}
+
+/// A request that was not refused.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It may be made.
+    Allowed(Allowed),
+    /// It may be made so far: ask again with its whole body.
+    BodyWanted,
 }
 
 /// A request that may be made.
@@ -53,21 +79,6 @@ pub struct Allowed {
     pub expires: Option<u64>,
 }
 
-/// One key in one position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Use {
-    /// Id of the grant.
-    pub grant: u64,
-    /// Id of the credential.
-    pub credential: u64,
-    /// The header field whose value is replaced.
-    pub field: HeaderName,
-    /// Text before the key.
-    pub before: String,
-    /// Text after the key.
-    pub after: String,
-}
-
 /// A request that may not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -77,6 +88,22 @@ pub struct Refused {
     pub agent: Option<u64>,
     /// Id of the credential of that placeholder.
     pub credential: Option<u64>,
+    /// Answered with [`Refusal::other_status`].
+    pub other_status: bool,
+}
+
+impl Refused {
+    /// Because of a grant.
+    #[must_use]
+    pub fn of(grant: &Grant, refusal: Refusal) -> Self {
+        Self { refusal, agent: Some(grant.agent), credential: Some(grant.credential), other_status: false }
+    }
+
+    /// It carried nobody's placeholder, or that is not known.
+    #[must_use]
+    pub fn nobody(refusal: Refusal) -> Self {
+        Self { refusal, agent: None, credential: None, other_status: false }
+    }
 }
 
 /// Judges the request. `wait` says how long a grant's bucket makes one wait.
@@ -87,195 +114,112 @@ pub fn decide(
     live: &Live,
     asked: &Asked<'_>,
     mut wait: impl FnMut(&Grant) -> Duration,
-) -> Result<Allowed, (Refused, Duration)> {
-    let refuse = |refusal| Err((Refused { refusal, agent: None, credential: None }, Duration::ZERO));
-    let Ok(target) = Target::parse(asked.target) else { return refuse(Refusal::BadRequest) };
+) -> Result<Verdict, (Refused, Duration)> {
+    let at_once = |refused| (refused, Duration::ZERO);
+    let Ok(mut target) = Target::parse(asked.target) else {
+        return Err(at_once(Refused::nobody(Refusal::BadRequest)));
+    };
     // Methods are told apart by case (RFC 9110, 9.1), but some frameworks fold it: a rule for POST must hold for "post".
     let folded = asked.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
     if folded || matches!(*asked.method, Method::TRACE | Method::CONNECT) {
-        return refuse(Refusal::RequestNotAllowed);
+        return Err(at_once(Refused::nobody(Refusal::RequestNotAllowed)));
     }
-    let found = match find(live, asked) {
-        Ok(found) => found,
-        Err(refused) => return Err((refused, Duration::ZERO)),
-    };
-    let first = found[0].0;
-    let because = |refusal, grant: &Grant, wait| {
-        Err((Refused { refusal, agent: Some(grant.agent), credential: Some(grant.credential) }, wait))
-    };
-    for (grant, _) in &found {
+    let declared = live.declared(asked.authority);
+    let (uses, is_whole) = find(live, &declared, asked, &mut target).map_err(at_once)?;
+    if uses.is_empty() {
+        return Ok(Verdict::BodyWanted);
+    }
+    let binding = stand_together(live, asked, &uses, is_whole).map_err(at_once)?;
+    for (grant, _) in &uses {
+        if !is_allowed(live, grant, asked.method, &target) {
+            return Err(at_once(Refused::of(grant, Refusal::RequestNotAllowed)));
+        }
+    }
+    for (grant, _) in &uses {
+        let time = wait(grant);
+        if !time.is_zero() {
+            return Err((Refused::of(grant, Refusal::RateLimited), time));
+        }
+    }
+    if !is_whole {
+        return Ok(Verdict::BodyWanted);
+    }
+    let expires = uses.iter().filter_map(|(grant, _)| grant.expires).min();
+    let uses = uses.into_iter().map(|(_, one)| one).collect();
+    Ok(Verdict::Allowed(Allowed { binding, uses, target, expires }))
+}
+
+/// Which placeholders stand in declared positions, and whether that is all; only before the body is read can it be none.
+fn find<'a>(
+    live: &'a Live,
+    declared: &Declared,
+    asked: &Asked<'_>,
+    target: &mut Target,
+) -> Result<(Vec<(&'a Grant, Use)>, bool), Refused> {
+    let mut found = find::in_head(live, declared, asked, target)?;
+    let body = body::of(declared, asked, target);
+    if let (Body::Wanted(kind), Sent::Whole(bytes)) = (body, asked.body) {
+        body::find(live, declared, asked, target, (kind, bytes), &mut found)?;
+    }
+    if found.stranger {
+        return Err(Refused::nobody(Refusal::UnknownPlaceholder));
+    }
+    let is_whole = !matches!(body, Body::Wanted(_)) || matches!(asked.body, Sent::Whole(_));
+    if is_whole && found.uses.is_empty() {
+        return Err(without_placeholder(declared, asked, body, found.strange_path));
+    }
+    Ok((found.uses, is_whole))
+}
+
+fn without_placeholder(declared: &Declared, asked: &Asked<'_>, body: Body, strange_path: bool) -> Refused {
+    if body == Body::Unreadable {
+        return Refused::nobody(Refusal::BadRequest);
+    }
+    if strange_path {
+        return Refused::nobody(Refusal::UnknownPlaceholder);
+    }
+    // git sends credentials only where it was asked for them.
+    let asks = declared.takes_basic && !asked.headers.contains_key(header::AUTHORIZATION);
+    Refused { other_status: asks, ..Refused::nobody(Refusal::NoPlaceholder) }
+}
+
+/// Whether the grants stand, are one agent's, each of another credential, and the channel's.
+fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_whole: bool) -> Result<Binding, Refused> {
+    let first = uses[0].0;
+    for (grant, _) in uses {
         if !live.stands(grant) {
-            return because(Refusal::Revoked, grant, Duration::ZERO);
+            return Err(Refused::of(grant, Refusal::Revoked));
         }
         if grant.expires.is_some_and(|expires| expires <= asked.now) {
-            return because(Refusal::Expired, grant, Duration::ZERO);
+            return Err(Refused::of(grant, Refusal::Expired));
         }
     }
-    if found.iter().any(|(grant, _)| grant.agent != first.agent) {
-        return because(Refusal::AgentMismatch, first, Duration::ZERO);
+    if uses.iter().any(|(grant, _)| grant.agent != first.agent) {
+        return Err(Refused::of(first, Refusal::AgentMismatch));
     }
-    let mut credentials: Vec<u64> = found.iter().map(|(grant, _)| grant.credential).collect();
+    let mut credentials: Vec<u64> = uses.iter().map(|(grant, _)| grant.credential).collect();
     credentials.sort_unstable();
     credentials.dedup();
     // "Once": one key in two positions of a request is a way to make an upstream echo one of them.
-    if credentials.len() != found.len() {
-        return because(Refusal::SiteNotAllowed, first, Duration::ZERO);
+    if credentials.len() != uses.len() {
+        return Err(Refused::of(first, Refusal::SiteNotAllowed));
     }
     let binding = Binding { agent: first.agent, credentials };
-    if asked.bound.is_some_and(|bound| *bound != binding) {
-        return because(Refusal::AgentMismatch, first, Duration::ZERO);
+    // The body may name more credentials.
+    if is_whole && asked.bound.is_some_and(|bound| *bound != binding) {
+        return Err(Refused::of(first, Refusal::AgentMismatch));
     }
-    for (grant, _) in &found {
-        let covered = |rules: &[_]| rules.iter().any(|one| rule::covers(one, asked.method.as_str(), target.path()));
-        let denied =
-            live.credential(grant.credential).is_some_and(|credential| is_denied(credential, asked.method, &target));
-        if denied || !grant.allow.is_empty() && !covered(&grant.allow) {
-            return because(Refusal::RequestNotAllowed, grant, Duration::ZERO);
-        }
-    }
-    for (grant, _) in &found {
-        let time = wait(grant);
-        if !time.is_zero() {
-            return because(Refusal::RateLimited, grant, time);
-        }
-    }
-    let expires = found.iter().filter_map(|(grant, _)| grant.expires).min();
-    let uses = found.into_iter().map(|(_, one)| one).collect();
-    Ok(Allowed { binding, uses, target, expires })
+    Ok(binding)
 }
 
 /// Denials are matched on the path as the most lenient server might read it: what mints keys must not be reached in
 /// another spelling.
-fn is_denied(credential: &Credential, method: &Method, target: &Target) -> bool {
-    let lenient = path::most_lenient(target.path());
-    credential.deny.iter().any(|denied| {
-        let lower = format!("{} {}", denied.method(), denied.path().to_ascii_lowercase());
-        lower.parse().is_ok_and(|denied| rule::covers(&denied, method.as_str(), &lenient))
-    })
+fn is_allowed(live: &Live, grant: &Grant, method: &Method, target: &Target) -> bool {
+    let covered = |rules: &[_], path: &str| rules.iter().any(|one| rule::covers(one, method.as_str(), path));
+    let denials = live.denials(grant.credential);
+    let denied = !denials.is_empty() && covered(denials, &path::most_lenient(target.path()));
+    !denied && (grant.allow.is_empty() || covered(&grant.allow, target.path()))
 }
-
-/// Which grants' placeholders stand in declared positions; never an empty list.
-fn find<'a>(live: &'a Live, asked: &Asked<'_>) -> Result<Vec<(&'a Grant, Use)>, Refused> {
-    let mut found: Vec<(&Grant, Use)> = Vec::new();
-    let mut stranger = false;
-    let fields = declared_fields(live, asked.authority);
-    for (field, templates) in &fields {
-        let mut values = asked.headers.get_all(field).iter();
-        let Some(value) = values.next() else { continue };
-        let inside = templates.iter().find_map(|(before, after)| {
-            let inner = strip(value.as_bytes(), before, after)?;
-            let grant = live.grant_by_placeholder(inner)?;
-            Some((grant, before, after))
-        });
-        match inside {
-            Some((grant, before, after)) => {
-                let refused =
-                    |refusal| Refused { refusal, agent: Some(grant.agent), credential: Some(grant.credential) };
-                if values.next().is_some() {
-                    return Err(refused(Refusal::SiteNotAllowed));
-                }
-                if live.stands(grant) {
-                    position_is_declared(live, asked.authority, grant, field, before, after).map_err(refused)?;
-                }
-                let (before, after) = ((*before).to_owned(), (*after).to_owned());
-                found.push((
-                    grant,
-                    Use { grant: grant.id, credential: grant.credential, field: field.clone(), before, after },
-                ));
-            }
-            None => stranger = true,
-        }
-    }
-    misplaced(live, asked, &found)?;
-    let nobody = |refusal| Refused { refusal, agent: None, credential: None };
-    if stranger {
-        return Err(nobody(Refusal::UnknownPlaceholder));
-    }
-    if found.is_empty() { Err(nobody(Refusal::NoPlaceholder)) } else { Ok(found) }
-}
-
-/// Every header field in which some credential of this authority takes its key, with the text around it.
-fn declared_fields<'a>(live: &'a Live, authority: &'a Authority) -> Vec<(HeaderName, Vec<(&'a str, &'a str)>)> {
-    let mut fields: Vec<(HeaderName, Vec<(&str, &str)>)> = Vec::new();
-    let sites = live.credentials_naming(authority).filter(|one| one.removed.is_none()).flat_map(|one| &one.sites);
-    // A removed credential's positions stay declared where nothing else does, so that its placeholders are "revoked".
-    let removed = live.credentials_naming(authority).filter(|one| one.removed.is_some()).flat_map(|one| &one.sites);
-    for site in sites.chain(removed) {
-        let (Some(field), Some(around)) = (site.header_field(), template(site)) else { continue };
-        let Ok(field) = HeaderName::from_bytes(field.as_bytes()) else { continue };
-        match fields.iter_mut().find(|(name, _)| *name == field) {
-            Some((_, templates)) if !templates.contains(&around) => templates.push(around),
-            Some(_) => {}
-            None => fields.push((field, vec![around])),
-        }
-    }
-    fields
-}
-
-fn template(site: &Site) -> Option<(&str, &str)> {
-    match site {
-        Site::Bearer => Some((BEARER, "")),
-        Site::Header { before, after, .. } => Some((before, after)),
-        _ => None,
-    }
-}
-
-/// The scheme of `Authorization` is matched without regard to case (RFC 9110, 11.1), all else as it is.
-fn strip<'a>(value: &'a [u8], before: &str, after: &str) -> Option<&'a [u8]> {
-    let head = value.get(..before.len())?;
-    let same = if before == BEARER { head.eq_ignore_ascii_case(before.as_bytes()) } else { head == before.as_bytes() };
-    if same { value[before.len()..].strip_suffix(after.as_bytes()) } else { None }
-}
-
-fn position_is_declared(
-    live: &Live,
-    authority: &Authority,
-    grant: &Grant,
-    field: &HeaderName,
-    before: &str,
-    after: &str,
-) -> Result<(), Refusal> {
-    let credential = live.credential(grant.credential).ok_or(Refusal::Revoked)?;
-    if !credential.hosts.iter().any(|host| host.matches(authority)) {
-        return Err(Refusal::HostNotAllowed);
-    }
-    let declared = credential
-        .sites
-        .iter()
-        .any(|site| site.header_field() == Some(field.as_str()) && template(site) == Some((before, after)));
-    if declared { Ok(()) } else { Err(Refusal::SiteNotAllowed) }
-}
-
-/// A placeholder anywhere else in the head: in another field, in the path, in the query, glued to other text.
-fn misplaced(live: &Live, asked: &Asked<'_>, found: &[(&Grant, Use)]) -> Result<(), Refused> {
-    let refused = |grant: &Grant| {
-        let named = live
-            .credential(grant.credential)
-            .is_some_and(|one| one.hosts.iter().any(|host| host.matches(asked.authority)));
-        let refusal = if !live.stands(grant) {
-            Refusal::Revoked
-        } else if named {
-            Refusal::SiteNotAllowed
-        } else {
-            Refusal::HostNotAllowed
-        };
-        Err(Refused { refusal, agent: Some(grant.agent), credential: Some(grant.credential) })
-    };
-    for (name, value) in asked.headers {
-        for tail in placeholder::tails(value.as_bytes()) {
-            let Some(grant) = live.grant_by_tail(tail) else { continue };
-            if !found.iter().any(|(known, one)| known.id == grant.id && one.field == *name) {
-                return refused(grant);
-            }
-        }
-    }
-    match placeholder::tails(asked.target.as_bytes()).find_map(|tail| live.grant_by_tail(tail)) {
-        Some(grant) => refused(grant),
-        None => Ok(()),
-    }
-}
-
-const BEARER: &str = "Bearer ";
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]

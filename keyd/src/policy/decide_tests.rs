@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use strongroom_protocol::{Authority, Refusal, Site};
 
 use super::*;
+use crate::policy::find::Position;
 use crate::policy::fixture;
+use crate::policy::positions::BodyKind;
 use crate::vault::contents::Contents;
 
 struct Case {
@@ -14,6 +17,8 @@ struct Case {
     method: Method,
     target: String,
     headers: HeaderMap,
+    body: Option<Vec<u8>>,
+    has_body: bool,
     authority: Authority,
     bound: Option<Binding>,
     wait: Duration,
@@ -32,6 +37,8 @@ fn case() -> (Case, String) {
         method: Method::POST,
         target: "/v1/chat?x=1".into(),
         headers,
+        body: None,
+        has_body: true,
         authority: "a.example".parse().unwrap(),
         bound: None,
         wait: Duration::ZERO,
@@ -45,16 +52,29 @@ fn bearer(text: &str) -> HeaderValue {
 
 impl Case {
     fn judge(self) -> Result<Allowed, Refusal> {
+        match self.verdict() {
+            Ok(Verdict::Allowed(allowed)) => Ok(allowed),
+            Ok(Verdict::BodyWanted) => panic!("the body is wanted"),
+            Err(refused) => Err(refused.refusal),
+        }
+    }
+
+    fn verdict(self) -> Result<Verdict, Refused> {
         let live = Live::new(self.contents);
         let asked = Asked {
             authority: &self.authority,
             method: &self.method,
             target: &self.target,
             headers: &self.headers,
+            body: match &self.body {
+                Some(body) => Sent::Whole(body),
+                None if self.has_body => Sent::Unread,
+                None => Sent::Nothing,
+            },
             bound: self.bound.as_ref(),
             now: 1000,
         };
-        decide(&live, &asked, |_| self.wait).map_err(|(refused, _)| refused.refusal)
+        decide(&live, &asked, |_| self.wait).map_err(|(refused, _)| refused)
     }
 }
 
@@ -74,7 +94,8 @@ fn allowed(change: impl FnOnce(&mut Case, &str)) -> Allowed {
 fn a_placeholder_in_its_place_is_allowed() {
     let allowed = allowed(|_, _| {});
     assert_eq!(allowed.uses.len(), 1);
-    assert_eq!(allowed.uses[0].field, "authorization");
+    let position = Position::Field { name: AUTHORIZATION, before: "Bearer ".into(), after: "".into() };
+    assert_eq!(allowed.uses[0].position, position);
     assert_eq!(allowed.target.to_origin_form(), "/v1/chat?x=1");
 }
 
@@ -157,7 +178,7 @@ fn one_key_in_two_declared_positions_is_refused() {
         case.headers.clear();
         case.headers.insert("x-api-key", HeaderValue::from_str(placeholder).unwrap());
     });
-    assert_eq!(either.uses[0].field, "x-api-key");
+    assert!(matches!(&either.uses[0].position, Position::Field { name, .. } if name == "x-api-key"));
 }
 
 #[test]
@@ -271,3 +292,6 @@ fn the_rate_is_asked_last() {
     });
     assert_eq!(revoked_too, Refusal::Revoked);
 }
+
+#[path = "position_tests.rs"]
+mod positions;

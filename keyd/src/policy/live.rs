@@ -3,12 +3,16 @@
 //! A change of the vault makes a new `Live`; exchanges keep the one that they began with until they end, and its keys
 //! are wiped when the last of them lets go. It refuses nothing. Called by `decide`, `exchange/` and `admin/`.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
+use strongroom_protocol::admin::Rule;
 use strongroom_protocol::exchange::{BodyRequest, Route};
 use strongroom_protocol::{Authority, Site};
 
 use super::placeholder;
+use super::positions::Declared;
 use crate::vault::contents::{Agent, Contents, Credential, Grant};
 
 /// The records and their indexes.
@@ -17,6 +21,9 @@ pub struct Live {
     grants_by_tail: HashMap<String, usize>,
     credentials_by_authority: HashMap<Authority, Vec<usize>>,
     wildcard_credentials: Vec<usize>,
+    /// What no grant may allow, in lower case, for each credential: see `decide`.
+    denials: Vec<Vec<Rule>>,
+    declared: RefCell<HashMap<Authority, Rc<Declared>>>,
 }
 
 impl Live {
@@ -40,7 +47,10 @@ impl Live {
                 }
             }
         }
-        Self { contents, grants_by_tail, credentials_by_authority, wildcard_credentials }
+        let lower = |rule: &Rule| format!("{} {}", rule.method(), rule.path().to_ascii_lowercase()).parse().ok();
+        let denials = contents.credentials.iter().map(|one| one.deny.iter().filter_map(lower).collect()).collect();
+        let declared = RefCell::default();
+        Self { contents, grants_by_tail, credentials_by_authority, wildcard_credentials, denials, declared }
     }
 
     /// The records.
@@ -80,14 +90,42 @@ impl Live {
         self.credentials_naming(authority).any(|credential| credential.removed.is_none())
     }
 
+    /// The positions that credentials declare for the authority.
+    #[must_use]
+    pub fn declared(&self, authority: &Authority) -> Rc<Declared> {
+        let mut known = self.declared.borrow_mut();
+        if let Some(declared) = known.get(authority) {
+            return Rc::clone(declared);
+        }
+        // A wildcard names any number of authorities, and gatewayd chooses which.
+        if known.len() >= MOST_AUTHORITIES {
+            known.clear();
+        }
+        let declared = Rc::new(Declared::of(self.credentials_naming(authority)));
+        known.insert(authority.clone(), Rc::clone(&declared));
+        declared
+    }
+
+    /// What no grant of this credential may allow, in lower case.
+    #[must_use]
+    pub fn denials(&self, credential: u64) -> &[Rule] {
+        self.credential_index(credential).map_or(&[], |at| &self.denials[at])
+    }
+
     /// A credential by id.
     #[must_use]
     pub fn credential(&self, id: u64) -> Option<&Credential> {
-        self.contents
-            .credentials
-            .binary_search_by_key(&id, |credential| credential.id)
-            .ok()
-            .map(|at| &self.contents.credentials[at])
+        self.credential_index(id).map(|at| &self.contents.credentials[at])
+    }
+
+    fn credential_index(&self, id: u64) -> Option<usize> {
+        self.contents.credentials.binary_search_by_key(&id, |credential| credential.id).ok()
+    }
+
+    /// A grant by id.
+    #[must_use]
+    pub fn grant(&self, id: u64) -> Option<&Grant> {
+        self.contents.grants.binary_search_by_key(&id, |grant| grant.id).ok().map(|at| &self.contents.grants[at])
     }
 
     /// An agent by id.
@@ -140,3 +178,5 @@ impl Live {
 /// Fields, and requests with a position in the body, of one route that gatewayd is told. Where a host has more, agents that differ only in the rest may meet on a
 /// channel, and the second is refused: a host with so many positions is not known.
 const MOST_FIELDS: usize = 32;
+/// Authorities whose positions are kept at hand.
+const MOST_AUTHORITIES: usize = 1024;

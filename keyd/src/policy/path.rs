@@ -2,9 +2,16 @@
 //!
 //! Dot segments and double slashes are resolved and percent-encoded unreserved characters decoded (RFC 3986, 5.2.4 and
 //! 6.2.2). `%2F` stays as it is. It refuses a path that some server could read as a dot segment after decoding: a rule
-//! for `/v1/chat` must not be walked around with `/v1/chat/%2e%2e/admin`. Called by `decide`.
+//! for `/v1/chat` must not be walked around with `/v1/chat/%2e%2e/admin`. Called by `decide`, and by the exchange, which
+//! puts keys in.
 
-/// A request target in origin form, canonical.
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::form::Parts;
+use super::percent::{self, MOST_DECODINGS};
+
+/// A request target in origin form, canonical. `{}`, which no agent can send, stands where a key goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     path: String,
@@ -27,7 +34,7 @@ impl Target {
         if !percent_encodings_are_whole(path) || hides_a_dot_segment(path) {
             return Err(BadTarget);
         }
-        let path = resolve(&decode_unreserved(path));
+        let path = if is_plain(path) { path.to_owned() } else { resolve(&decode_unreserved(path)) };
         Ok(Self { path, query: query.map(ToOwned::to_owned) })
     }
 
@@ -37,7 +44,27 @@ impl Target {
         &self.path
     }
 
-    /// Path and query, as they go upstream.
+    /// The query, as the agent sent it.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// A key goes into this part of the path.
+    pub fn mark_path(&mut self, range: Range<usize>) {
+        self.path.replace_range(range, MARK);
+    }
+
+    /// A key is the value of this parameter, which comes once.
+    pub fn mark_query(&mut self, name: &str, value: &str) {
+        if let Some(query) = &mut self.query
+            && let Some(range) = parameter(query, name, value)
+        {
+            query.replace_range(range, MARK);
+        }
+    }
+
+    /// Path and query, as they go upstream where no key goes into them.
     #[must_use]
     pub fn to_origin_form(&self) -> String {
         match &self.query {
@@ -45,11 +72,64 @@ impl Target {
             None => self.path.clone(),
         }
     }
+
+    /// Path and query with the keys in them: of the path, and of each parameter by its name. A key becomes one segment
+    /// or one value whatever is in it.
+    ///
+    /// # Errors
+    /// Where the key would make a dot segment of what it stands in.
+    pub fn with_keys(&self, in_path: Option<&[u8]>, in_query: &[(&str, &[u8])]) -> Result<Vec<u8>, BadTarget> {
+        let encoded = |key: &[u8]| key.len() * 3;
+        let keys = in_path.map_or(0, encoded) + in_query.iter().map(|(_, key)| encoded(key)).sum::<usize>();
+        let mut out = Vec::with_capacity(self.path.len() + 1 + self.query.as_ref().map_or(0, String::len) + keys);
+        match in_path.zip(self.path.split_once(MARK)) {
+            Some((key, (before, after))) => {
+                out.extend_from_slice(before.as_bytes());
+                percent::encode_into(key, percent::stays_in_a_segment, &mut out);
+                out.extend_from_slice(after.as_bytes());
+                if out.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b"..")) {
+                    return Err(BadTarget);
+                }
+            }
+            None => out.extend_from_slice(self.path.as_bytes()),
+        }
+        let Some(query) = &self.query else { return Ok(out) };
+        out.push(b'?');
+        let mut rest = query.as_str();
+        for (name, key) in in_order(query, in_query) {
+            let Some(range) = parameter(rest, name, MARK) else { return Err(BadTarget) };
+            out.extend_from_slice(&rest.as_bytes()[..range.start]);
+            percent::encode_into(key, percent::is_unreserved, &mut out);
+            rest = &rest[range.end..];
+        }
+        out.extend_from_slice(rest.as_bytes());
+        Ok(out)
+    }
+}
+
+/// Where the value of the parameter `name=value` stands, written exactly so.
+fn parameter(query: &str, name: &str, value: &str) -> Option<Range<usize>> {
+    Parts::of(query.as_bytes()).find_map(|part| {
+        let inner = query[part.clone()].strip_prefix(name)?.strip_prefix('=')?;
+        (inner == value).then(|| part.end - value.len()..part.end)
+    })
+}
+
+/// The keys of a query in the order of their parameters.
+fn in_order<'a>(query: &str, keys: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
+    let mut sorted = keys.to_vec();
+    sorted.sort_by_key(|(name, _)| parameter(query, name, MARK).map(|range| range.start));
+    sorted
 }
 
 /// A target that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadTarget;
+
+/// Whether canonicalising would change nothing.
+fn is_plain(path: &str) -> bool {
+    !path.contains('%') && !path.contains("//") && !path.contains("/.")
+}
 
 /// Visible ASCII but what RFC 3986 leaves out of every component and servers treat as a separator or worse.
 fn is_target_byte(byte: u8) -> bool {
@@ -60,7 +140,7 @@ fn percent_encodings_are_whole(path: &str) -> bool {
     let bytes = path.as_bytes();
     bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(at, _)| {
         // An encoded NUL or other control character ends names in some servers.
-        hex_pair(bytes, at).is_some_and(|value| value >= 0x20 && value != 0x7f)
+        percent::pair_at(bytes, at).is_some_and(|value| value >= 0x20 && value != 0x7f)
     })
 }
 
@@ -69,18 +149,21 @@ fn percent_encodings_are_whole(path: &str) -> bool {
 fn hides_a_dot_segment(path: &str) -> bool {
     // Literal dot segments are resolved and are no secret; only others are judged.
     let literal = path.split('/').filter(|segment| matches!(*segment, "." | "..")).count();
-    let mut current = path.as_bytes().to_vec();
+    let mut current = Cow::Borrowed(path.as_bytes());
     for _ in 0..MOST_DECODINGS {
         let segments = current.split(|byte| matches!(byte, b'/' | b'\\'));
         let names = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or(segment));
         if names.filter(|name| matches!(*name, b"." | b"..")).count() > literal {
             return true;
         }
-        let next = decode_all(&current);
-        if next == current {
+        if !current.contains(&b'%') {
             return false;
         }
-        current = next;
+        let next = decode_all(&current);
+        if next == *current {
+            return false;
+        }
+        current = Cow::Owned(next);
     }
     // Still changing: nobody honest encodes so often, and each pass costs time.
     true
@@ -102,11 +185,11 @@ pub fn most_lenient(path: &str) -> String {
 }
 
 fn decode_all(bytes: &[u8]) -> Vec<u8> {
-    decode_where(bytes, |_| true)
+    percent::decode_where(bytes, |_| true)
 }
 
 fn decode_unreserved(path: &str) -> String {
-    let decoded = decode_where(path.as_bytes(), |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let decoded = percent::decode_where(path.as_bytes(), percent::is_unreserved);
     // Encodings that stay are written in upper case (RFC 3986, 6.2.2.1), so that rules see one spelling.
     let mut text = String::with_capacity(decoded.len());
     let mut upper = 0;
@@ -118,35 +201,10 @@ fn decode_unreserved(path: &str) -> String {
     text
 }
 
-fn decode_where(bytes: &[u8], decode: impl Fn(u8) -> bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        match hex_pair(bytes, at).filter(|value| decode(*value)) {
-            Some(value) => {
-                out.push(value);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
-/// The value of a percent-encoding at this place.
-fn hex_pair(bytes: &[u8], at: usize) -> Option<u8> {
-    let [b'%', high, low] = bytes.get(at..at + 3)? else { return None };
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
-
+/// Stands where a key goes, or a placeholder stood.
+pub const MARK: &str = "{}";
 /// Longest target, in bytes. gatewayd's limit is no higher by default.
 const LONGEST_TARGET: usize = 64 * 1024;
-/// Encodings on top of each other that are followed.
-const MOST_DECODINGS: usize = 4;
 
 /// Removes dot segments and empty ones; a trailing slash stays.
 fn resolve(path: &str) -> String {
@@ -270,6 +328,37 @@ mod tests {
         {
             assert_eq!(path(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn keys_stay_one_segment_and_one_value() {
+        let mut target = Target::parse("/a/botPH/x?k=1&key=PQ&m=PQ&z").expect("a target");
+        target.mark_path(6..8);
+        target.mark_query("key", "PQ");
+        assert_eq!((target.path(), target.query()), ("/a/bot{}/x", Some("k=1&key={}&m=PQ&z")));
+        let with = |path: &[u8], query: &[(&str, &[u8])]| target.with_keys(Some(path), query).expect("a target");
+        assert_eq!(
+            with(b"1:a/b?c#d%e f", &[("key", b"+&=;#/\xff")]),
+            b"/a/bot1:a%2Fb%3Fc%23d%25e%20f/x?k=1&key=%2B%26%3D%3B%23%2F%FF&m=PQ&z"
+        );
+        target.mark_query("m", "PQ");
+        let both: [(&str, &[u8]); 2] = [("m", b"two"), ("key", b"one")];
+        assert_eq!(with_both(&target, &both), "/a/bot{}/x?k=1&key=one&m=two&z");
+        assert_eq!(target.with_keys(None, &[("other", b"x")]), Err(BadTarget));
+    }
+
+    fn with_both(target: &Target, keys: &[(&str, &[u8])]) -> String {
+        String::from_utf8(target.with_keys(None, keys).expect("a target")).expect("ASCII")
+    }
+
+    #[test]
+    fn a_key_cannot_climb_out_of_its_path() {
+        let mut target = Target::parse("/a/P/b").expect("a target");
+        target.mark_path(3..4);
+        for key in [&b".."[..], b"."] {
+            assert_eq!(target.with_keys(Some(key), &[]), Err(BadTarget));
+        }
+        assert_eq!(target.with_keys(Some(b"../x"), &[]).expect("one segment"), b"/a/..%2Fx/b");
     }
 
     #[test]

@@ -5,7 +5,14 @@
 //! key. This file makes them and finds them in text; it refuses to say whose they are. Called by `decide` and
 //! `admin/`.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use ring::rand::{SecureRandom, SystemRandom};
+use strongroom_protocol::placeholder::{MARK, TAIL, tail_at};
+
+use super::path;
+use super::percent;
 
 /// Makes a placeholder.
 ///
@@ -30,16 +37,18 @@ pub fn make(prefix: &str, random: &SystemRandom) -> Result<String, ring::error::
 
 /// The random tails that follow a mark anywhere in the bytes.
 pub fn tails(bytes: &[u8]) -> impl Iterator<Item = &str> {
-    memchr::memmem::find_iter(bytes, MARK).filter_map(move |at| {
-        let start = at + MARK.len();
-        let tail = bytes.get(start..start + TAIL)?;
-        std::str::from_utf8(tail).ok().filter(|tail| tail.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-    })
+    FINDER.find_iter(bytes).filter_map(move |at| tail_at(bytes, at + MARK.len()))
 }
 
-/// The text with `{}` in place of every placeholder, prefix left as it is: what a log may show.
+/// The path with `{}` in place of every placeholder, prefix left as it is: what a log may show. Of a path that hides one
+/// in encodings nothing is shown.
 #[must_use]
 pub fn redacted(text: &str) -> String {
+    if percent::decode_fully(text.as_bytes())
+        .is_some_and(|decoded| tails(&decoded).count() > tails(text.as_bytes()).count())
+    {
+        return format!("/{}", path::MARK);
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(MARK) {
@@ -48,7 +57,7 @@ pub fn redacted(text: &str) -> String {
         let end = at + MARK.len() + if is_one { TAIL } else { 0 };
         out.push_str(if is_one { &rest[..at] } else { &rest[..end] });
         if is_one {
-            out.push_str("{}");
+            out.push_str(path::MARK);
         }
         rest = &rest[end..];
     }
@@ -62,8 +71,9 @@ pub fn tail(placeholder: &str) -> Option<&str> {
     placeholder.get(start..)
 }
 
-const MARK: &str = "strongroom-";
-const TAIL: usize = 40;
+/// Made once: most of a search in a short text is making its tables.
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(MARK));
+
 const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 #[cfg(test)]
@@ -88,6 +98,11 @@ mod tests {
     fn logs_show_braces_where_a_placeholder_stood() {
         let one = make("", &SystemRandom::new()).expect("random bytes");
         assert_eq!(redacted(&format!("/a/{one}/strongroom-gateway/b")), "/a/{}/strongroom-gateway/b");
+        assert_eq!(redacted("/a%2Fb/c%20d"), "/a%2Fb/c%20d");
+        for hidden in [one.replace('s', "%73"), one.replace('s', "%2573"), format!("{one}/{}", one.replace('-', "%2D"))]
+        {
+            assert_eq!(redacted(&format!("/a/{hidden}")), "/{}");
+        }
     }
 
     #[test]

@@ -12,39 +12,46 @@ pub fn covers(rule: &Rule, method: &str, path: &str) -> bool {
 }
 
 fn path_matches(pattern: &str, path: &str) -> bool {
-    let pattern: Vec<&str> = pattern.split('/').skip(1).collect();
-    let path: Vec<&str> = path.split('/').skip(1).collect();
-    segments_match(&pattern, &path)
+    wildcard(
+        pattern.split('/').skip(1),
+        path.split('/').skip(1),
+        |part| *part == "**",
+        |part, segment| wildcard(part.bytes(), segment.bytes(), |byte| *byte == b'*', |byte, other| byte == other),
+    )
 }
 
-/// Greedy with one point of return, as for wildcards within a segment: linear in each, never exponential.
-fn segments_match(pattern: &[&str], path: &[&str]) -> bool {
-    wildcard(pattern, path, |part| *part == "**", |part, segment| segment_matches(part, segment))
-}
-
-fn segment_matches(pattern: &str, segment: &str) -> bool {
-    wildcard(pattern.as_bytes(), segment.as_bytes(), |byte| *byte == b'*', |byte, other| byte == other)
-}
-
-fn wildcard<P, T>(pattern: &[P], text: &[T], star: impl Fn(&P) -> bool, equal: impl Fn(&P, &T) -> bool) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut back: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if p < pattern.len() && star(&pattern[p]) {
-            back = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && equal(&pattern[p], &text[t]) {
-            p += 1;
-            t += 1;
-        } else if let Some((star_at, taken)) = back {
-            p = star_at + 1;
-            t = taken + 1;
-            back = Some((star_at, t));
-        } else {
-            return false;
+/// Greedy with one point of return: linear in each of the two, never exponential, and without taking memory.
+fn wildcard<I: Iterator + Clone>(
+    pattern: I,
+    text: I,
+    star: impl Fn(&I::Item) -> bool,
+    equal: impl Fn(&I::Item, &I::Item) -> bool,
+) -> bool
+where
+    I::Item: Clone,
+{
+    let (mut pattern, mut text) = (pattern.peekable(), text.peekable());
+    // What follows the last star, and what it has not taken yet.
+    let mut back = None;
+    while let Some(item) = text.peek() {
+        match pattern.peek() {
+            Some(part) if star(part) => {
+                pattern.next();
+                back = Some((pattern.clone(), text.clone()));
+            }
+            Some(part) if equal(part, item) => {
+                pattern.next();
+                text.next();
+            }
+            _ => {
+                let Some((after, taken)) = &mut back else { return false };
+                taken.next();
+                pattern = after.clone();
+                text = taken.clone();
+            }
         }
     }
-    pattern[p..].iter().all(star)
+    pattern.all(|part| star(&part))
 }
 
 #[cfg(test)]
