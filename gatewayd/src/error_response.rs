@@ -4,7 +4,7 @@
 //! It refuses to say more than the code says. Called once for each request that is refused, by whoever refused it.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use strongroom_protocol::channel;
 use strongroom_protocol::refusal::{Refusal, Retry};
@@ -18,18 +18,21 @@ pub struct Rejection {
     pub refusal: Refusal,
     /// Seconds, where keyd knows better than the default when to come back.
     pub retry_after: Option<u32>,
+    /// keyd chose [`Refusal::other_status`].
+    pub other_status: bool,
 }
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: None }
+        Self { refusal, retry_after: None, other_status: false }
     }
 }
 
 /// Writes the answer; the body is JSON.
 #[must_use]
 pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
-    let Rejection { refusal, retry_after } = rejection;
+    let Rejection { refusal, retry_after, other_status } = rejection;
+    let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
     let body = serde_json::json!({
         "error": {
             "type": "strongroom",
@@ -41,8 +44,11 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
         }
     });
     let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(refusal.status()).expect("every refusal has a valid status");
+    *response.status_mut() = StatusCode::from_u16(status).expect("every refusal has a valid status");
     let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"strongroom\""));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
     headers.insert(channel::REQUEST_ID, id.to_header());
@@ -111,7 +117,7 @@ mod tests {
     #[test]
     fn keyds_time_is_kept() {
         let id = RequestIds::new(SystemRandom::new()).next();
-        let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(17) }, &id);
+        let response = write(Rejection { retry_after: Some(17), ..Refusal::RateLimited.into() }, &id);
         assert_eq!(response.headers()["retry-after"], "17");
         assert!(!response.headers().contains_key("x-should-retry"));
     }
@@ -122,5 +128,22 @@ mod tests {
         let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(61) }, &id);
         assert_eq!(response.headers()["retry-after"], "61");
         assert_eq!(response.headers()["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn credentials_are_asked_for_where_keyd_says_so_and_nowhere_else() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        for &refusal in Refusal::ALL {
+            let usual = write(refusal.into(), &id);
+            assert!(!usual.headers().contains_key("www-authenticate"), "{refusal}");
+            let other = write(Rejection { other_status: true, ..refusal.into() }, &id);
+            assert_eq!(other.status().as_u16(), refusal.other_status().unwrap_or_else(|| refusal.status()));
+            assert_eq!(other.headers().contains_key("www-authenticate"), refusal == Refusal::NoPlaceholder);
+        }
+        let asked = write(Rejection { other_status: true, ..Refusal::NoPlaceholder.into() }, &id);
+        assert_eq!(
+            (asked.status().as_u16(), asked.headers()["www-authenticate"].to_str().unwrap()),
+            (401, "Basic realm=\"strongroom\"")
+        );
     }
 }

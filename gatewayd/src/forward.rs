@@ -30,8 +30,8 @@ use crate::request_id::RequestId;
 pub struct Outbound {
     /// Where it goes.
     pub authority: Authority,
-    /// Which channels may take it.
-    pub key: Key,
+    /// Which channels may take it; none but one of its own where that is not known.
+    pub key: Option<Key>,
     /// Its method, whatever it is called.
     pub method: Method,
     /// Its target in origin form.
@@ -56,10 +56,10 @@ pub async fn forward(
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
     outbound.prepare(id)?;
-    let mut pooled = take_usable(gateway, &outbound.key);
+    let mut pooled = outbound.key.as_ref().and_then(|key| take_usable(gateway, key));
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {
-            Some(channel) => (channel, true, Some(outbound.key.clone())),
+            Some(channel) => (channel, true, outbound.key.clone()),
             None => open(gateway, &config, &outbound).await?,
         };
         channel.clock().start(&config.timeouts);
@@ -114,7 +114,7 @@ async fn open(
 ) -> Result<(Channel, bool, Option<Key>), Refusal> {
     let permit = gateway.pool.reserve(config.limits.channels.get()).ok_or(Refusal::Overloaded)?;
     let upstream = dial::dial(&outbound.authority, config).await;
-    let key = upstream.is_ok().then(|| outbound.key.clone());
+    let key = outbound.key.clone().filter(|_| upstream.is_ok());
     if let Err(failure) = &upstream
         && let Some(held) = gateway.dials.pass()
     {
@@ -145,7 +145,8 @@ fn answer(
         let refusal = code.to_str().ok().and_then(|code| code.parse().ok()).unwrap_or(Refusal::UpstreamProtocol);
         let retry_after = head.headers.get(wire::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         drop(Relay::new(body, lease, false));
-        return Err(Rejection { refusal, retry_after });
+        let other_status = refusal.other_status() == Some(head.status.as_u16());
+        return Err(Rejection { refusal, retry_after, other_status });
     }
     // Upgrades are not offered, so none can be accepted.
     if head.status == StatusCode::SWITCHING_PROTOCOLS {

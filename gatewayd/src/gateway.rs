@@ -129,8 +129,10 @@ impl Gateway {
     fn outbound(&self, name: &Name, target: http::Uri, head: Parts, source: Source) -> Result<Outbound, Refusal> {
         let routes = self.keyd.standing().routes()?;
         let authority = routes.authority(name).ok_or(Refusal::HostNotAllowed)?.clone();
-        let key = self.pool.key(&authority, routes.fields(&authority), &head.headers);
         let Parts { method, headers, version, .. } = head;
+        let written = target.path_and_query().map_or("", |target| target.as_str());
+        let key = (!routes.may_be_in_body(&authority, &method, written))
+            .then(|| self.pool.key(&authority, routes.fields(&authority), &headers, written));
         Ok(Outbound { authority, key, method, target, headers, source, version })
     }
 }

@@ -1,7 +1,8 @@
 //! Channels that wait for their next request, and the count of all channels.
 //!
 //! keyd binds a channel to one agent and its credentials, so requests share a channel only where they go to the same
-//! authority with the same values in every field that can hold a placeholder; those values are kept as a salted digest.
+//! authority with the same values in every field that can hold a placeholder, and the same placeholders in the target;
+//! these are kept as a salted digest.
 //! The least recently used idle channel makes room for a new one. It refuses more channels than the limit.
 //! Asked by the forwarding of each request; swept by `serve`.
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderName};
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use ring::rand::{SecureRandom, SystemRandom};
-use strongroom_protocol::Authority;
+use strongroom_protocol::{Authority, placeholder};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
@@ -29,7 +30,7 @@ pub struct Pool<T = Channel> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     authority: Authority,
-    fields: [u8; SHA256_OUTPUT_LEN],
+    placeholders: [u8; SHA256_OUTPUT_LEN],
 }
 
 /// The right to have one channel; given back when dropped.
@@ -63,10 +64,10 @@ impl<T: Pooled> Pool<T> {
         Self { idle: RefCell::default(), open: Rc::default(), salt }
     }
 
-    /// The key of a request: its authority, and its values of `fields`, which are sorted. An absent field differs from
-    /// an empty one, and two values differ from one that joins them.
+    /// The key of a request: its authority, its values of `fields`, which are sorted, and the placeholders in its target.
+    /// An absent field differs from an empty one, and two values differ from one that joins them.
     #[must_use]
-    pub fn key(&self, authority: &Authority, fields: &[HeaderName], headers: &HeaderMap) -> Key {
+    pub fn key(&self, authority: &Authority, fields: &[HeaderName], headers: &HeaderMap, target: &str) -> Key {
         let mut digest = Context::new(&SHA256);
         digest.update(&self.salt);
         for name in fields {
@@ -79,9 +80,14 @@ impl<T: Pooled> Pool<T> {
                 digest.update(value.as_bytes());
             }
         }
+        // No field's name is empty, so what follows is told from fields.
+        for tail in placeholder::tails(target) {
+            digest.update(&[0]);
+            digest.update(tail.as_bytes());
+        }
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest.finish().as_ref());
-        Key { authority: authority.clone(), fields: bytes }
+        Key { authority: authority.clone(), placeholders: bytes }
     }
 
     /// The channel used last, if one is alive.
@@ -191,12 +197,28 @@ mod tests {
     }
 
     fn key(pool: &Pool<Fake>, authority: &str, fields: &[(&'static str, &str)]) -> Key {
+        key_for(pool, authority, fields, "/v1?x=1")
+    }
+
+    fn key_for(pool: &Pool<Fake>, authority: &str, fields: &[(&'static str, &str)], target: &str) -> Key {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
         let watched = [HeaderName::from_static("authorization"), HeaderName::from_static("x-api-key")];
-        pool.key(&authority.parse().unwrap(), &watched, &headers)
+        pool.key(&authority.parse().unwrap(), &watched, &headers, target)
+    }
+
+    #[test]
+    fn placeholders_in_the_target_keep_requests_apart_and_nothing_else_of_it_does() {
+        let pool = pool();
+        let [one, other] = ['a', 'b'].map(|letter| format!("strongroom-{}", String::from(letter).repeat(40)));
+        let key = |target: &str| key_for(&pool, "a.example", &[], target);
+        assert_eq!(key(&format!("/v1?key={one}")), key(&format!("/v2/x?key={one}&y=2")));
+        assert_ne!(key(&format!("/v1?key={one}")), key(&format!("/v1?key={other}")));
+        assert_ne!(key(&format!("/bot{one}/x")), key(&format!("/bot{one}/{other}")));
+        assert_ne!(key(&format!("/bot{one}/x")), key("/botx/x"));
+        assert_eq!(key("/v1"), key("/v2?a=strongroom-short"));
     }
 
     #[test]

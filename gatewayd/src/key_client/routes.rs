@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use http::Method;
 use http::header::HeaderName;
-use strongroom_protocol::exchange::Route;
+use strongroom_protocol::exchange::{BodyRequest, Route};
 use strongroom_protocol::{Authority, Name, Refusal};
 
 /// How keyd stands to us.
@@ -40,7 +41,14 @@ impl Standing {
 #[derive(Debug, Default)]
 pub struct Routes {
     by_name: HashMap<Name, Authority>,
-    fields: HashMap<Authority, Vec<HeaderName>>,
+    at: HashMap<Authority, Positions>,
+}
+
+/// Where credentials of one authority take a placeholder.
+#[derive(Debug, Default)]
+struct Positions {
+    fields: Vec<HeaderName>,
+    bodies: Vec<BodyRequest>,
 }
 
 impl Routes {
@@ -50,10 +58,11 @@ impl Routes {
     pub fn new(list: Vec<Route>) -> Self {
         let mut routes = Self::default();
         for route in list {
-            let fields = routes.fields.entry(route.authority.clone()).or_default();
+            let Positions { fields, bodies } = routes.at.entry(route.authority.clone()).or_default();
             fields.extend(route.fields.iter().filter_map(|name| HeaderName::try_from(name).ok()));
             fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
             fields.dedup();
+            bodies.extend(route.bodies);
             // keyd gives no name to two authorities; were it to, the first would stand.
             routes.by_name.entry(route.name).or_insert(route.authority);
         }
@@ -69,7 +78,20 @@ impl Routes {
     /// Fields in which credentials of this authority take a placeholder, sorted.
     #[must_use]
     pub fn fields(&self, authority: &Authority) -> &[HeaderName] {
-        self.fields.get(authority).map_or(&[], Vec::as_slice)
+        self.at.get(authority).map_or(&[], |positions| &positions.fields)
+    }
+
+    /// Whether a placeholder may be in the body of such a request, which is not looked at here: then nobody knows which
+    /// others could share its channel. `target` is path and query as the agent sent them.
+    #[must_use]
+    pub fn may_be_in_body(&self, authority: &Authority, method: &Method, target: &str) -> bool {
+        let Some(positions) = self.at.get(authority).filter(|positions| !positions.bodies.is_empty()) else {
+            return false;
+        };
+        let path = target.split('?').next().unwrap_or(target);
+        // keyd compares the canonical path; a path in which there is nothing to canonicalise is compared here.
+        let is_plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
+        positions.bodies.iter().any(|body| body.method == method.as_str() && (!is_plain || body.path == path))
     }
 }
 
@@ -95,6 +117,25 @@ mod tests {
         assert_eq!(routes.fields(authority), ["authorization", "x-api-key", "x-third"]);
         assert!(routes.fields(&"b.example:8443".parse().unwrap()).is_empty());
         assert!(routes.authority(&"c".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn requests_with_a_position_in_the_body_are_known_in_every_spelling() {
+        let body = BodyRequest { method: "POST".to_owned(), path: "/token".to_owned() };
+        let mut with_body = route("a", "a.example", &[]);
+        with_body.bodies = vec![body];
+        let routes =
+            Routes::new(vec![route("a", "a.example", &["x-api-key"]), with_body, route("b", "b.example", &[])]);
+        let known = |authority: &str, method: Method, target: &str| {
+            routes.may_be_in_body(&authority.parse().unwrap(), &method, target)
+        };
+        for target in ["/token", "/token?x=1", "//token", "/x/../token", "/%74oken", "/./token"] {
+            assert!(known("a.example", Method::POST, target), "{target}");
+        }
+        for target in ["/tokens", "/token/", "/v1/chat", "/?/token"] {
+            assert!(!known("a.example", Method::POST, target), "{target}");
+        }
+        assert!(!known("a.example", Method::GET, "/token") && !known("b.example", Method::POST, "/token"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, header};
 use strongroom_protocol::{Authority, Refusal};
 
 use super::body::{self, Body};
-use super::find::{self, Use};
+use super::find::{self, Found, Use};
 use super::live::Live;
 use super::path::{self, Target};
 use super::positions::Declared;
@@ -125,7 +125,7 @@ pub fn decide(
         return Err(at_once(Refused::nobody(Refusal::RequestNotAllowed)));
     }
     let declared = live.declared(asked.authority);
-    let (uses, is_whole) = find(live, &declared, asked, &mut target).map_err(at_once)?;
+    let (Found { uses, .. }, is_whole) = find(live, &declared, asked, &mut target).map_err(at_once)?;
     if uses.is_empty() {
         return Ok(Verdict::BodyWanted);
     }
@@ -155,7 +155,7 @@ fn find<'a>(
     declared: &Declared,
     asked: &Asked<'_>,
     target: &mut Target,
-) -> Result<(Vec<(&'a Grant, Use)>, bool), Refused> {
+) -> Result<(Found<'a>, bool), Refused> {
     let mut found = find::in_head(live, declared, asked, target)?;
     let body = body::of(declared, asked, target);
     if let (Body::Wanted(kind), Sent::Whole(bytes)) = (body, asked.body) {
@@ -168,7 +168,7 @@ fn find<'a>(
     if is_whole && found.uses.is_empty() {
         return Err(without_placeholder(declared, asked, body, found.strange_path));
     }
-    Ok((found.uses, is_whole))
+    Ok((found, is_whole))
 }
 
 fn without_placeholder(declared: &Declared, asked: &Asked<'_>, body: Body, strange_path: bool) -> Refused {
