@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_long_wait_is_left_to_the_agent() {
         let id = RequestIds::new(SystemRandom::new()).next();
-        let response = write(Rejection { refusal: Refusal::RateLimited, retry_after: Some(61) }, &id);
+        let response = write(Rejection { retry_after: Some(61), ..Refusal::RateLimited.into() }, &id);
         assert_eq!(response.headers()["retry-after"], "61");
         assert_eq!(response.headers()["x-should-retry"], "false");
     }

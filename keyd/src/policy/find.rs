@@ -134,7 +134,7 @@ pub fn hidden_in<'a>(live: &'a Live, bytes: &[u8]) -> Option<&'a Grant> {
     let known = |bytes: &[u8]| placeholder::tails(bytes).find_map(|tail| live.grant_by_tail(tail));
     known(bytes)
         .or_else(|| percent::decode_fully(bytes).and_then(|decoded| known(&decoded)))
-        .or_else(|| after_basic(bytes).and_then(|blob| hidden_in_basic(live, blob)))
+        .or_else(|| looks_like_basic(bytes).and_then(|blob| hidden_in_basic(live, blob)))
 }
 
 fn hidden_in_basic<'a>(live: &'a Live, blob: &[u8]) -> Option<&'a Grant> {
@@ -193,8 +193,14 @@ fn basic(value: &HeaderValue) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((user, password))
 }
 
+/// What follows the scheme and one space.
 fn after_basic(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, blob) = value.split_at_checked(BASIC.len())?;
+    looks_like_basic(value)?.strip_prefix(b" ")
+}
+
+/// What follows the scheme, whatever it is.
+fn looks_like_basic(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, blob) = value.trim_ascii_start().split_at_checked(BASIC.len())?;
     scheme.eq_ignore_ascii_case(BASIC).then_some(blob)
 }
 
@@ -317,4 +323,4 @@ fn lenient_base64(text: &[u8]) -> Vec<u8> {
     out
 }
 
-const BASIC: &[u8] = b"basic ";
+const BASIC: &[u8] = b"basic";

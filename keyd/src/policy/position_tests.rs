@@ -81,25 +81,23 @@ mod basic_password {
 
     #[test]
     fn blobs_that_only_a_tolerant_reader_takes_are_seen_through() {
-        let blob = |placeholder: &str| base64::encode(format!("u:{placeholder}").as_bytes());
-        type Make = fn(String) -> String;
+        type Make = fn(&str) -> String;
         let wrong: &[Make] = &[
             |blob| format!("Basic  {blob}"),
             |blob| format!("Basic {}", blob.trim_end_matches('=')),
             |blob| format!("Basic {} {}", &blob[..8], &blob[8..]),
             |blob| format!("Basic {blob}===="),
-            |blob| format!("Basic {}", blob.replace("=", "%3D")),
+            |blob| format!("Basic {}", blob.replace('=', "%3D")),
+            |blob| format!("Basic\t{blob}"),
         ];
-        for (index, make) in wrong.iter().enumerate() {
-            let refused =
-                sent(|placeholder| HeaderValue::from_str(&make(blob(&format!("{placeholder}"))).to_owned()).unwrap());
-            // Some of these texts are the one right spelling for one length or another of the placeholder.
-            if let Err(refusal) = refused {
-                assert_eq!(refusal, Refusal::SiteNotAllowed, "{index}");
-            }
+        for make in wrong {
+            let refused = sent(|placeholder| {
+                let blob = base64::encode(format!("u:{placeholder}").as_bytes());
+                assert!(blob.ends_with('='), "a blob that has to be padded");
+                HeaderValue::from_str(&make(&blob)).unwrap()
+            });
+            assert_eq!(refused.expect_err("refused"), Refusal::SiteNotAllowed, "{}", make("BLOB-BLOB="));
         }
-        let spaced = sent(|placeholder| HeaderValue::from_str(&format!("Basic  {}", blob(placeholder))).unwrap());
-        assert_eq!(spaced.expect_err("refused"), Refusal::SiteNotAllowed);
     }
 
     #[test]
