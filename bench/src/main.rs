@@ -7,11 +7,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use strongroom_bench::error::{Outcome, While};
+use strongroom_bench::error::{BenchError, Outcome, While};
 use strongroom_bench::options::{self, Command, Options};
 use strongroom_bench::report::Results;
 use strongroom_bench::stage::Stage;
 use strongroom_bench::{measure, upstream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 fn main() -> ExitCode {
@@ -34,16 +35,28 @@ fn run() -> Outcome<()> {
 }
 
 fn measure(options: &Options) -> Outcome<()> {
-    let stage = Stage::set(&options.subjects, &options.limits)?;
-    stage.missing.iter().for_each(|words| measure::say(words));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().during("starting an event loop")?;
     let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        // From here on a signal does not kill us: the stage is to be taken down.
+        let (mut interrupt, mut end) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+        let stage = Stage::set(&options.subjects, &options.limits)?;
+        stage.missing.iter().for_each(|words| measure::say(words));
+        tokio::select! {
+            outcome = on_stage(&stage, options) => outcome,
+            _ = interrupt.recv() => Err(BenchError::new("interrupted")),
+            _ = end.recv() => Err(BenchError::new("ended by a signal")),
+        }
+    })
+}
+
+async fn on_stage(stage: &Stage, options: &Options) -> Outcome<()> {
     if let Some(seconds) = options.hold {
-        return local.block_on(&runtime, measure::hold(&stage, options, seconds));
+        return measure::hold(stage, options, seconds).await;
     }
-    let measurements = local.block_on(&runtime, measure::all(&stage, options))?;
-    let results = Results::new(options, &stage, measurements, measure::at_rest(&stage, options)?);
+    let measurements = measure::all(stage, options).await?;
+    let results = Results::new(options, stage, measurements, measure::at_rest(stage, options)?)?;
     fs::create_dir_all(&options.output).during("the directory for results")?;
     let file = results.save(&options.output)?;
     write!(io::stdout(), "{}", results.text()).during("standard output")?;
@@ -52,4 +65,8 @@ fn measure(options: &Options) -> Outcome<()> {
         Some(page) => results.write_into(page),
         None => Ok(()),
     }
+}
+
+fn on(kind: SignalKind) -> Outcome<Signal> {
+    signal(kind).during("waiting for signals")
 }

@@ -53,6 +53,25 @@ pub struct AtRest {
     pub idle: f64,
 }
 
+/// A part of keyd measured alone, by its own benchmark.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alone {
+    /// What, and with how many keys or grants; the unit; the median, the lowest and the highest.
+    pub cells: Vec<String>,
+}
+
+impl Alone {
+    /// From the benchmark's lines, whose cells are separated by tabs: what, how many, median, unit, lowest, highest.
+    #[must_use]
+    pub fn read(text: &str) -> Vec<Self> {
+        let lines = text.lines().map(|line| line.split('\t').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+        lines.filter(|cells| cells.len() == ALONE_COLUMNS.len()).map(|cells| Self { cells }).collect()
+    }
+}
+
+/// What the cells of [`Alone`] are.
+pub const ALONE_COLUMNS: [&str; 6] = ["", "keys", "median", "unit", "lowest", "highest"];
+
 /// Measures everything that was asked for.
 ///
 /// # Errors
@@ -162,4 +181,16 @@ fn float(number: u64) -> f64 {
 
 fn mib(bytes: u64) -> f64 {
     float(bytes) / f64::from(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_another_shape_are_no_figures() {
+        let rows = Alone::read("   Compiling keyd\nprose\t4\t2.5\tGiB/s\t2.4\t2.6\nhalf\t1\n");
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].cells[..4], ["prose", "4", "2.5", "GiB/s"]);
+    }
 }

@@ -42,6 +42,8 @@ pub struct Options {
     pub subjects: Vec<SubjectKind>,
     /// Lines of gatewayd's `[limits]` that are not its defaults.
     pub limits: String,
+    /// Lines of keyd's own benchmark, to be kept with the results.
+    pub alone: Option<PathBuf>,
     /// Write the tables into this page afterwards.
     pub record: Option<PathBuf>,
     /// Keep the load on for so many seconds instead, for a profiler.
@@ -60,6 +62,7 @@ pub fn parse() -> Outcome<Command> {
         scenarios: scenario::ALL.to_vec(),
         subjects: SubjectKind::ALL.to_vec(),
         limits: String::new(),
+        alone: None,
         record: None,
         hold: None,
         output: PathBuf::from("target/bench"),
@@ -71,6 +74,7 @@ pub fn parse() -> Outcome<Command> {
             Long("only") => options.scenarios = names(&mut parser, scenario::ALL, |one| one.name)?,
             Long("subjects") => options.subjects = names(&mut parser, &SubjectKind::ALL, SubjectKind::name)?,
             Long("limits") => options.limits = value(&mut parser)?,
+            Long("alone") => options.alone = Some(value(&mut parser)?.into()),
             Long("record") => options.record = Some(value(&mut parser)?.into()),
             Long("hold") => options.hold = Some(number(&mut parser)? as u64),
             Long("output") => options.output = value(&mut parser)?.into(),
@@ -115,6 +119,7 @@ Measures what a request costs: direct, through a plain one-process proxy, throug
   --only LIST        these scenarios [all]
   --subjects LIST    of direct, one-process, nginx, strongroom [all]
   --limits LINES     gatewayd's [limits], where they are not to be its defaults
+  --alone FILE       the lines of keyd's own benchmark, to be kept with the results
   --record PAGE      write the tables into this page afterwards
   --hold SECONDS     keep the first scenario's load on for so long and print the pids, for a profiler
   --output DIR       where results go, as JSON [target/bench]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use self::machine::Machine;
 use crate::error::{Outcome, While};
-use crate::measure::{AtRest, Measurement};
+use crate::measure::{Alone, AtRest, Measurement};
 use crate::options::Options;
 use crate::stage::Stage;
 
@@ -28,14 +28,25 @@ pub struct Results {
     nginx: Option<String>,
     missing: Vec<String>,
     at_rest: Vec<AtRest>,
+    #[serde(default)]
+    alone: Vec<Alone>,
     measurements: Vec<Measurement>,
 }
 
 impl Results {
     /// Of a run that has just ended.
-    #[must_use]
-    pub fn new(options: &Options, stage: &Stage, measurements: Vec<Measurement>, at_rest: Vec<AtRest>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// Where the lines of keyd's own benchmark cannot be read.
+    pub fn new(
+        options: &Options,
+        stage: &Stage,
+        measurements: Vec<Measurement>,
+        at_rest: Vec<AtRest>,
+    ) -> Outcome<Self> {
+        let read = |file: &PathBuf| fs::read_to_string(file).during(&file.display().to_string());
+        let alone = options.alone.as_ref().map(read).transpose()?.unwrap_or_default();
+        Ok(Self {
             date: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             command: command(),
             machine: Machine::this(),
@@ -43,8 +54,9 @@ impl Results {
             nginx: stage.nginx.clone(),
             missing: stage.missing.clone(),
             at_rest,
+            alone: Alone::read(&alone),
             measurements,
-        }
+        })
     }
 
     /// From a file.

@@ -20,6 +20,8 @@ pub struct Machine {
     pub kernel: String,
     /// The system's name and version.
     pub system: String,
+    /// Programs that wanted a core when the run ended, the run's own among them, on average over five minutes.
+    pub load: f64,
     /// Whether the daemons had users of their own.
     pub users: bool,
 }
@@ -34,7 +36,9 @@ impl Machine {
         };
         let memory = field("/proc/meminfo", "MemTotal", ':');
         let memory = memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
+            load: load.split(' ').nth(1).and_then(|load| load.parse().ok()).unwrap_or(0.0),
             cpu: field("/proc/cpuinfo", "model name", ':'),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory: memory.div_ceil(1 << 20),

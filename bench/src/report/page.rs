@@ -34,7 +34,7 @@ impl Results {
             self.nginx.as_ref().map_or("nginx was not installed".to_owned(), |version| format!("nginx {version}"));
         let users = if machine.users { "the daemons under users of their own" } else { "all under one user" };
         let mut text = format!(
-            "\n`{}` on {}: {} with {} cores, {} GiB of memory, Linux {} ({}), {nginx}, {users}. Medians of {} rounds.\n",
+            "\n`{}` on {}: {} with {} cores, {} GiB of memory, Linux {} ({}), {nginx}, {users}. Medians of {} rounds; load average {:.1}.\n",
             self.command,
             self.date.split('T').next().unwrap_or_default(),
             machine.cpu,
@@ -42,7 +42,8 @@ impl Results {
             machine.memory,
             machine.kernel,
             machine.system,
-            self.rounds
+            self.rounds,
+            machine.load
         );
         for table in self.tables() {
             text.push_str(&format!("\n### {}\n\n| {} |\n|{}\n", table.title, table.columns.join(" | "), rule(&table)));

@@ -3,7 +3,7 @@
 //! It refuses to know how they are drawn. Called by `page`.
 
 use super::Results;
-use crate::measure::{AtRest, Measurement};
+use crate::measure::{ALONE_COLUMNS, AtRest, Measurement};
 use crate::scenario::{self, Scenario, Unit};
 use crate::stage::SubjectKind;
 
@@ -25,6 +25,11 @@ impl Results {
         if !self.at_rest.is_empty() {
             tables.push(self.at_rest());
         }
+        tables.push(Table {
+            title: "Parts of keyd alone".to_owned(),
+            columns: ALONE_COLUMNS.to_vec(),
+            rows: self.alone.iter().map(|row| row.cells.clone()).collect(),
+        });
         tables.retain(|table| !table.rows.is_empty());
         tables
     }
@@ -32,7 +37,7 @@ impl Results {
     fn goals(&self) -> Table {
         let mut rows = Vec::new();
         for (name, goal) in CPU_GOALS {
-            let figures = ["nginx", "strongroom"].map(|subject| self.ratio(name, subject));
+            let figures = ["nginx", SUBJECT].map(|subject| self.ratio(name, subject));
             let Some(found) = figures[1] else { continue };
             let nginx = figures[0].map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
             rows.push(vec![
@@ -43,16 +48,10 @@ impl Results {
                 verdict(found >= *goal).to_owned(),
             ]);
         }
-        let added = |scenario, figure: fn(&Measurement) -> f64| {
-            self.compared(scenario, ("strongroom", "direct"), |ours, direct| figure(ours) - figure(direct))
-        };
-        for (name, what, goal, found) in [
-            ("json-1", "added p50 over direct, us", 45.0, added("json-1", |one| one.p50)),
-            ("sse-first", "first event after direct's, us", 1000.0, added("sse-first", |one| one.first)),
-        ] {
+        for (what, goal, found) in self.other_goals() {
             let Some(found) = found else { continue };
             rows.push(vec![
-                format!("{}: {what}", title(name)),
+                what,
                 "-".to_owned(),
                 format!("{found:.0}"),
                 format!("at most {goal:.0}"),
@@ -64,6 +63,21 @@ impl Results {
             columns: vec!["scenario", "nginx", "strongroom", "goal", ""],
             rows,
         }
+    }
+
+    /// What is to be at most so much.
+    fn other_goals(&self) -> Vec<(String, f64, Option<f64>)> {
+        let over_direct = |scenario, figure: fn(&Measurement) -> f64| {
+            self.compared(scenario, (SUBJECT, "direct"), |ours, direct| figure(ours) - figure(direct))
+        };
+        let idle = self.at_rest.iter().find(|row| row.subject == SUBJECT).map(|row| row.idle);
+        let grown = |scenario| Some(self.median(scenario, SUBJECT, |one| one.peak)? - idle?);
+        vec![
+            (format!("{}: added p50 over direct, us", title("json-1")), 45.0, over_direct("json-1", |one| one.p50)),
+            (format!("{} after direct's, us", title("sse-first")), 1000.0, over_direct("sse-first", |one| one.first)),
+            (format!("{}: memory over idle, MiB", title("down")), 16.0, grown("down")),
+            (format!("{}: memory over idle, MiB", title("up")), 16.0, grown("up")),
+        ]
     }
 
     fn ratio(&self, scenario: &str, subject: &str) -> Option<f64> {
@@ -145,6 +159,8 @@ fn verdict(holds: bool) -> &'static str {
     if holds { "reached" } else { "missed" }
 }
 
+/// Whose goals they are.
+const SUBJECT: &str = "strongroom";
 /// What is to be reached.
 const CPU_GOALS: &[(&str, f64)] = &[
     ("json-1", 0.70),
