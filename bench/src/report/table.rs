@@ -74,7 +74,7 @@ impl Results {
         let grown = |scenario| Some(self.median(scenario, SUBJECT, |one| one.peak)? - idle?);
         vec![
             (format!("{}: added p50 over direct, us", title("json-1")), 45.0, over_direct("json-1", |one| one.p50)),
-            (format!("{} after direct's, us", title("sse-first")), 1000.0, over_direct("sse-first", |one| one.first)),
+            ("SSE: first event after direct's, us".to_owned(), 1000.0, over_direct("sse-first", |one| one.first)),
             (format!("{}: memory over idle, MiB", title("down")), 16.0, grown("down")),
             (format!("{}: memory over idle, MiB", title("up")), 16.0, grown("up")),
         ]
@@ -132,12 +132,15 @@ impl Results {
         Some(row)
     }
 
+    /// Where a subject's processes do different things.
     fn by_process(&self, scenario: &str, subject: &str, scale: f64) -> String {
-        let Some(one) = self.of(scenario, subject).next().filter(|one| one.cpu.len() > 1) else { return String::new() };
-        let part =
-            |index: usize| self.median(scenario, subject, |one| one.cpu.get(index).map_or(0.0, |cpu| cpu.1) * scale);
-        let parts =
-            one.cpu.iter().enumerate().map(|(index, (name, _))| format!("{name} {:.1}", part(index).unwrap_or(0.0)));
+        let Some(one) = self.of(scenario, subject).next() else { return String::new() };
+        if one.cpu.windows(2).all(|pair| pair[0].0 == pair[1].0) {
+            return String::new();
+        }
+        let cpu = |one: &Measurement, index: usize| one.cpu.get(index).map_or(0.0, |cpu| cpu.1) * scale;
+        let part = |index| self.median(scenario, subject, |one| cpu(one, index)).unwrap_or(0.0);
+        let parts = one.cpu.iter().enumerate().map(|(index, (name, _))| format!("{name} {:.1}", part(index)));
         parts.collect::<Vec<_>>().join(", ")
     }
 
