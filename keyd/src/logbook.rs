@@ -22,6 +22,8 @@ pub struct Logbook {
     refusals: RefCell<RefusalCounter>,
     fsync: Fsync,
     worker: Worker,
+    /// Ends that are written with the next line, or when everybody who is ready now has had a turn.
+    ends: RefCell<Vec<(Record, SystemTime)>>,
     dirty: Cell<bool>,
     broken: Cell<bool>,
 }
@@ -30,12 +32,14 @@ impl Logbook {
     /// Over an opened log.
     #[must_use]
     pub fn new(log: AuditLog, fsync: Fsync, worker: Worker) -> Self {
-        let (refusals, dirty, broken) = (RefCell::default(), Cell::new(false), Cell::new(false));
-        Self { log: RefCell::new(log), refusals, fsync, worker, dirty, broken }
+        let (refusals, ends) = (RefCell::default(), RefCell::default());
+        let (dirty, broken) = (Cell::new(false), Cell::new(false));
+        Self { log: RefCell::new(log), refusals, fsync, worker, ends, dirty, broken }
     }
 
     /// The log, to read it.
     pub fn log(&self) -> RefMut<'_, AuditLog> {
+        self.write_ends();
         self.log.borrow_mut()
     }
 
@@ -53,6 +57,7 @@ impl Logbook {
         for record in counted {
             let _ = self.write(&record);
         }
+        self.write_ends();
         self.log.borrow_mut().locked();
         self.sync_soon();
     }
@@ -80,8 +85,39 @@ impl Logbook {
     /// # Errors
     /// Where it cannot be written.
     pub fn write(&self, record: &Record) -> Result<(), AuditError> {
-        let written = self.log.borrow_mut().append(record, SystemTime::now()).map(drop);
-        match &written {
+        let ends = self.ends.take();
+        let announced = std::iter::once((record, SystemTime::now()));
+        let written = self
+            .log
+            .borrow_mut()
+            .append_all(ends.iter().map(|(record, time)| (record, *time)).chain(announced))
+            .map(drop);
+        self.note(&written);
+        written
+    }
+
+    /// Writes the end of a use, soon: with the next line, or when those who are ready now have had their turn. So a busy
+    /// keyd makes one call for several lines, and an idle one waits for nothing.
+    pub fn write_end(self: &Rc<Self>, record: Record) {
+        let mut ends = self.ends.borrow_mut();
+        ends.push((record, SystemTime::now()));
+        if ends.len() == 1 {
+            let book = Rc::clone(self);
+            tokio::task::spawn_local(async move { book.write_ends() });
+        }
+    }
+
+    fn write_ends(&self) {
+        let ends = self.ends.take();
+        if !ends.is_empty() {
+            let lines = ends.iter().map(|(record, time)| (record, *time));
+            let written = self.log.borrow_mut().append_all(lines).map(drop);
+            self.note(&written);
+        }
+    }
+
+    fn note(&self, written: &Result<(), AuditError>) {
+        match written {
             // An exchange that ended after the vault was locked: nothing is wrong with the disk.
             Err(AuditError::Locked) => {}
             Err(error) if !self.broken.replace(true) => tracing::error!(%error, "the audit log cannot be written"),
@@ -89,7 +125,6 @@ impl Logbook {
             _ => {}
         }
         self.dirty.set(true);
-        written
     }
 
     /// Writes a refusal, or counts it where the same was written within the second.

@@ -240,8 +240,8 @@ impl Serialize for EventKind {
     }
 }
 
-/// Encodes a record as one line, newline included.
-pub fn encode(record: &Record, seq: u64, time: SystemTime, before: &Link) -> Vec<u8> {
+/// Appends a record as one line, newline included.
+pub fn encode(record: &Record, seq: u64, time: SystemTime, before: &Link, lines: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Line<'a> {
         seq: u64,
@@ -253,9 +253,8 @@ pub fn encode(record: &Record, seq: u64, time: SystemTime, before: &Link) -> Vec
     let time = humantime::format_rfc3339_millis(time).to_string();
     let line = Line { seq, time, chain: before.to_hex(), record };
     // JSON escapes every control character, so no value can break the line.
-    let mut bytes = serde_json::to_vec(&line).expect("records have text keys and plain values");
-    bytes.push(b'\n');
-    bytes
+    serde_json::to_writer(&mut *lines, &line).expect("records have text keys and plain values");
+    lines.push(b'\n');
 }
 
 #[cfg(test)]
@@ -285,7 +284,9 @@ pub(super) mod tests {
     }
 
     fn line(record: &Record) -> String {
-        String::from_utf8(encode(record, 7, at(0), &Link::FIRST)).unwrap()
+        let mut lines = Vec::new();
+        encode(record, 7, at(0), &Link::FIRST, &mut lines);
+        String::from_utf8(lines).unwrap()
     }
 
     #[test]

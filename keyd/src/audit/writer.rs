@@ -102,14 +102,25 @@ impl AuditLog {
         self.chain = None;
     }
 
-    /// Writes one record and gives its sequence number. When this returns, the line is in the kernel's page cache: a
-    /// crash of keyd cannot lose it any more.
+    /// Writes one record.
+    #[cfg(test)]
+    pub fn append(&mut self, record: &Record, now: SystemTime) -> Result<u64, AuditError> {
+        self.append_all([(record, now)].into_iter())
+    }
+
+    /// Writes records with one call, all of them or none, and gives the last one's sequence number. When this returns,
+    /// the lines are in the kernel's page cache: a crash of keyd cannot lose them any more.
     ///
     /// # Errors
-    /// [`AuditError`]; the log is as it was, and what the record announces must not be done.
-    pub fn append(&mut self, record: &Record, now: SystemTime) -> Result<u64, AuditError> {
-        self.note_cut(now)?;
-        self.write_line(record, now)
+    /// [`AuditError`]; the log is as it was, and what the records announce must not be done.
+    pub fn append_all<'a>(
+        &mut self,
+        records: impl Iterator<Item = (&'a Record, SystemTime)> + Clone,
+    ) -> Result<u64, AuditError> {
+        if let Some((_, first)) = records.clone().next() {
+            self.note_cut(first)?;
+        }
+        self.write_lines(records)
     }
 
     /// The file that lines go to, for the worker to sync.
@@ -138,7 +149,7 @@ impl AuditLog {
     fn note_cut(&mut self, now: SystemTime) -> Result<(), AuditError> {
         if let Some(Chain { cut: cut @ 1.., .. }) = self.chain {
             let event = Event { bytes_cut: Some(cut), ..Event::new(EventKind::AuditRecovered) };
-            self.write_line(&Record::Event(event), now)?;
+            self.write_lines([(&Record::Event(event), now)].into_iter())?;
             if let Some(chain) = &mut self.chain {
                 chain.cut = 0;
             }
@@ -146,32 +157,37 @@ impl AuditLog {
         Ok(())
     }
 
-    fn write_line(&mut self, record: &Record, now: SystemTime) -> Result<u64, AuditError> {
+    fn write_lines<'a>(&mut self, records: impl Iterator<Item = (&'a Record, SystemTime)>) -> Result<u64, AuditError> {
         let chain = self.chain.as_mut().ok_or(AuditError::Locked)?;
-        let line = record::encode(record, chain.head.next, now, &chain.head.link);
-        if line.len() > LONGEST_LINE {
-            return Err(AuditError::TooLong(line.len()));
+        let (mut lines, mut head) = (Vec::new(), chain.head);
+        for (record, now) in records {
+            let begin = lines.len();
+            record::encode(record, head.next, now, &head.link, &mut lines);
+            let line = &lines[begin..];
+            if line.len() > LONGEST_LINE {
+                return Err(AuditError::TooLong(line.len()));
+            }
+            head = Head { next: head.next + 1, link: head.link.next(&chain.key, &line[..line.len() - 1]) };
         }
         let path = files::path_of(&self.directory, self.number);
         let write_error = |source| AuditError::Write { path, source };
         if let Err(source) = mend(&self.file, chain) {
             return Err(write_error(source));
         }
-        if chain.length > 0 && chain.length + line.len() as u64 > self.rotate_at {
+        if chain.length > 0 && chain.length + lines.len() as u64 > self.rotate_at {
             (self.file, self.number) = next_file(&self.directory, &self.file, self.number)?;
             chain.length = 0;
         }
         chain.torn = true;
-        if let Err(source) = (&*self.file).write_all(&line) {
+        if let Err(source) = (&*self.file).write_all(&lines) {
             // At once, so that readers and the next start find whole lines; tried again where even this fails.
             let _ = mend(&self.file, chain);
             return Err(write_error(source));
         }
         chain.torn = false;
-        chain.length += line.len() as u64;
-        let seq = chain.head.next;
-        chain.head = Head { next: seq + 1, link: chain.head.link.next(&chain.key, &line[..line.len() - 1]) };
-        Ok(seq)
+        chain.length += lines.len() as u64;
+        chain.head = head;
+        Ok(head.next - 1)
     }
 
     /// The newest file was made and nothing was written yet: the one before has the last line, if there is one.

@@ -91,7 +91,7 @@ impl Book {
 
     fn write(&self, record: &Record) -> Result<(), AuditError> {
         self.dirty.set(true);
-        self.log.borrow_mut().append(record, SystemTime::now()).map(drop)
+        self.log.borrow_mut().append_all(std::iter::once((record, SystemTime::now()))).map(drop)
     }
 }
 
