@@ -42,10 +42,17 @@ impl AgentIo {
             return Poll::Pending;
         };
         let mut timer = self.timer.borrow_mut();
-        if timer.deadline() != deadline {
+        // Most deadlines are put off long before they come: a timer that rings too early is set again then.
+        if deadline < timer.deadline() {
             timer.as_mut().reset(deadline);
         }
-        timer.as_mut().poll(cx)
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 
     fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -48,10 +48,19 @@ impl Framing {
                 Place::Start | Place::Fields => {
                     let end = memchr(b'\n', bytes);
                     let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-                    self.line.extend(part.iter().take(LONGEST.saturating_sub(self.line.len())));
                     bytes = rest;
+                    if end.is_some() && self.line.is_empty() {
+                        // The usual case: a whole line, where it lies.
+                        self.end_line(&part[..part.len().min(LONGEST)]);
+                        continue;
+                    }
+                    let room = LONGEST.saturating_sub(self.line.len());
+                    self.line.extend_from_slice(&part[..part.len().min(room)]);
                     if end.is_some() {
-                        self.end_line();
+                        let mut line = std::mem::take(&mut self.line);
+                        self.end_line(&line);
+                        line.clear();
+                        self.line = line;
                     }
                 }
             }
@@ -71,8 +80,7 @@ impl Framing {
         self.is_double
     }
 
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
+    fn end_line(&mut self, line: &[u8]) {
         let line = line.trim_ascii_end();
         match (self.place, line.is_empty()) {
             (Place::Start, true) => {}

@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 
 use strongroom_protocol::Refusal;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +28,8 @@ pub struct Exchange {
     grants: Vec<u64>,
     reason: Cell<Option<Refusal>>,
     answering: Cell<bool>,
-    /// Ends the wait for an answer.
-    cut: CancellationToken,
+    /// Waits for an answer, or for being cut.
+    waiting: Cell<Option<Waker>>,
     /// Ends the channel.
     channel: CancellationToken,
 }
@@ -50,7 +52,7 @@ impl Running {
             grants,
             reason: Cell::new(None),
             answering: Cell::new(false),
-            cut: CancellationToken::new(),
+            waiting: Cell::new(None),
             channel,
         });
         self.exchanges.borrow_mut().insert(id, Rc::clone(&exchange));
@@ -93,7 +95,9 @@ impl Exchange {
 
     fn cut(&self, reason: Refusal) {
         self.reason.set(Some(reason));
-        self.cut.cancel();
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
         if self.answering.get() {
             self.channel.cancel();
         }
@@ -101,10 +105,16 @@ impl Exchange {
 }
 
 impl Ticket {
-    /// Resolves when the exchange is cut, with the reason.
+    /// Resolves when the exchange is cut, with the reason. One may wait at a time.
     pub async fn cut(&self) -> Refusal {
-        self.exchange.cut.cancelled().await;
-        self.exchange.reason.get().unwrap_or(Refusal::Revoked)
+        poll_fn(|cx| match self.exchange.reason.get() {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                self.exchange.waiting.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
     }
 
     /// Why it was cut, where it was.
@@ -116,7 +126,7 @@ impl Ticket {
     /// The answer's head goes out now: from here a cut drops the channel.
     pub fn answering(&self) {
         self.exchange.answering.set(true);
-        if self.exchange.cut.is_cancelled() {
+        if self.exchange.reason.get().is_some() {
             self.exchange.channel.cancel();
         }
     }

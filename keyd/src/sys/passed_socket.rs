@@ -103,9 +103,10 @@ impl AsyncRead for PassedSocket {
             let room = unfilled.len();
             match self.receive(unfilled) {
                 Ok(length) => {
-                    // From TCP a short read has taken all there was, and the next one waits without asking the kernel
-                    // first. On a Unix stream one also ends where descriptors are passed, and those must be found.
-                    if !self.is_unix && 0 < length && length < room {
+                    // A short read has taken all there was: the next one waits without asking the kernel first. On a Unix
+                    // stream it also ends in front of descriptors. Those are found with the next bytes, or go to the
+                    // closer with the socket.
+                    if 0 < length && length < room {
                         guard.clear_ready_matching(Ready::READABLE);
                     }
                     // SAFETY: the first `length` bytes of the unfilled part have just been initialised.
