@@ -2,17 +2,17 @@
 //!
 //! [`channel`] is the connection it comes over; [`admit`] judges it and writes it down, [`connect`] proves who the
 //! upstream is ([`trust`] says by which roots), [`substitute`] puts the key in ([`whole_body`] holds a body where it goes
-//! there), [`forward`] sends it, [`answer_head`] looks at the answer's head, [`answer`] streams the answer through the
-//! scrubber ([`scrub`]), [`running`] can cut it at any moment.
+//! there), [`forward`] sends it, [`answer`] looks at the answer's head and streams the answer through the scrubber
+//! ([`scrub`]), [`running`] can cut it at any moment.
 //! No step hands gatewayd a byte that did not pass the scrubber. Called by `gateway.rs`, which opens channels.
 
 pub mod admit;
 pub mod answer;
-pub mod answer_head;
 #[cfg(test)]
 mod certificate_fixture;
 pub mod channel;
 pub mod connect;
+pub mod decode;
 pub mod fields;
 pub mod forward;
 pub mod link;

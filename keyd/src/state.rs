@@ -14,6 +14,7 @@ use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::exchange::decode::memory::Memory;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
 use crate::exchange::scrub::patterns::Patterns;
@@ -41,6 +42,8 @@ pub struct State {
     pub running: Rc<Running>,
     /// Room for bodies that are held whole.
     pub body_room: BodyRoom,
+    /// What decoding encoded answers may take.
+    pub decoding: Memory,
     /// Channels that are open.
     pub channel_count: Cell<usize>,
     /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
@@ -98,6 +101,7 @@ impl State {
             logbook,
             running: Rc::default(),
             body_room: BodyRoom::default(),
+            decoding: Memory::default(),
             channel_count: Cell::new(0),
             most_channels,
             channels: ChannelTokens::default(),

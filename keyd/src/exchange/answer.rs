@@ -2,7 +2,12 @@
 //!
 //! One pass, a chunk at a time, with the socket's own back-pressure. A clean end gives what the scrubber held; any
 //! other end drops it and breaks the channel, so that gatewayd cannot take a cut-off answer for a whole one. Trailers
-//! are scrubbed and travel as one declared field. Called by `forward`.
+//! are scrubbed and travel as one declared field. [`head`] looks at what comes before, [`passage`] is the way without
+//! sockets. Called by `forward`.
+
+pub mod head;
+mod messages;
+pub mod passage;
 
 use std::error::Error;
 use std::fmt;
@@ -14,15 +19,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use strongroom_protocol::channel;
+use strongroom_protocol::{Refusal, channel};
 
+use self::passage::Passage;
+use super::decode::Undecodable;
 use super::fields;
 use super::record::Ending;
 use super::scrub::head::scrub_fields;
 use super::scrub::patterns::Patterns;
-use super::scrub::stream::Stream;
 
-/// What hyper's server sends on the channel.
+/// What goes out on the channel.
 pub enum Answer {
     /// A refusal: its words are gatewayd's.
     Empty,
@@ -36,7 +42,9 @@ type Newest = Box<dyn Fn(&Rc<Patterns>) -> Option<Rc<Patterns>>>;
 /// An upstream's body, and what is to be done when it ends.
 pub struct Streaming {
     inner: Incoming,
-    stream: Option<Stream>,
+    /// Until the body's end.
+    passage: Option<Passage>,
+    is_decoded: bool,
     trailers: Option<HeaderMap>,
     patterns: Rc<Patterns>,
     newest: Newest,
@@ -48,17 +56,19 @@ impl Streaming {
     #[must_use]
     pub fn new(
         inner: Incoming,
+        passage: Passage,
         patterns: Rc<Patterns>,
         newest: impl Fn(&Rc<Patterns>) -> Option<Rc<Patterns>> + 'static,
         ending: Ending,
     ) -> Self {
-        let stream = Some(Stream::new(Rc::clone(&patterns)));
-        let mut streaming = Self { inner, stream, trailers: None, patterns, newest: Box::new(newest), ending };
+        let is_decoded = passage.is_decoded();
+        let (passage, newest) = (Some(passage), Box::new(newest));
+        let mut streaming = Self { inner, passage, is_decoded, trailers: None, patterns, newest, ending };
         streaming.note_end();
         streaming
     }
 
-    /// hyper does not ask again once a body says that it has ended: so the end is noted when it can be seen.
+    /// Nobody asks again once a body says that it has ended: so the end is noted when it can be seen.
     fn note_end(&mut self) {
         if self.has_ended() {
             self.ending.complete();
@@ -67,41 +77,43 @@ impl Streaming {
 
     fn has_ended(&self) -> bool {
         // Nothing can be held before the first chunk, so a body that is empty from the start is known to be.
-        self.stream.as_ref().is_none_or(Stream::is_at_start) && self.inner.is_end_stream() && self.trailers.is_none()
+        self.passage.as_ref().is_none_or(Passage::is_empty) && self.inner.is_end_stream() && self.trailers.is_none()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
-        while let Some(stream) = &mut self.stream {
+        while let Some(passage) = &mut self.passage {
+            let out = match passage.pull() {
+                Ok(out) => out,
+                Err(undecodable) => return Poll::Ready(Some(Err(self.give_up(undecodable)))),
+            };
+            self.ending.scrubbed(passage.take_found());
+            if let Some(out) = out {
+                return self.give(out);
+            }
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         if let Some(newer) = (self.newest)(&self.patterns) {
                             self.patterns = Rc::clone(&newer);
-                            stream.set_patterns(newer);
+                            passage.set_patterns(newer);
                         }
-                        let out = stream.push(data);
-                        self.ending.scrubbed(stream.take_found());
-                        if !out.is_empty() {
-                            self.ending.sent(out.len());
-                            self.note_end();
-                            return Poll::Ready(Some(Ok(Frame::data(out))));
-                        }
+                        passage.push(data);
                     }
                     Err(frame) => self.trailers = frame.into_trailers().ok(),
                 },
                 Some(Err(error)) => {
-                    // What is held is dropped with the stream.
-                    self.stream = None;
-                    self.trailers = None;
-                    return Poll::Ready(Some(Err(BrokenAnswer(error))));
+                    self.drop_rest();
+                    return Poll::Ready(Some(Err(BrokenAnswer::Upstream(error))));
                 }
                 None => {
-                    let (rest, found) = self.stream.take().map(Stream::finish).unwrap_or_default();
+                    let rest = self.passage.take().map_or(Ok(Default::default()), Passage::finish);
+                    let (rest, found) = match rest {
+                        Ok(rest) => rest,
+                        Err(undecodable) => return Poll::Ready(Some(Err(self.give_up(undecodable)))),
+                    };
                     self.ending.scrubbed(found);
                     if !rest.is_empty() {
-                        self.ending.sent(rest.len());
-                        self.note_end();
-                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                        return self.give(rest);
                     }
                 }
             }
@@ -111,8 +123,30 @@ impl Streaming {
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
+    fn give(&mut self, out: Bytes) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
+        self.ending.sent(out.len());
+        self.note_end();
+        Poll::Ready(Some(Ok(Frame::data(out))))
+    }
+
+    fn give_up(&mut self, undecodable: Undecodable) -> BrokenAnswer {
+        tracing::debug!(%undecodable, "an answer is broken off");
+        self.drop_rest();
+        self.ending.refused(Refusal::ResponseUnscrubbable);
+        BrokenAnswer::Undecodable(undecodable)
+    }
+
+    /// What is held is dropped with the passage.
+    fn drop_rest(&mut self) {
+        self.passage = None;
+        self.trailers = None;
+    }
+
     fn encode(&mut self, mut trailers: HeaderMap) -> Option<HeaderMap> {
         fields::prepare_response(&mut trailers, fields::Leave { range: false, cookies: false });
+        if self.is_decoded {
+            head::decoded(&mut trailers);
+        }
         self.ending.scrubbed(scrub_fields(&mut trailers, &self.patterns));
         let text = channel::encode_trailers(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
         if text.is_empty() || text.len() > channel::TRAILERS_LIMIT {
@@ -146,26 +180,40 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(streaming) => match (&streaming.stream, streaming.inner.size_hint().exact()) {
-                (Some(stream), Some(rest)) => SizeHint::with_exact(rest + stream.held() as u64),
-                _ => SizeHint::default(),
-            },
+            Self::Streaming(streaming) => {
+                let held = streaming.passage.as_ref().and_then(Passage::held);
+                match (held, streaming.inner.size_hint().exact()) {
+                    (Some(held), Some(rest)) => SizeHint::with_exact(rest + held as u64),
+                    _ => SizeHint::default(),
+                }
+            }
         }
     }
 }
 
-/// The upstream broke off.
+/// The answer will not end as it should.
 #[derive(Debug)]
-pub struct BrokenAnswer(hyper::Error);
+pub enum BrokenAnswer {
+    /// The upstream broke off.
+    Upstream(hyper::Error),
+    /// It cannot be searched any further.
+    Undecodable(Undecodable),
+}
 
 impl fmt::Display for BrokenAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the upstream's answer broke off")
+        f.write_str(match self {
+            Self::Upstream(_) => "the upstream's answer broke off",
+            Self::Undecodable(_) => "the upstream's answer cannot be decoded",
+        })
     }
 }
 
 impl Error for BrokenAnswer {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.0)
+        match self {
+            Self::Upstream(error) => Some(error),
+            Self::Undecodable(error) => Some(error),
+        }
     }
 }

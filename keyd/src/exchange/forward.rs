@@ -12,8 +12,8 @@ use strongroom_protocol::Refusal;
 use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
-use super::answer::{Answer, Streaming};
-use super::answer_head;
+use super::answer::passage::Passage;
+use super::answer::{self, Answer, Streaming};
 use super::channel::{Channel, UpstreamState};
 use super::connect::{Connection, exchange_refusal};
 use super::link::RequestBody;
@@ -102,11 +102,18 @@ async fn admitted(
     })?;
     ending.status(response.status());
     let patterns = state.patterns(&admitted.live, &channel.authority, admitted.allowed.binding.agent);
-    if let Err(refusal) = answer_head::check(&response, is_head) {
-        ending.refused(refusal);
-        return Err(No::closing(refusal));
-    }
-    let masked = answer_head::scrub(&mut response, &patterns, admitted.leave);
+    let checked = answer::head::check(&response, is_head).and_then(|shape| {
+        let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding);
+        Ok((shape, passage.map_err(|_| Refusal::Overloaded)?))
+    });
+    let (shape, passage) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            ending.refused(refusal);
+            return Err(No::closing(refusal));
+        }
+    };
+    let masked = answer::head::scrub(&mut response, &shape, &patterns, admitted.leave);
     ending.scrubbed(masked);
     *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
     ticket.answering();
@@ -118,7 +125,7 @@ async fn admitted(
         let live = source.state.live()?;
         (!known.are_of(&live)).then(|| source.state.patterns(&live, &source.authority, agent))
     };
-    let answer = Answer::Streaming(Box::new(Streaming::new(body, patterns, newest, ending)));
+    let answer = Answer::Streaming(Box::new(Streaming::new(body, passage, patterns, newest, ending)));
     Ok(Response::from_parts(head, answer))
 }
 

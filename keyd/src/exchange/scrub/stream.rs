@@ -52,12 +52,6 @@ impl Stream {
         self.held.len()
     }
 
-    /// Whether nothing was taken, or all of it went out again.
-    #[must_use]
-    pub fn is_at_start(&self) -> bool {
-        self.held.is_empty()
-    }
-
     /// Takes a chunk and gives what may go out now; may be empty.
     #[must_use]
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
@@ -90,17 +84,23 @@ impl Stream {
         overwrite(data.slice(..out), &masked)
     }
 
-    /// The body ended as it should: gives what was held.
+    /// A message in the body ended, and what follows is not of the class: gives what was held.
     #[must_use]
-    pub fn finish(mut self) -> (Bytes, u64) {
+    pub fn end_message(&mut self) -> Bytes {
         let data = Bytes::from(std::mem::take(&mut self.held));
         let mut masked = std::mem::take(&mut self.masked);
         for start in self.patterns.tails(&data) {
             masked.push(start..data.len());
             self.found += 1;
         }
-        let found = self.found;
-        (overwrite(data, &masked), found)
+        overwrite(data, &masked)
+    }
+
+    /// The body ended as it should: gives what was held.
+    #[must_use]
+    pub fn finish(mut self) -> (Bytes, u64) {
+        let rest = self.end_message();
+        (rest, self.found)
     }
 }
 

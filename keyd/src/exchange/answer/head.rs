@@ -1,0 +1,187 @@
+//! The head of an upstream's answer: may it pass, and what of it?
+//!
+//! It refuses answers that cannot be searched or that have two readings, masks keys in the reason phrase and the
+//! fields, takes away what is not true of a decoded body, and announces the trailers. Called by `forward`.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode, Version};
+use hyper::ext::ReasonPhrase;
+use strongroom_protocol::{Refusal, channel};
+
+use super::super::decode::Coding;
+use super::super::fields;
+use super::super::scrub::head::{scrub_fields, scrub_text};
+use super::super::scrub::patterns::Patterns;
+
+/// What the head says of the body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// How it is encoded.
+    pub codings: Vec<Coding>,
+    /// It is a sequence of gRPC messages.
+    pub has_messages: bool,
+}
+
+/// Refuses what the scrubber cannot read, and what was not asked for.
+///
+/// # Errors
+/// `upstream_protocol` or `response_unscrubbable`.
+pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal> {
+    let headers = response.headers();
+    // Two framings, two readings (RFC 9112, 6.3).
+    if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::UpstreamProtocol);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UpstreamProtocol);
+    }
+    // The fields are about a body that is not there.
+    if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Ok(Shape::default());
+    }
+    if !is_only(headers, "transfer-encoding", b"chunked") || !is_only(headers, "grpc-encoding", b"identity") {
+        return Err(Refusal::ResponseUnscrubbable);
+    }
+    let codings = Coding::of(headers).map_err(|_| Refusal::ResponseUnscrubbable)?;
+    // A piece out of the middle of encoded content cannot be decoded.
+    if !codings.is_empty() && response.status() == StatusCode::PARTIAL_CONTENT {
+        return Err(Refusal::ResponseUnscrubbable);
+    }
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().to_ascii_lowercase();
+    // In base64 messages have no frames of their own.
+    let has_messages = kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web-text");
+    Ok(Shape { codings, has_messages })
+}
+
+/// Masks keys in the reason phrase and fields, and announces the trailers.
+pub fn scrub<B>(response: &mut Response<B>, shape: &Shape, patterns: &Patterns, leave: fields::Leave) -> u64 {
+    fields::prepare_response(response.headers_mut(), leave);
+    if !shape.codings.is_empty() {
+        decoded(response.headers_mut());
+    }
+    // The channel frames its messages itself: an HTTP/1.0 answer ends with its connection, and a cut-off one would look
+    // whole.
+    *response.version_mut() = Version::HTTP_11;
+    let mut masked = scrub_fields(response.headers_mut(), patterns);
+    let clean = response.extensions().get::<ReasonPhrase>().and_then(|reason| scrub_text(reason.as_bytes(), patterns));
+    if let Some((clean, count)) = clean {
+        masked += count;
+        match ReasonPhrase::try_from(Bytes::from(clean)) {
+            Ok(reason) => drop(response.extensions_mut().insert(reason)),
+            Err(_) => drop(response.extensions_mut().remove::<ReasonPhrase>()),
+        }
+    }
+    if !response.headers().contains_key(header::CONTENT_LENGTH) {
+        response.headers_mut().append(header::TRAILER, HeaderValue::from_static(channel::TRAILERS));
+    }
+    masked
+}
+
+/// Takes away what is true of the encoded content alone, from a head or from trailers.
+pub fn decoded(headers: &mut HeaderMap) {
+    for name in OF_THE_ENCODED {
+        headers.remove(*name);
+    }
+    // What it tags is equivalent and no longer the same byte for byte (RFC 9110, 8.8.1): so If-None-Match goes on
+    // working, and If-Match and If-Range do not.
+    let weak = headers.get(header::ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).map(HeaderValue::as_bytes);
+    if let Some(tag) = weak.and_then(|tag| HeaderValue::from_bytes(&[b"W/", tag].concat()).ok()) {
+        headers.insert(header::ETAG, tag);
+    }
+}
+
+/// Whether a list holds nothing but this word.
+fn is_only(headers: &HeaderMap, name: &str, allowed: &[u8]) -> bool {
+    let words = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    words.map(<[u8]>::trim_ascii).all(|word| word.is_empty() || word.eq_ignore_ascii_case(allowed))
+}
+
+const OF_THE_ENCODED: &[&str] =
+    &["accept-ranges", "content-digest", "content-encoding", "content-length", "content-md5", "digest", "repr-digest"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
+        let fields = fields
+            .iter()
+            .fold(Response::builder().status(status), |answer, (name, value)| answer.header(*name, *value));
+        fields.body(()).expect("an answer")
+    }
+
+    fn codings(status: u16, fields: &[(&'static str, &'static str)]) -> Result<Vec<Coding>, Refusal> {
+        check(&answer(status, fields), false).map(|shape| shape.codings)
+    }
+
+    #[test]
+    fn known_codings_are_taken_and_others_refused() {
+        use Coding::{Brotli, Deflate, Gzip, Zstd};
+        for (value, known) in [
+            ("identity", vec![]),
+            ("", vec![]),
+            ("gzip", vec![Gzip]),
+            ("X-GZIP", vec![Gzip]),
+            ("deflate, br", vec![Deflate, Brotli]),
+            ("zstd ,identity", vec![Zstd]),
+        ] {
+            assert_eq!(codings(200, &[("content-encoding", value)]), Ok(known), "{value}");
+        }
+        for value in ["compress", "gzip, gzip, gzip", "dcb", "aes128gcm", "gzip;q=1", "b r"] {
+            assert_eq!(codings(200, &[("content-encoding", value)]), Err(Refusal::ResponseUnscrubbable), "{value}");
+        }
+        let two = [("content-encoding", "gzip"), ("content-encoding", "br")];
+        assert_eq!(codings(200, &two), Ok(vec![Gzip, Brotli]));
+        assert_eq!(codings(200, &[("transfer-encoding", "gzip, chunked")]), Err(Refusal::ResponseUnscrubbable));
+        assert_eq!(codings(200, &[("transfer-encoding", "chunked")]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_piece_of_encoded_content_is_refused_and_a_plain_one_is_not() {
+        assert_eq!(codings(206, &[("content-encoding", "gzip")]), Err(Refusal::ResponseUnscrubbable));
+        assert_eq!(codings(206, &[("content-range", "bytes 0-1/5")]), Ok(vec![]));
+    }
+
+    #[test]
+    fn answers_without_a_body_keep_their_fields() {
+        for status in [204, 304] {
+            assert_eq!(codings(status, &[("content-encoding", "compress")]), Ok(vec![]));
+        }
+        assert_eq!(check(&answer(200, &[("content-encoding", "compress")]), true), Ok(Shape::default()));
+        assert!(check(&answer(200, &[("content-encoding", "compress")]), false).is_err(), "the positive twin");
+    }
+
+    #[test]
+    fn compressed_grpc_messages_are_refused() {
+        let fields = [("content-type", "application/grpc+proto"), ("grpc-encoding", "gzip")];
+        assert_eq!(check(&answer(200, &fields), false), Err(Refusal::ResponseUnscrubbable));
+        let fields = [("content-type", "Application/gRPC"), ("grpc-encoding", "identity")];
+        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.has_messages), Ok(true));
+        let fields = [("content-type", "application/grpc-web-text")];
+        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.has_messages), Ok(false));
+    }
+
+    #[test]
+    fn a_decoded_answer_loses_what_is_no_longer_true() {
+        let mut answer = answer(
+            200,
+            &[
+                ("content-encoding", "gzip"),
+                ("content-length", "5"),
+                ("content-md5", "x"),
+                ("content-digest", "x"),
+                ("repr-digest", "x"),
+                ("digest", "x"),
+                ("accept-ranges", "bytes"),
+                ("etag", "\"strong\""),
+                ("vary", "accept-encoding"),
+            ],
+        );
+        decoded(answer.headers_mut());
+        assert_eq!(answer.headers().len(), 2, "{:?}", answer.headers());
+        assert_eq!(answer.headers()["etag"], "W/\"strong\"");
+        decoded(answer.headers_mut());
+        assert_eq!(answer.headers()["etag"], "W/\"strong\"", "once is enough");
+    }
+}
