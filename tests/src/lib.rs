@@ -19,6 +19,7 @@ pub mod client;
 pub mod deadline;
 pub mod fake_api;
 pub mod h2c;
+pub mod many;
 pub mod process;
 pub mod programs;
 pub mod scene;
