@@ -48,6 +48,8 @@ pub fn start(level: LogLevel) -> Result<(), StartError> {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Where the disk is full there is nobody to tell: saying so on the same standard error would be a panic.
+        .log_internal_errors(false)
         .finish()
         .with(Targets::new().with_target(env!("CARGO_CRATE_NAME"), filter));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| StartError::Log)
