@@ -96,6 +96,21 @@ impl Config {
     }
 }
 
+impl Limits {
+    /// Lowered to what so many descriptors allow: agents' connections get three eighths of them and channels a quarter,
+    /// for while one is opened it takes three. So a flood of agents is refused with a word, and what it leaves is enough
+    /// to dial and to reach keyd.
+    #[must_use]
+    pub fn within(self, descriptors: usize) -> Self {
+        let (connections, channels) = (descriptors / 8 * 3, descriptors / 4);
+        if self.connections.get() > connections || self.channels.get() > channels {
+            tracing::warn!(descriptors, connections, channels, "the limit on descriptors lowers what is taken");
+        }
+        let (connections, channels) = (self.connections.at_most(connections), self.channels.at_most(channels));
+        Self { connections, channels, ..self }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -181,6 +196,14 @@ mod tests {
         assert_eq!(config.listen, ["127.0.0.1:7777".parse().unwrap()]);
         assert_eq!(config.limits.header_bytes.get(), 65_536);
         assert_eq!(config.timeouts.slow_headers.get(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn few_descriptors_lower_what_needs_them() {
+        let of = |limits: Limits| (limits.connections.get(), limits.channels.get());
+        assert_eq!(of(Limits::default().within(20_000)), (1000, 512));
+        assert_eq!(of(Limits::default().within(1024)), (384, 256));
+        assert_eq!(of(Limits::default().within(0)), (1, 1));
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl Crowd {
     /// A place, welcome or not; none where even the unwelcome are too many.
     pub fn enter(self: &Rc<Self>, most: usize) -> Option<Place> {
         let is_welcome = self.inside.get() < most;
-        let (count, limit) = if is_welcome { (&self.inside, most) } else { (&self.turned_away, MOST_TURNED_AWAY) };
+        let most_turned_away = (most / 4).clamp(FEW_TURNED_AWAY, MOST_TURNED_AWAY);
+        let (count, limit) = if is_welcome { (&self.inside, most) } else { (&self.turned_away, most_turned_away) };
         if count.get() >= limit {
             return None;
         }
@@ -61,6 +62,9 @@ impl Drop for Place {
 /// Connections that are told that there are too many, at one time; beyond these they are closed without a word.
 const MOST_TURNED_AWAY: usize = 64;
 
+/// Where few connections are taken, for want of descriptors perhaps.
+const FEW_TURNED_AWAY: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,10 +72,11 @@ mod tests {
     #[test]
     fn some_are_turned_away_politely_and_the_others_at_the_door() {
         let crowd = Rc::new(Crowd::default());
-        let places: Vec<_> = std::iter::from_fn(|| crowd.enter(2)).collect();
-        let welcome = places.iter().filter(|place| place.is_welcome).count();
-        assert_eq!((places.len(), welcome), (2 + MOST_TURNED_AWAY, 2));
-        drop(places);
+        for (most, turned_away) in [(2, FEW_TURNED_AWAY), (40, 10), (1000, MOST_TURNED_AWAY)] {
+            let places: Vec<_> = std::iter::from_fn(|| crowd.enter(most)).collect();
+            let welcome = places.iter().filter(|place| place.is_welcome).count();
+            assert_eq!((places.len(), welcome), (most + turned_away, most));
+        }
         assert!(crowd.enter(2).is_some_and(|place| place.is_welcome));
         assert_eq!((crowd.inside.get(), crowd.turned_away.get()), (0, 0));
     }

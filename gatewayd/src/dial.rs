@@ -6,9 +6,11 @@
 
 pub mod address_rules;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use strongroom_protocol::Authority;
 use strongroom_protocol::authority::Host;
 use strongroom_protocol::exchange::DialFailure;
@@ -18,19 +20,34 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 
+/// Why there is no socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSocket {
+    /// The upstream's name or network does not give one: keyd is told, and has the request on record.
+    Upstream(DialFailure),
+    /// This process or machine has no descriptor or memory left. Nothing is wrong with the upstream.
+    NoRoom,
+}
+
+impl From<DialFailure> for NoSocket {
+    fn from(failure: DialFailure) -> Self {
+        Self::Upstream(failure)
+    }
+}
+
 /// Connects to an authority within the time that the configuration gives.
 ///
 /// The socket comes back outside the event loop, for it is about to be passed to keyd.
 ///
 /// # Errors
-/// Why there is no socket, as keyd is told it.
-pub async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, DialFailure> {
+/// Why there is no socket.
+pub async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, NoSocket> {
     let attempt = async { connect(&addresses(authority, config).await?).await };
-    timeout(config.timeouts.dial.get(), attempt).await.unwrap_or(Err(DialFailure::TimedOut))
+    timeout(config.timeouts.dial.get(), attempt).await.unwrap_or(Err(DialFailure::TimedOut.into()))
 }
 
 /// What may be dialled, in the order in which it is tried.
-async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketAddr>, DialFailure> {
+async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketAddr>, NoSocket> {
     if let Some(address) = config.resolve.address(authority) {
         return Ok(vec![address]);
     }
@@ -38,14 +55,14 @@ async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketA
     let found: Vec<SocketAddr> = match authority.host() {
         Host::V4(address) => vec![(*address, port).into()],
         Host::V6(address) => vec![(*address, port).into()],
-        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|_| DialFailure::Unreachable)?.collect(),
+        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|error| no_socket(&error))?.collect(),
     };
     if found.is_empty() {
-        return Err(DialFailure::Unreachable);
+        return Err(DialFailure::Unreachable.into());
     }
     let may_dial = |address: &SocketAddr| address_rules::may_dial(address.ip(), &config.allow_private_upstreams);
     let allowed: Vec<_> = found.into_iter().filter(may_dial).collect();
-    if allowed.is_empty() { Err(DialFailure::ForbiddenAddress) } else { Ok(interleave(allowed)) }
+    if allowed.is_empty() { Err(DialFailure::ForbiddenAddress.into()) } else { Ok(interleave(allowed)) }
 }
 
 /// Families by turns, each in the resolver's order (RFC 8305, section 4), so that one broken family costs one step.
@@ -65,9 +82,10 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries addresses one after another without waiting for a slow one; the first that answers wins.
-async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, DialFailure> {
+async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, NoSocket> {
     let mut attempts = JoinSet::new();
     let mut waiting = addresses.iter().copied();
+    let mut failure = DialFailure::Unreachable.into();
     loop {
         if let Some(address) = waiting.next() {
             attempts.spawn(TcpStream::connect(address));
@@ -75,10 +93,18 @@ async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, DialFa
         let next = attempts.join_next();
         let finished = if waiting.len() > 0 { timeout(STAGGER, next).await.ok() } else { Some(next.await) };
         match finished {
-            Some(Some(Ok(Ok(stream)))) => return detached(stream).map_err(|_| DialFailure::Unreachable),
-            Some(None) if waiting.len() == 0 => return Err(DialFailure::Unreachable),
+            Some(Some(Ok(Ok(stream)))) => return detached(stream).map_err(|error| no_socket(&error)),
+            Some(Some(Ok(Err(error)))) if no_socket(&error) == NoSocket::NoRoom => failure = NoSocket::NoRoom,
+            Some(None) if waiting.len() == 0 => return Err(failure),
             _ => {}
         }
+    }
+}
+
+fn no_socket(error: &io::Error) -> NoSocket {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => NoSocket::NoRoom,
+        _ => DialFailure::Unreachable.into(),
     }
 }
 
@@ -123,7 +149,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost"] {
             let failure = dial(&authority(&format!("{host}:{port}")), &Config::default()).await.unwrap_err();
-            assert_eq!(failure, DialFailure::ForbiddenAddress);
+            assert_eq!(failure, DialFailure::ForbiddenAddress.into());
         }
         assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
         let allowing = config("allow-private-upstreams = [\"127.0.0.0/8\"]");
@@ -135,7 +161,7 @@ mod tests {
     async fn a_port_where_nobody_listens_is_unreachable() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = config(&format!("[resolve]\n\"a.example\" = \"127.0.0.1:{port}\""));
-        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::Unreachable);
+        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::Unreachable.into());
     }
 
     #[tokio::test]
@@ -144,7 +170,7 @@ mod tests {
         let good = listener.local_addr().unwrap();
         let bad = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         assert_eq!(connect(&[bad, good]).await.unwrap().peer_addr().unwrap(), good);
-        assert_eq!(connect(&[bad, bad]).await.unwrap_err(), DialFailure::Unreachable);
+        assert_eq!(connect(&[bad, bad]).await.unwrap_err(), DialFailure::Unreachable.into());
     }
 
     #[tokio::test]
@@ -157,7 +183,15 @@ mod tests {
         let fill = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
         let _full: Vec<_> = std::iter::from_fn(|| fill().ok()).collect();
         let config = config(&format!("[resolve]\n\"a.example\" = \"{address}\"\n[timeouts]\ndial = \"300ms\""));
-        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::TimedOut);
+        assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::TimedOut.into());
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_not_the_upstreams_fault() {
+        for number in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS] {
+            assert_eq!(no_socket(&number.into()), NoSocket::NoRoom);
+        }
+        assert_eq!(no_socket(&Errno::ECONNREFUSED.into()), DialFailure::Unreachable.into());
     }
 
     #[test]

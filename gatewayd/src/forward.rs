@@ -19,7 +19,7 @@ use self::replay::{Replay, Source};
 use crate::channel::{Channel, Download};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::dial;
+use crate::dial::{self, NoSocket};
 use crate::error_response::Rejection;
 use crate::gateway::Gateway;
 use crate::ingress::fields;
@@ -113,7 +113,11 @@ async fn open(
     outbound: &Outbound,
 ) -> Result<(Channel, bool, Option<Key>), Refusal> {
     let permit = gateway.pool.reserve(config.limits.channels.get()).ok_or(Refusal::Overloaded)?;
-    let upstream = dial::dial(&outbound.authority, config).await;
+    let upstream = match dial::dial(&outbound.authority, config).await {
+        Ok(socket) => Ok(socket),
+        Err(NoSocket::Upstream(failure)) => Err(failure),
+        Err(NoSocket::NoRoom) => return Err(Refusal::Overloaded),
+    };
     let key = outbound.key.clone().filter(|_| upstream.is_ok());
     if let Err(failure) = &upstream
         && let Some(held) = gateway.dials.pass()

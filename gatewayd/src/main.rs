@@ -63,12 +63,12 @@ fn run() -> Result<(), StartError> {
         // It fails only for a process that leads a group already, which has no session to leave.
         let _ = setsid();
     }
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let sockets = listen::open(&config, &home.agent_socket())?;
     let config_directory = config_file.parent().map(Path::to_owned).unwrap_or_default();
     let paths = cage::Paths { config: config_directory, gateway_socket: home.gateway_socket() };
     let checks = cage::enter(&paths); // cannot be undone; no peer byte is read before this line
-    serve::until_shutdown(config, config_file, sockets, home.gateway_socket(), checks)
+    serve::until_shutdown(config, config_file, sockets, home.gateway_socket(), checks, descriptors)
 }
 
 fn find_home() -> Result<Home, StartError> {
@@ -83,14 +83,21 @@ fn load(run: &Run, file: &Path) -> Result<Config, StartError> {
     config.map_err(StartError::from)
 }
 
-/// A thousand connections and twice 512 channel ends are more than the usual soft limit of 1,024.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::warn!(soft, hard, %error, "the descriptor limit could not be raised");
-    }
+/// A thousand connections and 512 channels are more than the usual soft limit of 1,024. Gives what there is.
+fn raise_descriptor_limit() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return USUAL_DESCRIPTORS };
+    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            tracing::warn!(soft, hard, %error, "the descriptor limit could not be raised");
+            soft
+        }
+    };
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
+
+/// The kernel's default, where it does not say.
+const USUAL_DESCRIPTORS: usize = 1024;
 
 fn say(text: &str) -> Result<(), StartError> {
     std::io::stdout().write_all(text.as_bytes()).map_err(StartError::Output)

@@ -39,11 +39,12 @@ use crate::start_error::StartError;
 /// # Errors
 /// Where the event loop cannot be started.
 pub fn until_shutdown(
-    config: Config,
+    mut config: Config,
     config_file: PathBuf,
     sockets: Sockets,
     gateway_socket: PathBuf,
     checks: Vec<Check>,
+    descriptors: usize,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -51,6 +52,7 @@ pub fn until_shutdown(
         .max_blocking_threads(16)
         .build()
         .map_err(StartError::Runtime)?;
+    config.limits = config.limits.within(descriptors);
     let run = async {
         let listeners = Listener::from_sockets(sockets).map_err(StartError::Runtime)?;
         let mut signals = Signals::listen().map_err(StartError::Runtime)?;
@@ -59,7 +61,7 @@ pub fn until_shutdown(
         spawn_local(async move { shared.keyd.run(&gateway_socket, &checks, || shared.pool.clear()).await });
         let stop = async {
             while signals.next().await == Wish::Reload {
-                reload(&gateway, &config_file);
+                reload(&gateway, &config_file, descriptors);
             }
         };
         serve(gateway.clone(), listeners, stop).await;
@@ -97,9 +99,10 @@ pub async fn serve(gateway: Rc<Gateway>, listeners: Vec<Listener>, stop: impl Fu
 }
 
 /// A bad file changes nothing.
-fn reload(gateway: &Gateway, file: &std::path::Path) {
+fn reload(gateway: &Gateway, file: &std::path::Path, descriptors: usize) {
     match Config::load_existing(file) {
-        Ok(config) => {
+        Ok(mut config) => {
+            config.limits = config.limits.within(descriptors);
             gateway.reconfigure(config);
             tracing::info!("configuration read again; 'listen' and 'log-level' hold from the next start");
         }

@@ -18,6 +18,12 @@ impl<const MIN: usize, const MAX: usize> Count<MIN, MAX> {
     pub fn get(self) -> usize {
         self.0
     }
+
+    /// The number, or this one where it is lower; never below the least.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        Self(self.0.min(most.max(MIN)))
+    }
 }
 
 impl<const MIN: usize, const MAX: usize> TryFrom<i64> for Count<MIN, MAX> {
