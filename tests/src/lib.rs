@@ -16,7 +16,9 @@
 
 pub mod agent;
 pub mod client;
+pub mod clock;
 pub mod deadline;
+pub mod disk;
 pub mod fake_api;
 pub mod h2c;
 pub mod many;

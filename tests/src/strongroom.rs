@@ -17,6 +17,7 @@ use strongroom_protocol::home::Home;
 use tempfile::TempDir;
 
 use crate::agent::{Request, Way};
+use crate::disk;
 use crate::process;
 use crate::programs;
 
@@ -26,6 +27,9 @@ pub struct Builder {
     resolve: Vec<(String, SocketAddr)>,
     limits: Vec<String>,
     timeouts: Vec<String>,
+    programs: Option<PathBuf>,
+    disk: Option<&'static str>,
+    descriptors: Option<u32>,
 }
 
 /// A home with its daemons.
@@ -34,6 +38,8 @@ pub struct Strongroom {
     directory: TempDir,
     home: Home,
     port: u16,
+    programs: Option<PathBuf>,
+    descriptors: Option<u32>,
     daemons: Mutex<Vec<u32>>,
 }
 
@@ -96,6 +102,28 @@ impl Builder {
         self
     }
 
+    /// Takes the programs from this directory, where one of them is not the usual one.
+    #[must_use]
+    pub fn programs(mut self, directory: &Path) -> Self {
+        self.programs = Some(directory.to_owned());
+        self
+    }
+
+    /// The home, logs and all, lies on a disk of its own, of this size (as tmpfs takes it). For root. The disk is in a
+    /// mount namespace of the calling thread and of what it starts, and ends with them.
+    #[must_use]
+    pub fn on_a_disk_of(mut self, size: &'static str) -> Self {
+        self.disk = Some(size);
+        self
+    }
+
+    /// The daemons may have so many descriptors each.
+    #[must_use]
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// An empty home: not even `init` was run.
     ///
     /// # Panics
@@ -111,8 +139,13 @@ impl Builder {
         let root = directory.path().join("h");
         fs::create_dir(&root).expect("our own directory");
         fs::set_permissions(&root, Permissions::from_mode(0o755)).expect("our own directory");
+        if let Some(size) = self.disk {
+            disk::mount(&root, size);
+        }
         fs::write(directory.path().join("passphrase"), format!("{PASSPHRASE}\n")).expect("our own directory");
-        Strongroom { home: Home::under(&root), directory, port: free_port(), daemons: Mutex::default() }
+        let Self { programs, descriptors, .. } = self;
+        let (home, port, daemons) = (Home::under(&root), free_port(), Mutex::default());
+        Strongroom { directory, home, port, programs, descriptors, daemons }
     }
 
     /// After `init`; the daemons are not up.
@@ -221,7 +254,14 @@ impl Strongroom {
     /// A `strongroom` command on this home, with the passphrase at hand; the environment holds nothing else.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(programs::path("strongroom"));
+        self.as_it_is(Command::new(self.program()), arguments)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.programs.as_ref().map_or_else(|| programs::path("strongroom"), |directory| directory.join("strongroom"))
+    }
+
+    fn as_it_is(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).env_clear().env("STRONGROOM_HOME", self.root());
         command.env("STRONGROOM_PASSPHRASE_FILE", self.passphrase_file());
         command
@@ -263,7 +303,16 @@ impl Strongroom {
     /// Runs `up` and remembers whom it started.
     #[track_caller]
     pub fn up(&self) {
-        self.must(&[&["up"], self.users()].concat());
+        let arguments = [&["up"], self.users()].concat();
+        let output = match self.descriptors {
+            None => self.ctl(&arguments),
+            Some(most) => {
+                let mut limited = Command::new("prlimit");
+                limited.arg(format!("--nofile={most}:{most}")).arg(self.program());
+                process::run(&mut self.as_it_is(limited, &arguments), b"")
+            }
+        };
+        output.assert_code(0);
         let (keyd, gatewayd) = (self.keyd(), self.gatewayd());
         self.daemons.lock().expect("no panic holds it").extend([keyd, gatewayd]);
     }
