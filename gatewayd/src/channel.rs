@@ -131,13 +131,16 @@ fn poll_exchange(
     sent: &mut bool,
     cx: &mut Context<'_>,
 ) -> Poll<Result<AnswerHead, Dead>> {
-    if !*sent {
-        *sent = upload.poll(cx)?.is_ready();
-    }
     loop {
+        if !*sent {
+            *sent = upload.poll(cx)?.is_ready();
+        }
         return Poll::Ready(match ready!(link.poll_frame(cx))? {
             Frame::Head(payload) => AnswerHead::decode(payload).map_err(|_| Dead),
-            Frame::Continue => continue,
+            Frame::Continue => {
+                upload.go_on();
+                continue;
+            }
             Frame::Data(_) | Frame::End(_) => Err(Dead),
         });
     }

@@ -1,9 +1,11 @@
-//! One request on its way: a channel out of the pool or a new one, the answer back, and at most one second try.
+//! One request on its way: a channel out of the pool or a new one, the answer back, and a second try where the pooled
+//! channel was stale or keyd wants another socket.
 //!
 //! It refuses nothing by itself but what cannot be carried: whether the request is allowed is keyd's answer. A dial
 //! that failed still opens a channel, so that keyd can refuse first and has the request on record.
 //! Called by the gateway for each request that names a route.
 
+pub mod expect;
 pub mod relay;
 pub mod replay;
 
@@ -57,6 +59,7 @@ pub async fn forward(
     let config = gateway.config();
     outbound.prepare(id)?;
     let mut pooled = outbound.key.as_ref().and_then(|key| take_usable(gateway, key));
+    let mut may_redial = true;
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {
             Some(channel) => (channel, true, outbound.key.clone()),
@@ -68,6 +71,10 @@ pub async fn forward(
         let may_try_again = is_reused && outbound.source.can_be_sent_again();
         let response = match sent {
             Ok(response) if may_try_again && is_stale(&response) => continue,
+            Ok(response) if may_redial && wants_redial(&response) && outbound.source.can_be_sent_again() => {
+                may_redial = false;
+                continue;
+            }
             Ok(response) => response,
             Err(_) if channel.clock().has_run_out() => return Err(Refusal::UpstreamTimeout.into()),
             Err(_) if outbound.source.broke() => return Err(Refusal::BadRequest.into()),
@@ -84,7 +91,12 @@ pub async fn forward(
 
 impl Outbound {
     fn prepare(&mut self, id: &RequestId) -> Result<(), Refusal> {
+        let waits = expect::is_expected(&self.headers, self.version) && !self.source.is_empty();
         fields::clean_request(&mut self.headers)?;
+        if waits {
+            self.source.wait();
+            self.headers.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
+        }
         let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
         self.headers.insert(header::HOST, host);
         // Without it keyd's HTTP server would drop trailers.
@@ -130,6 +142,11 @@ async fn open(
 
 fn is_stale(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::STALE)
+}
+
+/// keyd offered the upstream a protocol that it does not speak, and will offer another.
+fn wants_redial(response: &Response<Download>) -> bool {
+    response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::REDIAL)
 }
 
 /// After a refusal that came before the body was sent, the rest of it may still fill the pair.

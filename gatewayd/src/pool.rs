@@ -1,8 +1,8 @@
 //! Channels that wait for their next request, and the count of all channels.
 //!
 //! keyd binds a channel to one agent and its credentials, so requests share a channel only where they go to the same
-//! authority with the same values in every field that can hold a placeholder, and the same placeholders in the target;
-//! these are kept as a salted digest.
+//! authority with the same values in every field that can hold a placeholder, the same placeholders in the target, and
+//! in one protocol; placeholders are kept as a salted digest.
 //! The least recently used idle channel makes room for a new one. It refuses more channels than the limit.
 //! Asked by the forwarding of each request; swept by `serve`.
 
@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use ring::rand::{SecureRandom, SystemRandom};
-use strongroom_protocol::{Authority, placeholder};
+use strongroom_protocol::{Authority, channel, placeholder};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
@@ -31,6 +31,8 @@ pub struct Pool<T = Channel> {
 pub struct Key {
     authority: Authority,
     placeholders: [u8; SHA256_OUTPUT_LEN],
+    /// gRPC takes HTTP/2 upstream, whatever others take.
+    is_grpc: bool,
 }
 
 /// The right to have one channel; given back when dropped.
@@ -87,7 +89,8 @@ impl<T: Pooled> Pool<T> {
         }
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest.finish().as_ref());
-        Key { authority: authority.clone(), placeholders: bytes }
+        let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|value| channel::is_grpc(value.as_bytes()));
+        Key { authority: authority.clone(), placeholders: bytes, is_grpc }
     }
 
     /// The channel used last, if one is alive.
@@ -226,6 +229,7 @@ mod tests {
         let pool = pool();
         let one = key(&pool, "a.example", &[("authorization", "Bearer p"), ("x-other", "1")]);
         assert_eq!(one, key(&pool, "a.example:443", &[("x-other", "2"), ("authorization", "Bearer p")]));
+        assert_eq!(one, key(&pool, "a.example", &[("authorization", "Bearer p"), ("content-type", "text/plain")]));
         for (authority, fields) in [
             ("b.example", &[("authorization", "Bearer p")][..]),
             ("a.example:8443", &[("authorization", "Bearer p")]),
@@ -233,6 +237,7 @@ mod tests {
             ("a.example", &[("x-api-key", "Bearer p")]),
             ("a.example", &[("authorization", "Bearer p"), ("authorization", "Bearer p")]),
             ("a.example", &[("authorization", "Bearer p"), ("x-api-key", "")]),
+            ("a.example", &[("authorization", "Bearer p"), ("content-type", "application/grpc+proto")]),
             ("a.example", &[]),
         ] {
             assert_ne!(one, key(&pool, authority, fields), "{authority} {fields:?}");

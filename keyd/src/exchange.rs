@@ -1,9 +1,9 @@
 //! The way of one agent request through keyd, a file a step.
 //!
 //! [`channel`] is the connection it comes over; [`admit`] judges it and writes it down, [`connect`] proves who the
-//! upstream is ([`trust`] says by which roots), [`substitute`] puts the key in ([`whole_body`] holds a body where it goes
-//! there), [`forward`] sends it, [`answer`] looks at the answer's head and streams the answer through the scrubber
-//! ([`scrub`]), [`running`] can cut it at any moment.
+//! upstream is ([`trust`] says by which roots, [`protocol`] in which HTTP version), [`substitute`] puts the key in
+//! ([`whole_body`] holds a body where it goes there), [`forward`] sends it, [`answer`] looks at the answer's head and
+//! streams the answer through the scrubber ([`scrub`]), [`running`] can cut it at any moment.
 //! No step hands gatewayd a byte that did not pass the scrubber. Called by `gateway.rs`, which opens channels.
 
 pub mod admit;
@@ -12,10 +12,13 @@ pub mod answer;
 mod certificate_fixture;
 pub mod channel;
 pub mod connect;
+pub mod connection;
 pub mod decode;
+pub mod download;
 pub mod fields;
 pub mod forward;
 pub mod link;
+pub mod protocol;
 pub mod record;
 pub mod refuse;
 pub mod running;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::exchange::decode::memory::Memory;
+use crate::exchange::protocol::WantHttp2;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
 use crate::exchange::scrub::patterns::Patterns;
@@ -34,6 +35,8 @@ pub struct State {
     pub vault: LockedVault,
     /// Whom keyd believes.
     pub trust: Trust,
+    /// Upstreams that have to be spoken to in HTTP/2.
+    pub want_http2: WantHttp2,
     /// The thread that waits for the disk.
     pub worker: Worker,
     /// The audit log.
@@ -97,6 +100,7 @@ impl State {
         Self {
             vault,
             trust,
+            want_http2: WantHttp2::default(),
             worker,
             logbook,
             running: Rc::default(),
@@ -185,6 +189,7 @@ impl State {
     pub fn lock(self: &Rc<Self>) {
         *self.open.borrow_mut() = None;
         self.trust.forget();
+        self.want_http2.forget();
         self.running.cut(Refusal::VaultLocked, |_| true);
         self.channels.cancel_soon();
         self.gateways.announce(self);

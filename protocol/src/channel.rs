@@ -26,6 +26,10 @@ pub const RETRY_AFTER: &str = "strongroom-retry-after";
 /// that the same request may be sent once more over another channel.
 pub const STALE: &str = "strongroom-stale";
 
+/// Response, beside a refusal: the upstream turned out to want another protocol before it got anything of the request.
+/// keyd knows now; the same request may be sent once more over another channel.
+pub const REDIAL: &str = "strongroom-redial";
+
 /// Trailer: the upstream's trailer fields, scrubbed, as one value; hyper drops trailers that were not declared before
 /// the body. See [`encode_trailers`].
 pub const TRAILERS: &str = "strongroom-trailers";
@@ -38,6 +42,14 @@ pub const TRAILERS_LIMIT: usize = 16 * 1024;
 pub fn is_request_id(text: &[u8]) -> bool {
     (8..=64).contains(&text.len())
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Whether a Content-Type is gRPC's, which takes HTTP/2: such requests have upstream connections of their own. gRPC-Web
+/// is not: it was made for HTTP/1.1.
+#[must_use]
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    let Some((name, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
+    name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
 /// Encodes trailer fields as one visible-ASCII value: `name:value` in lower-case hex of each value's bytes, joined by
@@ -84,6 +96,8 @@ pub fn decode_trailers(text: &str) -> Option<Vec<(&str, Vec<u8>)>> {
         .collect()
 }
 
+const GRPC: &[u8] = b"application/grpc";
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
@@ -111,6 +125,24 @@ mod tests {
     fn malformed_trailers_are_refused() {
         for text in [",", "a", "a:1", "a:zz", ":00", "a:AA", "a:é"] {
             assert!(decode_trailers(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_from_its_namesakes() {
+        for grpc in
+            [&b"application/grpc"[..], b"application/grpc+proto", b"Application/gRPC; v=1", b"application/grpc ;x"]
+        {
+            assert!(is_grpc(grpc));
+        }
+        for other in [
+            &b"application/grpc-web"[..],
+            b"application/grpc-web+proto",
+            b"application/grpcx",
+            b"application/json",
+            b"",
+        ] {
+            assert!(!is_grpc(other));
         }
     }
 

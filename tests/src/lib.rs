@@ -20,10 +20,12 @@ pub mod clock;
 pub mod deadline;
 pub mod disk;
 pub mod fake_api;
+pub mod h2_upstream;
 pub mod h2c;
 pub mod many;
 pub mod process;
 pub mod programs;
+pub mod raw_upstream;
 pub mod scene;
 pub mod strongroom;
 

@@ -85,6 +85,40 @@ fn without_a_root_of_its_own_a_credential_trusts_the_platforms_alone() {
 }
 
 #[test]
+fn a_pin_comes_on_top_of_the_chain() {
+    let scene = Scene::with(hello);
+    let pin = |root: &Root| {
+        let hash = ring::digest::digest(&ring::digest::SHA256, &root.public_key());
+        hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (right, wrong) = (pin(&scene.root), pin(&Root::new("Another root").unwrap()));
+    for (name, pins, refusal) in [
+        ("one", vec![&right], None),
+        ("several", vec![&wrong, &right], None),
+        ("none", vec![&wrong], Some(Refusal::UpstreamUntrusted)),
+    ] {
+        let site = format!("x-{name}: {{}}");
+        let mut arguments = vec!["--host", HOST, "--header", &site];
+        pins.iter().for_each(|pin| arguments.extend(["--pin", pin]));
+        scene.add_credential(name, &arguments);
+        let placeholder = scene.grant(name, AGENT, &[]);
+        let request = scene.strongroom.request("GET", &format!("/{name}/x")).field(&format!("x-{name}"), &placeholder);
+        match refusal {
+            Some(refusal) => request.send().assert_refused(refusal),
+            None => assert_eq!(request.send().text(), "hello", "{name}"),
+        }
+    }
+    assert_eq!(scene.upstream.count(), 2, "no request reached the server whose key is not pinned");
+    // A pin of a key that signed nothing loosens nothing.
+    let elsewhere = Root::new("Somebody else's root").unwrap();
+    let scene = Scene::build_tls(Builder::default(), |_| elsewhere.server(HOST).unwrap(), hello);
+    scene.add_credential("pinned", &["--host", HOST, "--header", "x-key: {}", "--pin", &pin(&elsewhere)]);
+    let placeholder = scene.grant("pinned", AGENT, &[]);
+    let request = scene.strongroom.request("GET", "/pinned/x").field("x-key", &placeholder);
+    request.send().assert_refused(Refusal::UpstreamUntrusted);
+}
+
+#[test]
 fn the_environment_cannot_add_roots() {
     let root = Root::new("A root in the environment").unwrap();
     let upstream = Upstream::start(root.server(HOST).unwrap(), hello).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
@@ -45,6 +45,12 @@ impl Root {
         self.issuer.der().clone()
     }
 
+    /// The root's public key as a SubjectPublicKeyInfo, to be pinned.
+    #[must_use]
+    pub fn public_key(&self) -> Vec<u8> {
+        self.issuer.key().subject_public_key_info()
+    }
+
     /// A server with a leaf for this host.
     ///
     /// # Errors
@@ -62,11 +68,24 @@ impl Root {
         host: &str,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Result<Arc<ServerConfig>, DemoError> {
+        self.server_with_chain(host, change, Vec::new())
+    }
+
+    /// The same, with more certificates behind the leaf.
+    ///
+    /// # Errors
+    /// Where no key or certificate can be made.
+    pub fn server_with_chain(
+        &self,
+        host: &str,
+        change: impl FnOnce(&mut CertificateParams),
+        more: Vec<CertificateDer<'static>>,
+    ) -> Result<Arc<ServerConfig>, DemoError> {
         let key = KeyPair::generate()?;
         let mut params = leaf(host)?;
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        server(vec![certificate.der().clone()], &key)
+        server([vec![certificate.der().clone()], more].concat(), &key)
     }
 }
 

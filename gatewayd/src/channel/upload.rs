@@ -30,6 +30,13 @@ impl Upload {
         Self { link, body: (!body.is_end_stream()).then_some(body) }
     }
 
+    /// keyd wants a body that waited.
+    pub fn go_on(&self) {
+        if let Some(body) = &self.body {
+            body.go_on();
+        }
+    }
+
     /// Sends as much as can be sent; ready when all of it was.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -28,6 +28,8 @@ struct State<B> {
     ended: bool,
     broke: bool,
     sending: u32,
+    /// The agent has not been asked for it yet.
+    waits: bool,
 }
 
 /// One sending of a body.
@@ -43,9 +45,23 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     #[must_use]
     pub fn new(body: B) -> Self {
         let (whole, ended) = (body.size_hint(), body.is_end_stream());
-        let state =
-            State { body, recorded: Vec::new(), size: 0, whole, is_empty: ended, ended, broke: false, sending: 0 };
+        let state = State {
+            body,
+            recorded: Vec::new(),
+            size: 0,
+            whole,
+            is_empty: ended,
+            ended,
+            broke: false,
+            sending: 0,
+            waits: false,
+        };
         Self(Rc::new(RefCell::new(state)))
+    }
+
+    /// Reads nothing before [`Replay::go_on`].
+    pub fn wait(&self) {
+        self.0.borrow_mut().waits = true;
     }
 
     /// A new sending from the first byte; an older one gets no more.
@@ -82,6 +98,13 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     }
 }
 
+impl<B> Replay<B> {
+    /// The body is wanted.
+    pub fn go_on(&self) {
+        self.state.borrow_mut().waits = false;
+    }
+}
+
 impl<B> fmt::Debug for Replay<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replay").field("next", &self.next).field("sending", &self.sending).finish_non_exhaustive()
@@ -111,7 +134,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Replay<B> {
         if state.ended {
             return Poll::Ready(None);
         }
-        let frame = std::task::ready!(Pin::new(&mut state.body).poll_frame(cx));
+        if state.waits {
+            // Whoever lets it go on asks again.
+            return Poll::Pending;
+        }
+        let frame = ready!(Pin::new(&mut state.body).poll_frame(cx));
         this.clock.progress();
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
@@ -226,6 +253,18 @@ mod tests {
         let second = source.send(clock());
         assert_eq!(first.frame().await.unwrap().unwrap_err(), BrokenBody);
         assert_eq!(read(second).await, 60);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_is_not_read_until_it_is_wanted() {
+        let source = Source::new(chunks(&[10, 20]));
+        source.wait();
+        let mut replay = source.send(clock());
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut replay).poll_frame(&mut cx).is_pending());
+        replay.go_on();
+        assert_eq!(read(replay).await, 30);
+        assert_eq!(read(source.send(clock())).await, 30, "once wanted it stays so");
     }
 
     #[tokio::test]

@@ -51,7 +51,7 @@ pub fn clean_request(headers: &mut HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::BadRequest);
     }
     remove_hop_by_hop(headers, &nominated);
-    // hyper has answered it with 100 where that was due.
+    // For this hop; whoever forwards says it anew.
     headers.remove(header::EXPECT);
     headers.remove(header::HOST);
     Ok(())

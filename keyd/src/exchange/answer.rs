@@ -18,11 +18,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use strongroom_protocol::{Refusal, channel};
 
 use self::passage::Passage;
 use super::decode::Undecodable;
+use super::download::{Broken, Download};
 use super::fields;
 use super::record::Ending;
 use super::scrub::head::scrub_fields;
@@ -41,7 +41,7 @@ type Newest = Box<dyn Fn(&Rc<Patterns>) -> Option<Rc<Patterns>>>;
 
 /// An upstream's body, and what is to be done when it ends.
 pub struct Streaming {
-    inner: Incoming,
+    inner: Download,
     /// Until the body's end.
     passage: Option<Passage>,
     is_decoded: bool,
@@ -55,7 +55,7 @@ impl Streaming {
     /// A body to scrub. `newest` gives other patterns when the vault has changed since these were made.
     #[must_use]
     pub fn new(
-        inner: Incoming,
+        inner: Download,
         passage: Passage,
         patterns: Rc<Patterns>,
         newest: impl Fn(&Rc<Patterns>) -> Option<Rc<Patterns>> + 'static,
@@ -195,7 +195,7 @@ impl Body for Answer {
 #[derive(Debug)]
 pub enum BrokenAnswer {
     /// The upstream broke off.
-    Upstream(hyper::Error),
+    Upstream(Broken),
     /// It cannot be searched any further.
     Undecodable(Undecodable),
 }

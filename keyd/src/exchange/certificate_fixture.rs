@@ -34,6 +34,12 @@ impl Ca {
         params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
     }
 
+    /// A leaf for this host and key.
+    pub fn leaf_for(&self, host: &str, key: &KeyPair) -> CertificateDer<'static> {
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.signed_by(key, &Issuer::from_params(&self.params, &self.key)).unwrap().der().clone()
+    }
+
     /// A CA below this one.
     pub fn intermediate(&self, name: &str) -> Ca {
         let mut sub = ca(name);

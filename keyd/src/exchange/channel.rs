@@ -14,7 +14,7 @@ use strongroom_protocol::exchange::DialFailure;
 use strongroom_protocol::{Authority, Refusal};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Connection;
+use super::connection::Connection;
 use super::forward;
 use super::link::Link;
 use crate::policy::decide::Binding;
@@ -59,7 +59,8 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Checks what was passed: our end of a stream pair, and a connected TCP socket where one was dialled.
+    /// Checks what was passed: our end of a stream pair, and a TCP socket where one was dialled. Its peer may have reset
+    /// it since: the handshake tells.
     ///
     /// # Errors
     /// `bad_request` for any other kind or number of descriptors.
@@ -77,7 +78,7 @@ impl Sockets {
         };
         let upstream = match (upstream, failure, more) {
             (None, Some(failure), None) => UpstreamState::Failed(failure),
-            (Some(socket), None, None) => UpstreamState::Dialled(usable(socket, SocketKind::is_connected_tcp)?),
+            (Some(socket), None, None) => UpstreamState::Dialled(usable(socket, SocketKind::is_tcp_stream)?),
             _ => return Err(Refusal::BadRequest),
         };
         Ok(Self { pair: usable(pair, SocketKind::is_connected_unix_stream)?, upstream })

@@ -1,8 +1,9 @@
-//! Real handshakes over real sockets: who is believed, who is not, and with which refusal.
+//! Real handshakes over real sockets: who is believed, who is not, with which refusal, and what is spoken then.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
@@ -11,10 +12,17 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 use crate::exchange::certificate_fixture::{Ca, ca};
+use crate::exchange::trust::Trust;
 use crate::policy::fixture;
+use crate::policy::live::Live;
 
 /// A server for `host` that shows this leaf's chain, with `more` behind it; gives its address.
 fn server(issuer: &Ca, host: &str, more: &[&Ca]) -> std::net::SocketAddr {
+    server_of(issuer, host, more, &[])
+}
+
+/// The same, with these protocols.
+fn server_of(issuer: &Ca, host: &str, more: &[&Ca], protocols: &[&str]) -> std::net::SocketAddr {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     let leaf = params.signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key)).unwrap();
@@ -23,7 +31,9 @@ fn server(issuer: &Ca, host: &str, more: &[&Ca]) -> std::net::SocketAddr {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let config = Arc::new(config);
     serve(move |stream| {
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
@@ -41,6 +51,15 @@ fn serve(play: impl FnOnce(TcpStream) + Send + 'static) -> std::net::SocketAddr 
 
 /// What keyd makes of it, with `root` as the credential's own and `ours` among its CA keys.
 fn open(address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<(), Refusal> {
+    match offering(Offer::Http1, address, root, ours) {
+        Ok(_) => Ok(()),
+        Err(NoConnection::Refused(refusal)) => Err(refusal),
+        Err(NoConnection::WantsHttp2) => panic!("no server here wants HTTP/2"),
+    }
+}
+
+/// The same with another offer; whether HTTP/2 is spoken then.
+fn offering(offer: Offer, address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<bool, NoConnection> {
     let mut contents = fixture::contents();
     let id = fixture::credential(&mut contents, "one", "a.example", &[b"key"]);
     contents.credentials[0].roots = vec![root.der.to_vec()];
@@ -55,7 +74,9 @@ fn open(address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<(
         stream.set_nonblocking(true).unwrap();
         let socket = PassedSocket::new(OwnedFd::from(stream)).unwrap();
         let authority = "a.example".parse().unwrap();
-        Connection::open(socket, &authority, &trust, &live, &[id], CancellationToken::new()).await.map(drop)
+        let config = trust.client_config(&live, &[id], offer).map_err(|_| Refusal::UpstreamUntrusted)?;
+        let connection = super::open(socket, &authority, config, offer, CancellationToken::new()).await?;
+        Ok(connection.is_http2())
     })
 }
 
@@ -82,4 +103,27 @@ fn what_is_no_tls_is_told_apart_from_what_is_not_believed() {
     assert_eq!(open(plain, &one, None), Err(Refusal::UpstreamProtocol));
     let silent = serve(drop);
     assert_eq!(open(silent, &one, None), Err(Refusal::UpstreamUnreachable));
+}
+
+#[test]
+fn what_is_spoken_is_what_both_sides_know() {
+    let one = ca("one");
+    let spoken = |offer, protocols: &[&str]| offering(offer, server_of(&one, "a.example", &[], protocols), &one, None);
+    let refused = Err(NoConnection::Refused(Refusal::UpstreamProtocol));
+    for (offer, protocols, expected) in [
+        (Offer::Http1, &[][..], Ok(false)),
+        (Offer::Http1, &["http/1.1"], Ok(false)),
+        (Offer::Http1, &["h2", "http/1.1"], Ok(false)),
+        (Offer::Http1, &["h2"], Err(NoConnection::WantsHttp2)),
+        (Offer::Both, &[], Ok(false)),
+        (Offer::Both, &["http/1.1"], Ok(false)),
+        (Offer::Both, &["h2", "http/1.1"], Ok(true)),
+        (Offer::Both, &["h2"], Ok(true)),
+        (Offer::Both, &["spdy/1"], refused),
+        (Offer::Http2, &[], refused),
+        (Offer::Http2, &["http/1.1"], refused),
+        (Offer::Http2, &["h2", "http/1.1"], Ok(true)),
+    ] {
+        assert_eq!(spoken(offer, protocols), expected, "{offer:?} {protocols:?}");
+    }
 }

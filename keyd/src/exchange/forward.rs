@@ -15,8 +15,11 @@ use super::admit::{self, Admitted};
 use super::answer::passage::Passage;
 use super::answer::{self, Answer, Streaming};
 use super::channel::{Channel, UpstreamState};
-use super::connect::{Connection, exchange_refusal};
+use super::connect::{self, NoConnection};
+use super::connection::{Connection, exchange_refusal, is_unprocessed};
+use super::download::Download;
 use super::link::RequestBody;
+use super::protocol::{self, Offer};
 use super::record::{About, Ending};
 use super::refuse::{self, Denial};
 use super::running::Ticket;
@@ -33,6 +36,7 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
         Err(No { denial, how: How::Usable }) => refuse::answer(denial),
         Err(No { denial, how: How::Closing }) => refuse::closing(refuse::answer(denial)),
         Err(No { how: How::Stale, .. }) => refuse::stale(),
+        Err(No { denial, how: How::Redial }) => refuse::redial(denial),
     }
 }
 
@@ -52,7 +56,8 @@ async fn admitted(
     let grants = admitted.allowed.uses.iter().map(|one| one.grant).collect();
     let ticket = state.running.enter(admitted.allowed.binding.clone(), grants, channel.closed.clone());
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
-    let mut upstream = connection(channel, &admitted, &ticket).await.inspect_err(|no| {
+    let is_grpc = protocol::is_grpc(&parts.headers);
+    let mut upstream = connection(channel, &admitted, is_grpc, &ticket).await.inspect_err(|no| {
         if no.how != How::Stale {
             admit::refuse(channel, &admitted, &about, no.denial.refusal);
         }
@@ -73,11 +78,15 @@ async fn admitted(
     if substitute(&mut parts, &mut upload, &admitted.live, &admitted.allowed).is_err() {
         return Err(No::closing(Refusal::Revoked));
     }
+    upstream.shape(&mut parts).map_err(|refusal| {
+        ending.refused(refusal);
+        No::closing(refusal)
+    })?;
     let deadline = Deadline::of(admitted.allowed.expires);
     let is_head = parts.method == Method::HEAD;
     ending.count_upload(upload.count());
     let before = upstream.received();
-    let response = upstream.sender().send_request(Request::from_parts(parts, upload));
+    let response = upstream.send(Request::from_parts(parts, upload));
     let response = tokio::select! {
         response = response => response,
         reason = ticket.cut() => {
@@ -94,11 +103,8 @@ async fn admitted(
         ending.refused(refusal);
         *channel.upstream.borrow_mut() = UpstreamState::Gone;
         let nothing_came = upstream.received() == before;
-        if served_before && nothing_came && refusal == Refusal::UpstreamUnreachable {
-            No::stale()
-        } else {
-            No::closing(refusal)
-        }
+        let untouched = nothing_came && refusal == Refusal::UpstreamUnreachable || is_unprocessed(&error);
+        if served_before && untouched { No::stale() } else { No::closing(refusal) }
     })?;
     ending.status(response.status());
     let patterns = state.patterns(&admitted.live, &channel.authority, admitted.allowed.binding.agent);
@@ -115,9 +121,11 @@ async fn admitted(
     };
     let masked = answer::head::scrub(&mut response, &shape, &patterns, admitted.leave);
     ending.scrubbed(masked);
+    let is_http2 = upstream.is_http2();
     *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
     ticket.answering();
     let (head, body) = response.into_parts();
+    let body = Download::new(body, is_http2);
     ending.hold(ticket, deadline);
     let source = Rc::clone(channel);
     let agent = admitted.allowed.binding.agent;
@@ -130,30 +138,44 @@ async fn admitted(
 }
 
 /// The channel's connection, ready for a request; made by the first.
-async fn connection(channel: &Rc<Channel>, admitted: &Admitted, ticket: &Ticket) -> Result<Connection, No> {
+async fn connection(
+    channel: &Rc<Channel>,
+    admitted: &Admitted,
+    is_grpc: bool,
+    ticket: &Ticket,
+) -> Result<Connection, No> {
     let taken = channel.upstream.replace(UpstreamState::Busy);
     match taken {
         UpstreamState::Dialled(socket) => {
             // The handshake proves the host to these credentials alone: no other may ever use this connection, whatever
             // becomes of this request.
             *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
-            let opened = Connection::open(
-                socket,
-                &channel.authority,
-                &channel.state.trust,
-                &admitted.live,
-                &admitted.allowed.binding.credentials,
-                channel.upstream_gone.clone(),
-            );
-            tokio::select! {
-                opened = opened => opened.map_err(No::closing),
-                reason = ticket.cut() => Err(No::closing(reason)),
-            }
+            let (state, credentials) = (&channel.state, &admitted.allowed.binding.credentials);
+            let offer = Offer::of(&admitted.live, credentials, &channel.authority, is_grpc, &state.want_http2);
+            let config = state
+                .trust
+                .client_config(&admitted.live, credentials, offer)
+                .map_err(|_| No::closing(Refusal::UpstreamUntrusted))?;
+            let opened = connect::open(socket, &channel.authority, config, offer, channel.upstream_gone.clone());
+            let opened = tokio::select! {
+                opened = opened => opened,
+                reason = ticket.cut() => return Err(No::closing(reason)),
+            };
+            opened.map_err(|why| match why {
+                NoConnection::Refused(refusal) => No::closing(refusal),
+                NoConnection::WantsHttp2 => {
+                    state.want_http2.learn(&channel.authority);
+                    No::redial()
+                }
+            })
+        }
+        UpstreamState::Ready(connection) if is_grpc && !connection.is_http2() => {
+            Err(No::closing(Refusal::UpstreamProtocol))
         }
         UpstreamState::Ready(mut connection) => {
             // It may have been closed since the last answer.
             let ready = tokio::select! {
-                ready = connection.sender().ready() => ready.is_ok(),
+                ready = connection.ready() => ready.is_ok(),
                 // It still takes the rest of an upload whose answer came early.
                 () = tokio::time::sleep(READY_TIME) => false,
                 reason = ticket.cut() => return Err(No::closing(reason)),
@@ -217,6 +239,8 @@ enum How {
     Closing,
     /// It was done before this request reached anybody.
     Stale,
+    /// It was done before this request reached anybody, and another one will fare better.
+    Redial,
 }
 
 impl No {
@@ -226,6 +250,10 @@ impl No {
 
     fn closing(refusal: Refusal) -> Self {
         Self { denial: refusal.into(), how: How::Closing }
+    }
+
+    fn redial() -> Self {
+        Self { denial: Refusal::UpstreamProtocol.into(), how: How::Redial }
     }
 
     fn stale() -> Self {

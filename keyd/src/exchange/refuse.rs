@@ -61,6 +61,15 @@ pub fn stale() -> Response<Answer> {
     closing(response)
 }
 
+/// The upstream did not like what was offered and got nothing of the request: it may be sent once more, and keyd will
+/// offer something else.
+#[must_use]
+pub fn redial(denial: Denial) -> Response<Answer> {
+    let mut response = answer(denial);
+    response.headers_mut().insert(channel::REDIAL, HeaderValue::from_static("1"));
+    closing(response)
+}
+
 /// The same, and the channel is not to be used again.
 #[must_use]
 pub fn closing(mut response: Response<Answer>) -> Response<Answer> {

@@ -3,9 +3,11 @@
 //! Roots are the platform's, read once at start before the cage, or the credential's own in their place. Any
 //! certificate that holds the public key of a CA of ours, present or past, is refused wherever it stands in a chain,
 //! and our own leaves by a marker extension: our CA lies in the hands of gatewayd's clients, and a chain to it must not
-//! open the door to a key, whatever the platform's store says. No session is resumed and no early data is sent.
+//! open the door to a key, whatever the platform's store says. A credential's pins come on top. No session is resumed and no early data is sent.
 //!
 //! Called by `connect`.
+
+mod pins;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,16 +21,21 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use self::pins::{Pin, Pins};
+use super::protocol::Offer;
 use crate::policy::live::Live;
 
 /// The platform's roots, and client configurations made so far.
 pub struct Trust {
     platform: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
-    /// By the ids of the credentials that a channel serves; of one generation of the vault.
-    made: RefCell<HashMap<Vec<u64>, Arc<ClientConfig>>>,
+    /// By the ids of the credentials that a channel serves and by what it offers; of one generation of the vault.
+    made: RefCell<HashMap<Vec<u64>, Vec<Made>>>,
     made_of: RefCell<Option<Rc<Live>>>,
 }
+
+/// A configuration, and what it offers.
+type Made = (Offer, Arc<ClientConfig>);
 
 impl Trust {
     /// Reads the platform's roots. Called before the cage closes, with the environment already cleared: what
@@ -65,18 +72,35 @@ impl Trust {
     ///
     /// # Errors
     /// Where a credential has no root left that could be believed.
-    pub fn client_config(&self, live: &Rc<Live>, credentials: &[u64]) -> Result<Arc<ClientConfig>, NoRoots> {
+    pub fn client_config(
+        &self,
+        live: &Rc<Live>,
+        credentials: &[u64],
+        offer: Offer,
+    ) -> Result<Arc<ClientConfig>, NoRoots> {
         if !self.made_of.borrow().as_ref().is_some_and(|of| Rc::ptr_eq(of, live)) {
             self.made.borrow_mut().clear();
             *self.made_of.borrow_mut() = Some(Rc::clone(live));
         }
-        if let Some(made) = self.made.borrow().get(credentials) {
-            return Ok(Arc::clone(made));
-        }
+        let mut config = match self.made.borrow().get(credentials).map(Vec::as_slice) {
+            None | Some([]) => self.new_config(live, credentials)?,
+            Some(made @ [(_, first), ..]) => match made.iter().find(|(known, _)| *known == offer) {
+                Some((_, config)) => return Ok(Arc::clone(config)),
+                // Another offer, and the same roots.
+                None => ClientConfig::clone(first),
+            },
+        };
+        config.alpn_protocols = offer.alpn();
+        let config = Arc::new(config);
+        self.made.borrow_mut().entry(credentials.to_vec()).or_default().push((offer, Arc::clone(&config)));
+        Ok(config)
+    }
+
+    fn new_config(&self, live: &Live, credentials: &[u64]) -> Result<ClientConfig, NoRoots> {
         let own = Arc::new(OwnKeys::of(live));
         let mut inner = Vec::new();
         for credential in credentials.iter().filter_map(|id| live.credential(*id)) {
-            inner.push(self.verifier(&credential.roots, &own)?);
+            inner.push(self.rules(&credential.roots, &credential.pins, &own)?);
         }
         if inner.is_empty() {
             return Err(NoRoots);
@@ -88,14 +112,11 @@ impl Trust {
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
-        let config = Arc::new(config);
-        self.made.borrow_mut().insert(credentials.to_vec(), Arc::clone(&config));
         Ok(config)
     }
 
-    fn verifier(&self, own_roots: &[Vec<u8>], own: &OwnKeys) -> Result<Arc<WebPkiServerVerifier>, NoRoots> {
+    fn rules(&self, own_roots: &[Vec<u8>], pins: &[Pin], own: &OwnKeys) -> Result<Rules, NoRoots> {
         let mut store = RootCertStore::empty();
         let mut add = |root: CertificateDer<'static>| {
             if !own.stand_in(&root) {
@@ -108,9 +129,10 @@ impl Trust {
         } else {
             own_roots.iter().map(|der| CertificateDer::from(der.clone())).for_each(&mut add);
         }
-        WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&self.provider))
-            .build()
-            .map_err(|_| NoRoots)
+        let store = Arc::new(store);
+        let pins = Pins::new(pins, &store, self.provider.signature_verification_algorithms.all);
+        let web = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(&self.provider));
+        Ok(Rules { web: web.build().map_err(|_| NoRoots)?, pins })
     }
 }
 
@@ -144,16 +166,23 @@ pub const LEAF_MARKER: &[u8] = &[
     0xae, 0xb8, 0x11,
 ];
 
-/// The web PKI's verdict under each credential's roots, after our own keys were looked for.
+/// What one credential asks of a chain.
+#[derive(Debug)]
+struct Rules {
+    web: Arc<WebPkiServerVerifier>,
+    pins: Option<Pins>,
+}
+
+/// The web PKI's verdict under each credential's roots, and its pins, after our own keys were looked for.
 #[derive(Debug)]
 struct Verifier {
-    inner: Vec<Arc<WebPkiServerVerifier>>,
+    inner: Vec<Rules>,
     own: Arc<OwnKeys>,
 }
 
 impl Verifier {
     fn any(&self) -> &WebPkiServerVerifier {
-        &self.inner[0]
+        &self.inner[0].web
     }
 }
 
@@ -169,8 +198,11 @@ impl ServerCertVerifier for Verifier {
         if std::iter::once(leaf).chain(intermediates).any(|certificate| self.own.stand_in(certificate)) {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
-        for inner in &self.inner {
-            inner.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
+        for rules in &self.inner {
+            rules.web.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
+            if let Some(pins) = &rules.pins {
+                pins.check(leaf, intermediates, now)?;
+            }
         }
         Ok(ServerCertVerified::assertion())
     }

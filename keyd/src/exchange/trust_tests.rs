@@ -1,6 +1,6 @@
 //! Chains that must be refused beside chains that must not, verified exactly as in a handshake.
 
-use rcgen::{CustomExtension, Issuer};
+use rcgen::{CustomExtension, Issuer, KeyPair, PublicKeyData};
 use rustls::client::danger::ServerCertVerifier;
 
 use super::*;
@@ -16,15 +16,27 @@ fn verify(
     leaf: &CertificateDer<'_>,
     more: &[CertificateDer<'_>],
 ) -> Result<(), String> {
+    verify_pinned(platform, contents, roots, &[], leaf, more)
+}
+
+fn verify_pinned(
+    platform: &[&Ca],
+    contents: Contents,
+    roots: &[&Ca],
+    pins: &[Pin],
+    leaf: &CertificateDer<'_>,
+    more: &[CertificateDer<'_>],
+) -> Result<(), String> {
     let trust = Trust::with_platform(platform.iter().map(|ca| ca.der.clone()).collect());
     let mut contents = contents;
     let id = fixture::credential(&mut contents, "one", "a.example", &[b"key"]);
     contents.credentials[0].roots = roots.iter().map(|ca| ca.der.to_vec()).collect();
+    contents.credentials[0].pins = pins.to_vec();
     let live = Rc::new(Live::new(contents));
-    trust.client_config(&live, &[id]).map_err(|error| format!("{error:?}"))?;
+    trust.client_config(&live, &[id], Offer::Http1).map_err(|error| format!("{error:?}"))?;
     let own = Arc::new(OwnKeys::of(&live));
     let credential = live.credential(id).unwrap();
-    let inner = vec![trust.verifier(&credential.roots, &own).map_err(|error| format!("{error:?}"))?];
+    let inner = vec![trust.rules(&credential.roots, &credential.pins, &own).map_err(|error| format!("{error:?}"))?];
     let name = ServerName::try_from("a.example").unwrap();
     let verifier = Verifier { inner, own };
     verifier.verify_server_cert(leaf, more, &name, &[], UnixTime::now()).map(drop).map_err(|error| error.to_string())
@@ -115,9 +127,80 @@ fn a_configuration_is_made_once_for_a_generation() {
     let mut contents = fixture::contents();
     let id = fixture::credential(&mut contents, "one", "a.example", &[b"key"]);
     let live = Rc::new(Live::new(contents));
-    let first = trust.client_config(&live, &[id]).unwrap();
-    assert!(Arc::ptr_eq(&first, &trust.client_config(&live, &[id]).unwrap()));
+    let first = trust.client_config(&live, &[id], Offer::Http1).unwrap();
+    assert!(Arc::ptr_eq(&first, &trust.client_config(&live, &[id], Offer::Http1).unwrap()));
+    let both = trust.client_config(&live, &[id], Offer::Both).unwrap();
+    assert_eq!(both.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    assert!(Arc::ptr_eq(&both, &trust.client_config(&live, &[id], Offer::Both).unwrap()));
+    assert!(Arc::ptr_eq(&first, &trust.client_config(&live, &[id], Offer::Http1).unwrap()));
     let next = Rc::new(Live::new(live.contents().clone()));
-    assert!(!Arc::ptr_eq(&first, &trust.client_config(&next, &[id]).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &trust.client_config(&next, &[id], Offer::Http1).unwrap()));
     assert!(!first.enable_early_data && first.alpn_protocols == [b"http/1.1".to_vec()]);
+}
+
+/// The pin of a certificate's key, by another library than the one under test.
+fn pin(key: &impl PublicKeyData) -> Pin {
+    let hash = ::ring::digest::digest(&::ring::digest::SHA256, &key.subject_public_key_info());
+    hash.as_ref().try_into().unwrap()
+}
+
+#[test]
+fn a_pin_is_met_by_any_key_of_the_path_and_by_no_other() {
+    let (root, other) = (ca("root"), ca("other"));
+    let sub = root.intermediate("sub");
+    let key = KeyPair::generate().unwrap();
+    let leaf = sub.leaf_for("a.example", &key);
+    let chain = [sub.der.clone()];
+    let verify = |pins: &[Pin]| verify_pinned(&[&root], fixture::contents(), &[], pins, &leaf, &chain);
+    assert_eq!(verify(&[]), Ok(()));
+    for met in [pin(&key), pin(&sub.key), pin(&root.key)] {
+        assert_eq!(verify(&[met]), Ok(()));
+        assert_eq!(verify(&[pin(&other.key), met]), Ok(()), "one of several is enough");
+    }
+    assert!(verify(&[pin(&other.key)]).is_err());
+    assert!(verify(&[[0; 32]]).is_err());
+    // Under roots of the credential's own as well.
+    let own = |pins: &[Pin]| verify_pinned(&[], fixture::contents(), &[&root], pins, &leaf, &chain);
+    assert_eq!(own(&[pin(&root.key)]), Ok(()));
+    assert!(own(&[pin(&other.key)]).is_err());
+}
+
+#[test]
+fn a_pinned_certificate_that_only_stands_beside_the_path_does_not_count() {
+    let (root, pinned) = (ca("root"), ca("pinned"));
+    let good_sub = pinned.intermediate("good sub");
+    let leaf = root.leaf("a.example", |_| {});
+    let both = [&root, &pinned];
+    for shown in [&pinned, &good_sub] {
+        let pins = [pin(&shown.key)];
+        let chain = [shown.der.clone()];
+        assert_eq!(verify_pinned(&both, fixture::contents(), &[], &[], &leaf, &chain), Ok(()), "the positive twin");
+        assert!(verify_pinned(&both, fixture::contents(), &[], &pins, &leaf, &chain).is_err());
+    }
+}
+
+#[test]
+fn a_pin_loosens_nothing() {
+    let (root, other) = (ca("root"), ca("other"));
+    let key = KeyPair::generate().unwrap();
+    let pins = [pin(&key)];
+    let verify = |leaf: &CertificateDer<'_>| verify_pinned(&[&root], fixture::contents(), &[], &pins, leaf, &[]);
+    assert_eq!(verify(&root.leaf_for("a.example", &key)), Ok(()));
+    assert!(verify(&root.leaf_for("b.example", &key)).is_err(), "another name");
+    assert!(verify(&other.leaf_for("a.example", &key)).is_err(), "an unknown authority");
+}
+
+#[test]
+fn where_two_paths_lead_to_a_root_the_pinned_one_is_found() {
+    let (one, two) = (ca("one"), ca("two"));
+    let sub = one.intermediate("sub");
+    // The same authority, signed by both.
+    let cross = sub.params.signed_by(&sub.key, &Issuer::from_params(&two.params, &two.key)).unwrap().der().clone();
+    let leaf = sub.leaf("a.example", |_| {});
+    for chain in [[sub.der.clone(), cross.clone()], [cross.clone(), sub.der.clone()]] {
+        for root in [&one, &two] {
+            let pins = [pin(&root.key)];
+            assert_eq!(verify_pinned(&[&one, &two], fixture::contents(), &[], &pins, &leaf, &chain), Ok(()));
+        }
+    }
 }

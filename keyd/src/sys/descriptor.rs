@@ -65,12 +65,12 @@ pub struct SocketKind {
 }
 
 impl SocketKind {
-    /// A TCP connection over IPv4 or IPv6: what an upstream socket must be.
+    /// TCP over IPv4 or IPv6 that accepts nothing: what an upstream socket must be, connected or not any more.
     #[must_use]
-    pub fn is_connected_tcp(&self) -> bool {
+    pub fn is_tcp_stream(&self) -> bool {
         matches!(self.domain, libc::AF_INET | libc::AF_INET6)
             && (self.kind, self.protocol) == (libc::SOCK_STREAM, libc::IPPROTO_TCP)
-            && self.connected
+            && !self.listening
     }
 
     /// A connected Unix stream: what a channel's pair and an agent's socket must be.
@@ -191,15 +191,24 @@ mod tests {
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         udp.connect(listener.local_addr().unwrap()).unwrap();
+        let unconnected = nix::sys::socket::socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            nix::sys::socket::SockProtocol::Tcp,
+        );
+        let unconnected = unconnected.unwrap();
         let (unix, _other) = UnixStream::pair().unwrap();
         let (packets, _other) = packet_pair();
         let kind = |socket: BorrowedFd<'_>| socket_kind(socket).unwrap();
-        assert!(kind(stream.as_fd()).is_connected_tcp());
-        assert!(!kind(listener.as_fd()).is_connected_tcp());
+        assert!(kind(stream.as_fd()).is_tcp_stream());
+        assert!(!kind(listener.as_fd()).is_tcp_stream());
         assert!(kind(listener.as_fd()).listening);
-        assert!(!kind(udp.as_fd()).is_connected_tcp());
+        assert!(kind(stream.as_fd()).connected && !kind(unconnected.as_fd()).connected);
+        assert!(kind(unconnected.as_fd()).is_tcp_stream(), "as one that was reset");
+        assert!(!kind(udp.as_fd()).is_tcp_stream());
         assert!(kind(unix.as_fd()).is_connected_unix_stream());
-        assert!(!kind(unix.as_fd()).is_connected_tcp());
+        assert!(!kind(unix.as_fd()).is_tcp_stream());
         assert!(!kind(packets.as_fd()).is_connected_unix_stream());
         let file = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(socket_kind(file.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));

@@ -9,6 +9,7 @@ use http::{Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use strongroom_protocol::{Refusal, channel};
 
+use super::super::connection::MOST_FIELDS;
 use super::super::decode::Coding;
 use super::super::fields;
 use super::super::scrub::head::{scrub_fields, scrub_text};
@@ -34,6 +35,10 @@ pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal>
         return Err(Refusal::UpstreamProtocol);
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UpstreamProtocol);
+    }
+    // HTTP/2 is limited in bytes alone.
+    if headers.len() > MOST_FIELDS {
         return Err(Refusal::UpstreamProtocol);
     }
     // The fields are about a body that is not there.
