@@ -559,7 +559,8 @@ pub enum BadKey {
     Empty,
     /// More than [`LONGEST_KEY`] bytes.
     TooLong,
-    /// White space or a control character: it could not stand in a header, and not be told from its surroundings.
+    /// White space or a control character: it could not stand in a header, and not be told from its surroundings. Or no
+    /// UTF-8, where it goes into JSON.
     Character,
     /// Under 16 bytes.
     Short,

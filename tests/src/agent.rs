@@ -311,9 +311,18 @@ impl Answer {
     /// Where it is not.
     #[track_caller]
     pub fn assert_refused(&self, refusal: Refusal) {
+        self.assert_refused_with(refusal, refusal.status());
+    }
+
+    /// The same with another status, where the code has two.
+    ///
+    /// # Panics
+    /// Where it is not.
+    #[track_caller]
+    pub fn assert_refused_with(&self, refusal: Refusal, status: u16) {
         let seen = String::from_utf8_lossy(&self.bytes()).into_owned();
         assert_eq!(self.refusal().as_deref(), Some(refusal.code()), "{seen}");
-        assert_eq!(self.status(), refusal.status(), "{seen}");
+        assert_eq!(self.status(), status, "{seen}");
         let id = self.head.value("strongroom-request-id").unwrap_or_else(|| panic!("no request id: {seen}"));
         assert!(strongroom_protocol::channel::is_request_id(id.as_bytes()), "{seen}");
         let later = self.head.value("retry-after").map(|value| value.parse::<u32>().expect("Retry-After is a number"));

@@ -10,7 +10,7 @@ use strongroom_protocol::admin::{
     BadHost, BadKey, CredentialView, Failure, Field, LARGEST_ROOT, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES,
     MOST_SITES, NewCredential, PAGE, Reply, Thing,
 };
-use strongroom_protocol::{Name, Refusal, SecretBytes};
+use strongroom_protocol::{Name, Refusal, SecretBytes, Site};
 
 use super::{event, record, take_id};
 use crate::audit::record::EventKind;
@@ -44,6 +44,7 @@ pub fn show(state: &State, name: &Name) -> Result<Reply, Failure> {
 pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Result<(), Failure> {
     check(&new)?;
     let weak = is_weak(&new.value, &new.key_prefix, new.allow_weak)?;
+    check_fit(&new.sites, &new.value)?;
     let created = now();
     {
         // Said before it is written down; what holds when it is done is looked at again.
@@ -100,6 +101,7 @@ pub async fn rotate(
             .find(|one| is_called(one, name))
             .ok_or(Failure::NoSuch(Thing::Credential))?;
         is_weak(value, &known.key_prefix, allow_weak)?;
+        check_fit(&known.sites, value)?;
     }
     record(state, event(state, EventKind::CredentialRotate, caller).named(name.clone()))?;
     state
@@ -107,6 +109,7 @@ pub async fn rotate(
             let changed = contents.generation;
             let credential = find(contents, name)?;
             let weak = is_weak(value, &credential.key_prefix, allow_weak)?;
+            check_fit(&credential.sites, value)?;
             let value = locked(value)?;
             let number = credential.versions.last().map_or(0, |version| version.number) + 1;
             credential.changed = changed;
@@ -169,6 +172,15 @@ fn is_weak(value: &SecretBytes, prefix: &str, allow_weak: bool) -> Result<bool, 
         Err(BadKey::Short | BadKey::Guessable) if allow_weak => Ok(true),
         Err(bad) => Err(Failure::BadKey(bad)),
     }
+}
+
+/// JSON is UTF-8; every other position takes any byte of a key.
+fn check_fit(sites: &[Site], value: &SecretBytes) -> Result<(), Failure> {
+    let in_json = sites.iter().any(|site| matches!(site, Site::BodyJson { .. }));
+    if in_json && std::str::from_utf8(value.expose()).is_err() {
+        return Err(Failure::BadKey(BadKey::Character));
+    }
+    Ok(())
 }
 
 fn check(new: &NewCredential) -> Result<(), Failure> {
