@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use strongroom_protocol::Check;
@@ -107,7 +107,10 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
                 }
-                _ = tick.tick() => state.logbook.tick(),
+                _ = tick.tick() => {
+                    state.logbook.tick();
+                    state.running.cut_late(Instant::now());
+                }
             }
         }
         tracing::info!("keyd stops");

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use http::{Method, Request, Response};
 use strongroom_protocol::Refusal;
-use tokio::time::Instant;
 
 use super::admit::{self, Admitted};
 use super::answer::passage::Passage;
@@ -22,7 +21,7 @@ use super::link::RequestBody;
 use super::protocol::{self, Offer};
 use super::record::{About, Ending};
 use super::refuse::{self, Denial};
-use super::running::Ticket;
+use super::running::{Deadline, Ticket};
 use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
 use crate::state::now;
@@ -54,7 +53,8 @@ async fn admitted(
     }
     let state = &channel.state;
     let grants = admitted.allowed.uses.iter().map(|one| one.grant).collect();
-    let ticket = state.running.enter(admitted.allowed.binding.clone(), grants, channel.closed.clone());
+    let deadline = Deadline::of(admitted.allowed.expires, now());
+    let ticket = state.running.enter(admitted.allowed.binding.clone(), grants, channel.closed.clone(), deadline);
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
     let is_grpc = protocol::is_grpc(&parts.headers);
     let mut upstream = connection(channel, &admitted, is_grpc, &ticket).await.inspect_err(|no| {
@@ -82,20 +82,16 @@ async fn admitted(
         ending.refused(refusal);
         No::closing(refusal)
     })?;
-    let deadline = Deadline::of(admitted.allowed.expires);
     let is_head = parts.method == Method::HEAD;
     ending.count_upload(upload.count());
     let before = upstream.received();
     let response = upstream.send(Request::from_parts(parts, upload));
     let response = tokio::select! {
+        biased;
         response = response => response,
         reason = ticket.cut() => {
             ending.refused(reason);
             return Err(No::closing(reason));
-        }
-        refusal = deadline.passed() => {
-            ending.refused(refusal);
-            return Err(No::closing(refusal));
         }
     };
     let mut response = response.map_err(|error| {
@@ -126,7 +122,7 @@ async fn admitted(
     ticket.answering();
     let (head, body) = response.into_parts();
     let body = Download::new(body, is_http2);
-    ending.hold(ticket, deadline);
+    ending.hold(ticket);
     let source = Rc::clone(channel);
     let agent = admitted.allowed.binding.agent;
     let newest = move |known: &Rc<Patterns>| {
@@ -175,6 +171,7 @@ async fn connection(
         UpstreamState::Ready(mut connection) => {
             // It may have been closed since the last answer.
             let ready = tokio::select! {
+                biased;
                 ready = connection.ready() => ready.is_ok(),
                 // It still takes the rest of an upload whose answer came early.
                 () = tokio::time::sleep(READY_TIME) => false,
@@ -198,30 +195,6 @@ async fn connection(
 fn put_back(channel: &Channel, connection: Connection, refused: Denial) -> No {
     *channel.upstream.borrow_mut() = UpstreamState::Ready(connection);
     No::usable(refused)
-}
-
-/// When a request has had its time: its grant expires, or no exchange lasts that long.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline {
-    at: Instant,
-    refusal: Refusal,
-}
-
-impl Deadline {
-    /// Counted from now; `expires` is in seconds of the Unix epoch.
-    fn of(expires: Option<u64>) -> Self {
-        let longest = Instant::now() + LONGEST_EXCHANGE;
-        match expires.map(|at| Instant::now() + Duration::from_secs(at.saturating_sub(now()))) {
-            Some(at) if at < longest => Self { at, refusal: Refusal::Expired },
-            _ => Self { at: longest, refusal: Refusal::UpstreamTimeout },
-        }
-    }
-
-    /// Resolves then, with the reason.
-    pub async fn passed(self) -> Refusal {
-        tokio::time::sleep_until(self.at).await;
-        self.refusal
-    }
 }
 
 /// Why there is no answer of the upstream's.
@@ -263,5 +236,3 @@ impl No {
 
 /// In which a connection that served before has to be ready again.
 const READY_TIME: Duration = Duration::from_secs(5);
-/// No exchange lasts longer, whatever gatewayd says.
-const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);

@@ -12,10 +12,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use ring::rand::{SecureRandom, SystemRandom};
 use strongroom_protocol::{Authority, Name, Refusal, channel};
-use tokio::task::JoinHandle;
 
 use super::admit::Admitted;
-use super::forward::Deadline;
 use super::running::Ticket;
 use crate::audit::AuditError;
 use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
@@ -101,7 +99,7 @@ pub struct Ending {
     record: Ended,
     uploaded: Rc<Cell<u64>>,
     complete: bool,
-    held: Option<(Rc<Ticket>, JoinHandle<()>)>,
+    held: Option<Ticket>,
 }
 
 impl Ending {
@@ -157,27 +155,18 @@ impl Ending {
         self.complete = true;
     }
 
-    /// Keeps the exchange in the list of running ones until its last byte, and cuts it when its time is over.
-    pub fn hold(&mut self, ticket: Ticket, deadline: Deadline) {
-        let ticket = Rc::new(ticket);
-        let weak = Rc::downgrade(&ticket);
-        let timer = tokio::task::spawn_local(async move {
-            let refusal = deadline.passed().await;
-            if let Some(ticket) = weak.upgrade() {
-                ticket.expire(refusal);
-            }
-        });
-        self.held = Some((ticket, timer));
+    /// Keeps the exchange in the list of running ones until its last byte.
+    pub fn hold(&mut self, ticket: Ticket) {
+        self.held = Some(ticket);
     }
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some((ticket, timer)) = self.held.take() {
-            timer.abort();
-            if !self.complete {
-                self.record.failure = ticket.reason().map(Decision::Refused);
-            }
+        if let Some(ticket) = self.held.take()
+            && !self.complete
+        {
+            self.record.failure = ticket.reason().map(Decision::Refused);
         }
         // An answer that broke off on either side: the status stands, and the bytes say how far it came.
         if !self.complete && self.record.failure.is_none() {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::Refusal;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ pub struct Running {
 pub struct Exchange {
     binding: Binding,
     grants: Vec<u64>,
+    deadline: Deadline,
     reason: Cell<Option<Refusal>>,
     answering: Cell<bool>,
     /// Waits for an answer, or for being cut.
@@ -44,12 +46,19 @@ pub struct Ticket {
 impl Running {
     /// Enters an exchange. `channel` is the token whose cancelling drops its channel.
     #[must_use]
-    pub fn enter(self: &Rc<Self>, binding: Binding, grants: Vec<u64>, channel: CancellationToken) -> Ticket {
+    pub fn enter(
+        self: &Rc<Self>,
+        binding: Binding,
+        grants: Vec<u64>,
+        channel: CancellationToken,
+        deadline: Deadline,
+    ) -> Ticket {
         let id = self.next.get();
         self.next.set(id + 1);
         let exchange = Rc::new(Exchange {
             binding,
             grants,
+            deadline,
             reason: Cell::new(None),
             answering: Cell::new(false),
             waiting: Cell::new(None),
@@ -67,10 +76,38 @@ impl Running {
         }
     }
 
+    /// Cuts what has had its time. One look a second at all of them costs less than a timer for each.
+    pub fn cut_late(&self, now: Instant) {
+        let late = |exchange: &Rc<Exchange>| exchange.deadline.at <= now;
+        let chosen: Vec<_> = self.exchanges.borrow().values().filter(|exchange| late(exchange)).cloned().collect();
+        for exchange in chosen {
+            exchange.cut(exchange.deadline.refusal);
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.exchanges.borrow().len()
+    }
+}
+
+/// When an exchange has had its time: its grant expires, or none lasts that long.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    at: Instant,
+    refusal: Refusal,
+}
+
+impl Deadline {
+    /// Counted from now; `expires` and `now` are in seconds of the Unix epoch.
+    #[must_use]
+    pub fn of(expires: Option<u64>, now: u64) -> Self {
+        let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now)));
+        match left.filter(|left| *left < LONGEST_EXCHANGE) {
+            Some(left) => Self { at: Instant::now() + left, refusal: Refusal::Expired },
+            None => Self { at: Instant::now() + LONGEST_EXCHANGE, refusal: Refusal::UpstreamTimeout },
+        }
     }
 }
 
@@ -130,11 +167,6 @@ impl Ticket {
             self.exchange.channel.cancel();
         }
     }
-
-    /// Cuts this exchange: its time is over.
-    pub fn expire(&self, reason: Refusal) {
-        self.exchange.cut(reason);
-    }
 }
 
 impl Drop for Ticket {
@@ -143,6 +175,9 @@ impl Drop for Ticket {
     }
 }
 
+/// No exchange lasts longer, whatever gatewayd says.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +185,8 @@ mod tests {
     fn enter(running: &Rc<Running>, agent: u64) -> (Ticket, CancellationToken) {
         let channel = CancellationToken::new();
         let binding = Binding { agent, credentials: vec![9] };
-        (running.enter(binding, vec![5], channel.clone()), channel)
+        let deadline = Deadline::of(Some(1000 + agent), 1000);
+        (running.enter(binding, vec![5], channel.clone(), deadline), channel)
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -167,5 +203,19 @@ mod tests {
         assert!(waiting_channel.is_cancelled(), "an answer that begins after the cut goes nowhere");
         drop((waiting, answering));
         assert_eq!(running.count(), 1);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_has_had_its_time_is_cut_and_nothing_else() {
+        let running = Rc::new(Running::default());
+        let ((soon, _), (later, _)) = (enter(&running, 1), enter(&running, 100));
+        running.cut_late(Instant::now());
+        assert_eq!((soon.reason(), later.reason()), (None, None));
+        running.cut_late(Instant::now() + Duration::from_secs(1));
+        assert_eq!((soon.cut().await, later.reason()), (Refusal::Expired, None));
+        running.cut_late(Instant::now() + LONGEST_EXCHANGE);
+        assert_eq!(later.cut().await, Refusal::Expired);
+        assert_eq!(Deadline::of(Some(u64::MAX / 2), 0).refusal, Refusal::UpstreamTimeout);
+        assert_eq!(Deadline::of(None, 0).refusal, Refusal::UpstreamTimeout);
     }
 }
