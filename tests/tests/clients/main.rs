@@ -42,6 +42,7 @@ macro_rules! library {
 
 mod claude;
 mod curl;
+mod git;
 mod library;
 mod node;
 mod python;
