@@ -30,13 +30,6 @@ pub const STALE: &str = "strongroom-stale";
 /// keyd knows now; the same request may be sent once more over another channel.
 pub const REDIAL: &str = "strongroom-redial";
 
-/// Trailer: the upstream's trailer fields, scrubbed, as one value; hyper drops trailers that were not declared before
-/// the body. See [`encode_trailers`].
-pub const TRAILERS: &str = "strongroom-trailers";
-
-/// Largest encoded trailer section, in bytes.
-pub const TRAILERS_LIMIT: usize = 16 * 1024;
-
 /// Whether a text can be a request id.
 #[must_use]
 pub fn is_request_id(text: &[u8]) -> bool {
@@ -52,81 +45,11 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
-/// Encodes trailer fields as one visible-ASCII value: `name:value` in lower-case hex of each value's bytes, joined by
-/// commas. Hex, because values may hold any byte of a field value and the carrier is a field value itself.
-#[must_use]
-pub fn encode_trailers<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push(':');
-        for byte in value {
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-    text
-}
-
-/// The fields of [`encode_trailers`], or nothing where the text is no such encoding.
-#[must_use]
-pub fn decode_trailers(text: &str) -> Option<Vec<(&str, Vec<u8>)>> {
-    if text.is_empty() {
-        return Some(Vec::new());
-    }
-    if text.len() > TRAILERS_LIMIT {
-        return None;
-    }
-    text.split(',')
-        .map(|field| {
-            let (name, hex) = field.split_once(':')?;
-            if name.is_empty() || hex.len() % 2 != 0 {
-                return None;
-            }
-            let digit = |byte: u8| HEX.iter().position(|&known| known == byte);
-            let value = hex.as_bytes().chunks_exact(2).map(|pair| {
-                let value = digit(pair[0])? * 16 + digit(pair[1])?;
-                u8::try_from(value).ok()
-            });
-            Some((name, value.collect::<Option<Vec<u8>>>()?))
-        })
-        .collect()
-}
-
 const GRPC: &[u8] = b"application/grpc";
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn trailers_round_trip(fields in proptest::collection::vec(("[a-z-]{1,12}", proptest::collection::vec(any::<u8>(), 0..40)), 0..6)) {
-            let text = encode_trailers(fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
-            let back = decode_trailers(&text).expect("decodes");
-            let back: Vec<_> = back.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            prop_assert_eq!(back, fields);
-        }
-
-        #[test]
-        fn no_text_panics(text in ".{0,80}") {
-            let _ = decode_trailers(&text);
-        }
-    }
-
-    #[test]
-    fn malformed_trailers_are_refused() {
-        for text in [",", "a", "a:1", "a:zz", ":00", "a:AA", "a:é"] {
-            assert!(decode_trailers(text).is_none(), "{text}");
-        }
-    }
 
     #[test]
     fn grpc_is_told_from_its_namesakes() {

@@ -11,9 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use strongroom_protocol::channel as wire;
 
 use super::replay::Source;
 use crate::channel::{Channel, Download};
@@ -103,13 +101,12 @@ impl Relay {
                     self.finish_if_ended();
                     Poll::Ready(Some(Ok(Frame::data(data))))
                 }
-                Err(frame) => match frame.into_trailers().ok().and_then(|trailers| real_trailers(&trailers)) {
-                    Some(trailers) => {
-                        self.finish();
-                        Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
-                    }
-                    None => self.break_off(cx),
-                },
+                Err(frame) => {
+                    self.finish();
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    fields::clean_response(&mut trailers);
+                    Poll::Ready((!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers))))
+                }
             },
             None => {
                 self.finish();
@@ -158,19 +155,6 @@ impl Lease {
     }
 }
 
-/// The trailers that the channel's one field stands for; nothing where it is malformed.
-fn real_trailers(carrier: &HeaderMap) -> Option<HeaderMap> {
-    let mut trailers = HeaderMap::new();
-    let Some(text) = carrier.get(wire::TRAILERS) else { return Some(trailers) };
-    for (name, value) in wire::decode_trailers(text.to_str().ok()?)? {
-        let name: HeaderName = name.parse().ok()?;
-        if !fields::is_reserved(&name) {
-            trailers.append(name, HeaderValue::from_bytes(&value).ok()?);
-        }
-    }
-    Some(trailers)
-}
-
 impl Body for AgentBody {
     type Data = Bytes;
     type Error = BrokenAnswer;
@@ -208,28 +192,3 @@ impl fmt::Display for BrokenAnswer {
 }
 
 impl std::error::Error for BrokenAnswer {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn carrier(text: &str) -> HeaderMap {
-        HeaderMap::from_iter([(HeaderName::from_static(wire::TRAILERS), text.parse().unwrap())])
-    }
-
-    #[test]
-    fn trailers_are_unpacked_in_order() {
-        let fields = [("x-sum", &b"1"[..]), ("x-many", b"a"), ("x-many", b"\xff"), ("strongroom-refusal", b"forged")];
-        let trailers = real_trailers(&carrier(&wire::encode_trailers(fields.into_iter()))).unwrap();
-        let left: Vec<_> = trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        assert_eq!(left, fields[..3]);
-        assert!(real_trailers(&HeaderMap::new()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn malformed_trailers_break_the_answer() {
-        for text in ["x", "x:0", "a b:00", "x:0a"] {
-            assert!(real_trailers(&carrier(text)).is_none(), "{text}");
-        }
-    }
-}

@@ -241,10 +241,10 @@ mod tests {
     fn trailers_are_declared_without_ours() {
         let declared = |text: &str| declared_trailers(&headers(&[("trailer", text)]));
         assert_eq!(
-            declared("strongroom-trailers, X-Sum,grpc-status"),
+            declared("strongroom-refusal, X-Sum,grpc-status"),
             Some(HeaderValue::from_static("x-sum, grpc-status"))
         );
-        assert_eq!(declared("strongroom-trailers"), None);
+        assert_eq!(declared("strongroom-refusal"), None);
         assert_eq!(declared_trailers(&HeaderMap::new()), None);
     }
 

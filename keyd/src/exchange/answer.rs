@@ -2,7 +2,7 @@
 //!
 //! One pass, a chunk at a time, with the socket's own back-pressure. A clean end gives what the scrubber held; any
 //! other end drops it and breaks the channel, so that gatewayd cannot take a cut-off answer for a whole one. Trailers
-//! are scrubbed and travel as one declared field. [`head`] looks at what comes before, [`passage`] is the way without
+//! are scrubbed too. [`head`] looks at what comes before, [`passage`] is the way without
 //! sockets. Called by `forward`.
 
 pub mod head;
@@ -16,9 +16,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use strongroom_protocol::{Refusal, channel};
+use strongroom_protocol::Refusal;
 
 use self::passage::Passage;
 use super::decode::Undecodable;
@@ -118,7 +118,7 @@ impl Streaming {
                 }
             }
         }
-        let trailers = self.trailers.take().and_then(|trailers| self.encode(trailers));
+        let trailers = self.trailers.take().and_then(|trailers| self.searched(trailers));
         self.ending.complete();
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
@@ -142,19 +142,13 @@ impl Streaming {
         self.trailers = None;
     }
 
-    fn encode(&mut self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+    fn searched(&mut self, mut trailers: HeaderMap) -> Option<HeaderMap> {
         fields::prepare_response(&mut trailers, fields::Leave { range: false, cookies: false });
         if self.is_decoded {
             head::decoded(&mut trailers);
         }
         self.ending.scrubbed(scrub_fields(&mut trailers, &self.patterns));
-        let text = channel::encode_trailers(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
-        if text.is_empty() || text.len() > channel::TRAILERS_LIMIT {
-            return None;
-        }
-        let mut carrier = HeaderMap::with_capacity(1);
-        carrier.insert(channel::TRAILERS, HeaderValue::try_from(text).ok()?);
-        Some(carrier)
+        (!trailers.is_empty()).then_some(trailers)
     }
 }
 

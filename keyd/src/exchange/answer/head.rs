@@ -1,13 +1,13 @@
 //! The head of an upstream's answer: may it pass, and what of it?
 //!
 //! It refuses answers that cannot be searched or that have two readings, masks keys in the reason phrase and the
-//! fields, takes away what is not true of a decoded body, and announces the trailers. Called by `forward`.
+//! fields, and takes away what is not true of a decoded body. Called by `forward`.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
-use strongroom_protocol::{Refusal, channel};
+use strongroom_protocol::Refusal;
 
 use super::super::connection::MOST_FIELDS;
 use super::super::decode::Coding;
@@ -59,7 +59,7 @@ pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal>
     Ok(Shape { codings, has_messages })
 }
 
-/// Masks keys in the reason phrase and fields, and announces the trailers.
+/// Masks keys in the reason phrase and fields.
 pub fn scrub<B>(response: &mut Response<B>, shape: &Shape, patterns: &Patterns, leave: fields::Leave) -> u64 {
     fields::prepare_response(response.headers_mut(), leave);
     if !shape.codings.is_empty() {
@@ -76,9 +76,6 @@ pub fn scrub<B>(response: &mut Response<B>, shape: &Shape, patterns: &Patterns, 
             Ok(reason) => drop(response.extensions_mut().insert(reason)),
             Err(_) => drop(response.extensions_mut().remove::<ReasonPhrase>()),
         }
-    }
-    if !response.headers().contains_key(header::CONTENT_LENGTH) {
-        response.headers_mut().append(header::TRAILER, HeaderValue::from_static(channel::TRAILERS));
     }
     masked
 }
