@@ -18,13 +18,13 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, Response};
-use http_body::Body;
+use http::{HeaderValue, Response};
 use hyper::ext::ReasonPhrase;
 use strongroom_protocol::Refusal;
 use strongroom_protocol::channel::frames::{Frame, Kind};
-use strongroom_protocol::channel::head::{AnswerHead, RequestHead};
+use strongroom_protocol::channel::head::AnswerHead;
 use tokio::task::AbortHandle;
 
 pub use self::clock::Clock;
@@ -69,19 +69,12 @@ impl Channel {
         !self.is_last && self.behind.as_ref().is_none_or(|(_, has_ended)| has_ended.get()) && self.link.is_quiet()
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request, whose head is a payload already, and waits for the head of its answer.
     ///
     /// # Errors
     /// [`Dead`] where the channel dies before there is one, by [`Clock::has_run_out`] or otherwise.
-    pub async fn send(&mut self, request: Request<Replay>) -> Result<Response<Download>, Dead> {
-        let (parts, body) = request.into_parts();
-        let head = RequestHead {
-            has_body: !body.is_end_stream(),
-            method: parts.method,
-            target: parts.uri,
-            fields: parts.headers,
-        };
-        self.link.push(Kind::Head, head.encode())?;
+    pub async fn send(&mut self, head: Bytes, body: Replay) -> Result<Response<Download>, Dead> {
+        self.link.push(Kind::Head, head)?;
         let mut upload = Upload::new(self.link.clone(), body);
         let mut sent = false;
         let head = poll_fn(|cx| poll_exchange(&self.link, &mut upload, &mut sent, cx)).await?;

@@ -11,13 +11,15 @@ pub mod replay;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode, Uri, Version};
 use hyper::ext::ReasonPhrase;
+use strongroom_protocol::channel::head::RequestHead;
 use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use self::relay::{Lease, Relay};
-use self::replay::{Replay, Source};
+use self::replay::Source;
 use crate::channel::{Channel, Download};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -57,8 +59,8 @@ pub async fn forward(
     connection: &Rc<Connection>,
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
-    outbound.prepare(id)?;
-    let mut pooled = outbound.key.as_ref().and_then(|key| take_usable(gateway, key));
+    let head = outbound.head(id)?;
+    let mut pooled = outbound.key.as_ref().and_then(|key| gateway.pool.take(key));
     let mut may_redial = true;
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {
@@ -66,8 +68,8 @@ pub async fn forward(
             None => open(gateway, &config, &outbound).await?,
         };
         channel.clock().start(&config.timeouts);
-        let request = outbound.request(&channel);
-        let sent = channel.send(request).await;
+        let body = outbound.source.send(channel.clock().clone());
+        let sent = channel.send(head.clone(), body).await;
         let may_try_again = is_reused && outbound.source.can_be_sent_again();
         let response = match sent {
             Ok(response) if may_try_again && is_stale(&response) => continue,
@@ -90,32 +92,21 @@ pub async fn forward(
 }
 
 impl Outbound {
-    fn prepare(&mut self, id: &RequestId) -> Result<(), Refusal> {
-        let waits = expect::is_expected(&self.headers, self.version) && !self.source.is_empty();
-        fields::clean_request(&mut self.headers)?;
+    /// Its head for a channel, encoded once however often it is sent.
+    fn head(&mut self, id: &RequestId) -> Result<Bytes, Refusal> {
+        let mut fields = std::mem::take(&mut self.headers);
+        let waits = expect::is_expected(&fields, self.version) && !self.source.is_empty();
+        fields::clean_request(&mut fields)?;
         if waits {
             self.source.wait();
-            self.headers.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
+            fields.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
         }
         let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
-        self.headers.insert(header::HOST, host);
-        // Without it keyd's HTTP server would drop trailers.
-        self.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        self.headers.insert(wire::REQUEST_ID, id.to_header());
-        Ok(())
+        fields.insert(header::HOST, host);
+        fields.insert(wire::REQUEST_ID, id.to_header());
+        let (method, target) = (self.method.clone(), self.target.clone());
+        Ok(RequestHead { has_body: !self.source.is_empty(), method, target, fields }.encode())
     }
-
-    fn request(&self, channel: &Channel) -> Request<Replay> {
-        let mut request = Request::new(self.source.send(channel.clock().clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-}
-
-fn take_usable(gateway: &Gateway, key: &Key) -> Option<Channel> {
-    gateway.pool.take(key)
 }
 
 /// A channel of its own for this request; with a key if another request may use it later.
