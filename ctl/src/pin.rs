@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use strongroom_protocol::base64;
+use base64ct::{Base64, Encoding};
 
 /// SHA-256 of a SubjectPublicKeyInfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Pin(pub [u8; 32]);
 /// In words, where it is none.
 pub fn parse(text: &str) -> Result<Pin, String> {
     let bytes = if text.len() == 64 { from_hex(text) } else { None };
-    let bytes = bytes.or_else(|| base64::decode(text.strip_prefix(PREFIX).unwrap_or(text).as_bytes()));
+    let bytes = bytes.or_else(|| Base64::decode_vec(text.strip_prefix(PREFIX).unwrap_or(text)).ok());
     bytes.and_then(|bytes| bytes.try_into().ok()).map(Pin).ok_or_else(|| {
         "a pin is the SHA-256 of a public key's SubjectPublicKeyInfo; write it like 'sha256//' and 44 characters of base64, or in 64 hex digits".to_owned()
     })
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Pin, String> {
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", base64::encode(&self.0))
+        write!(f, "{PREFIX}{}", Base64::encode_string(&self.0))
     }
 }
 

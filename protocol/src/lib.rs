@@ -18,7 +18,6 @@
 
 pub mod admin;
 pub mod authority;
-pub mod base64;
 pub mod channel;
 pub mod check;
 pub mod exchange;

@@ -6,10 +6,10 @@
 //! copies, and the allocator wipes it when the request is done with it. Called by `forward`, after the decision was
 //! written down.
 
+use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use strongroom_protocol::base64;
 
 use super::upload::Upload;
 use crate::policy::decide::Allowed;
@@ -33,9 +33,8 @@ pub fn substitute(parts: &mut Parts, upload: &mut Upload, live: &Live, allowed: 
             }
             Position::Basic(user) => {
                 let pair = [user.as_bytes(), b":", key].concat();
-                let mut blob = Vec::with_capacity(base64::encoded_length(pair.len()));
-                base64::encode_into(&pair, &mut blob);
-                put(&mut parts.headers, &header::AUTHORIZATION, &[b"Basic ", &blob])?;
+                let blob = Base64::encode_string(&pair);
+                put(&mut parts.headers, &header::AUTHORIZATION, &[b"Basic ", blob.as_bytes()])?;
             }
             Position::Query(name) => in_query.push((&**name, key)),
             Position::Path => in_path = Some(key),

@@ -8,8 +8,9 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use base64ct::{Base64, Encoding};
 use http::{HeaderName, HeaderValue, header};
-use strongroom_protocol::{Refusal, Site, base64};
+use strongroom_protocol::{Refusal, Site};
 
 use super::decide::{Asked, Refused};
 use super::form::{self, Parts};
@@ -186,7 +187,7 @@ fn strip<'a>(value: &'a [u8], before: &str, after: &str) -> Option<&'a [u8]> {
 
 /// User and password of Basic credentials (RFC 7617, 2).
 fn basic(value: &HeaderValue) -> Option<(Vec<u8>, Vec<u8>)> {
-    let mut user = base64::decode(after_basic(value.as_bytes())?)?;
+    let mut user = Base64::decode_vec(std::str::from_utf8(after_basic(value.as_bytes())?).ok()?).ok()?;
     let colon = user.iter().position(|byte| *byte == b':')?;
     let password = user.split_off(colon + 1);
     user.truncate(colon);
@@ -324,3 +325,18 @@ fn lenient_base64(text: &[u8]) -> Vec<u8> {
 }
 
 const BASIC: &[u8] = b"basic";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn basic_credentials_have_one_spelling() {
+        let read = |blob: &str| basic(&HeaderValue::from_str(&format!("Basic {blob}")).expect("a value"));
+        assert_eq!(read("dTpw"), Some((b"u".to_vec(), b"p".to_vec())), "the positive twin");
+        assert_eq!(read("dTpwcA=="), Some((b"u".to_vec(), b"pp".to_vec())), "the positive twin");
+        for blob in ["dTpwcA", "dTpwcA=", "dTpwcB==", "dTpwcA==dTpw", "dTpw cA==", "dTpw-_-_", "====", "", "dXA="] {
+            assert_eq!(read(blob), None, "{blob:?}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Every position but plain header fields: its one right form, and each form beside it that is refused.
 
-use strongroom_protocol::base64;
+use base64ct::{Base64, Encoding};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn uses(case: Case) -> Vec<Position> {
 }
 
 fn basic(text: &str) -> HeaderValue {
-    HeaderValue::from_str(&format!("Basic {}", base64::encode(text.as_bytes()))).unwrap()
+    HeaderValue::from_str(&format!("Basic {}", Base64::encode_string(text.as_bytes()))).unwrap()
 }
 
 fn field(case: &mut Case, name: &'static str, value: &str) {
@@ -92,7 +92,7 @@ mod basic_password {
         ];
         for make in wrong {
             let refused = sent(|placeholder| {
-                let blob = base64::encode(format!("u:{placeholder}").as_bytes());
+                let blob = Base64::encode_string(format!("u:{placeholder}").as_bytes());
                 assert!(blob.ends_with('='), "a blob that has to be padded");
                 HeaderValue::from_str(&make(&blob)).unwrap()
             });

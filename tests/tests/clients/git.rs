@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use strongroom_protocol::base64;
+use base64ct::{Base64, Encoding};
 use strongroom_tests::client::Builder;
 use strongroom_tests::prelude::*;
 use tempfile::TempDir;
@@ -111,7 +111,7 @@ fn it_clones_and_pushes_with_the_placeholder_as_password() {
     let pushed = git_here(&forge.repositories.path().join("lib.git"), &["log", "--format=%s", "main"]);
     assert_eq!(pushed.trim(), "Notes");
 
-    let blob = base64::encode(format!("{USER}:{}", forge.key).as_bytes());
+    let blob = Base64::encode_string(format!("{USER}:{}", forge.key).as_bytes());
     let received = forge.scene.upstream.received();
     assert!(received.len() >= 6, "{}", received.len());
     for request in &received {

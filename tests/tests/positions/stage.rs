@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use base64ct::{Base64, Encoding};
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::files_below;
 
@@ -129,5 +130,5 @@ pub fn percent(key: &str, left: &str) -> String {
 
 /// The fields of Basic for this user and password.
 pub fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", strongroom_protocol::base64::encode(format!("{user}:{password}").as_bytes()))
+    format!("Basic {}", Base64::encode_string(format!("{user}:{password}").as_bytes()))
 }
