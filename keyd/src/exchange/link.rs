@@ -31,6 +31,8 @@ pub struct Link {
     decoder: RefCell<Decoder>,
     encoder: RefCell<Encoder>,
     upload: Cell<UploadState>,
+    /// Counts requests: a body that outlives its own must not touch the next one's.
+    turn: Cell<u64>,
     /// Waits for the end of the upload, to watch for the hang-up from then on.
     watching: Cell<Option<Waker>>,
 }
@@ -41,6 +43,10 @@ enum UploadState {
     /// The agent waits to be asked for it.
     Expected,
     Coming,
+    /// Nobody wants what is left of it; perhaps that is its end alone.
+    Unwanted,
+    /// Pieces of it were thrown away.
+    Spoiled,
     Ended,
     Broken,
 }
@@ -54,6 +60,7 @@ impl Link {
             decoder: RefCell::default(),
             encoder: RefCell::default(),
             upload: Cell::new(UploadState::Ended),
+            turn: Cell::new(0),
             watching: Cell::default(),
         })
     }
@@ -68,8 +75,8 @@ impl Link {
             (true, false) => UploadState::Coming,
             (true, true) => UploadState::Expected,
         });
-        let length = head.fields.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = RequestBody { link: Rc::clone(self), length: if head.has_body { length } else { Some(0) } };
+        self.turn.set(self.turn.get() + 1);
+        let body = RequestBody { link: Rc::clone(self), turn: self.turn.get(), length: head.length() };
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.target, head.fields);
         Some(request)
@@ -84,6 +91,7 @@ impl Link {
                 Poll::Pending
             }
             UploadState::Broken => Poll::Ready(()),
+            UploadState::Unwanted | UploadState::Spoiled => self.poll_past_the_rest(cx),
             UploadState::Ended => self.poll_frame(cx).map(drop),
         })
         .await;
@@ -148,7 +156,7 @@ impl Link {
             }
         })
         .await?;
-        if self.upload.get() == UploadState::Coming {
+        if matches!(self.upload.get(), UploadState::Coming | UploadState::Unwanted) {
             // hyper asks for no end where it has counted the bytes.
             poll_fn(|cx| {
                 self.look_for_the_end(cx);
@@ -157,6 +165,19 @@ impl Link {
             .await;
         }
         Ok(!is_last && self.upload.get() == UploadState::Ended)
+    }
+
+    /// Throws away what is left of a body, for a hang-up shows behind it.
+    fn poll_past_the_rest(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match ready!(self.poll_frame(cx)) {
+                Ok(Frame::Data(_)) => self.upload.set(UploadState::Spoiled),
+                Ok(Frame::End(_)) if self.upload.get() == UploadState::Unwanted => self.upload.set(UploadState::Ended),
+                // Behind the end nothing may come before the answer is through.
+                Ok(Frame::End(_)) => {}
+                Ok(Frame::Head(_) | Frame::Continue) | Err(Broken) => return Poll::Ready(()),
+            }
+        }
     }
 
     fn look_for_the_end(&self, cx: &mut Context<'_>) {
@@ -201,11 +222,18 @@ impl Link {
     }
 }
 
-/// The body of a request, for whoever sends it upstream. Dropping it early leaves the rest unread.
+/// The body of a request, for whoever sends it upstream. Of one that is dropped early the rest is read and forgotten.
 pub struct RequestBody {
     link: Rc<Link>,
+    turn: u64,
     /// Bytes to come, where the request announced them.
     length: Option<u64>,
+}
+
+impl RequestBody {
+    fn state(&self) -> UploadState {
+        if self.turn == self.link.turn.get() { self.link.upload.get() } else { UploadState::Ended }
+    }
 }
 
 impl Body for RequestBody {
@@ -213,13 +241,15 @@ impl Body for RequestBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
-        match self.link.upload.get() {
+        match self.state() {
             UploadState::Ended => return Poll::Ready(None),
-            UploadState::Broken => return Poll::Ready(Some(Err(Broken))),
+            UploadState::Broken | UploadState::Unwanted | UploadState::Spoiled => {
+                return Poll::Ready(Some(Err(Broken)));
+            }
             UploadState::Expected => {
                 self.link.push(Kind::Continue, Bytes::new())?;
                 self.link.upload.set(UploadState::Coming);
-                // Nine bytes into a socket that nothing was written to: where it does not take them, gatewayd has gone.
+                // Four bytes into a socket that nothing was written to: where it does not take them, gatewayd has gone.
                 let _ = self.link.poll_flush(cx);
             }
             UploadState::Coming => {}
@@ -245,11 +275,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.link.upload.get() == UploadState::Ended
+        self.state() == UploadState::Ended
     }
 
     fn size_hint(&self) -> SizeHint {
         self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if matches!(self.state(), UploadState::Expected | UploadState::Coming) {
+            self.link.upload_is(UploadState::Unwanted);
+        }
     }
 }
 
@@ -270,3 +308,7 @@ const CONTINUE: HeaderValue = HeaderValue::from_static("100-continue");
 
 /// Bytes of an answer that wait for the socket before more is read from the upstream.
 const MOST_WAITING: usize = 128 * 1024;
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

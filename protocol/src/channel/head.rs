@@ -9,12 +9,13 @@
 //!
 //! Big-endian throughout. Field names, values, methods and targets are checked by the `http` crate as they are decoded,
 //! so what comes out can stand in a message, and nothing is copied. It refuses payloads that are short, have a flag
-//! unknown here, or hold a name or value that HTTP does not know. What they mean is not known here.
+//! unknown here, or hold a name or value that HTTP does not know, and requests whose fields frame their body otherwise
+//! than the frames do: whoever sent on such a head would have the next one taken for its body.
 //!
 //! Called by both ends of a channel.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::frames::Malformed;
@@ -76,8 +77,28 @@ impl RequestHead {
             return Err(Malformed);
         }
         let target = Uri::from_maybe_shared(target).map_err(|_| Malformed)?;
-        let fields = fields(payload)?;
-        Ok(Self { has_body: flags == 1, method, target, fields })
+        let head = Self { has_body: flags == 1, method, target, fields: fields(payload)? };
+        if head.frames_agree() { Ok(head) } else { Err(Malformed) }
+    }
+
+    /// Bytes of the body, where the head says so.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        if !self.has_body {
+            return Some(0);
+        }
+        self.fields.get(CONTENT_LENGTH).and_then(length)
+    }
+
+    /// At most one length, which is a number, and 0 where no body follows; no coding, for that is the channel's.
+    fn frames_agree(&self) -> bool {
+        let mut lengths = self.fields.get_all(CONTENT_LENGTH).iter();
+        let is_right = match (lengths.next(), lengths.next()) {
+            (None, _) => true,
+            (Some(one), None) => length(one).is_some_and(|length| self.has_body || length == 0),
+            (Some(_), Some(_)) => false,
+        };
+        is_right && !self.fields.contains_key(TRANSFER_ENCODING)
     }
 }
 
@@ -110,6 +131,12 @@ impl AnswerHead {
     }
 }
 
+/// Digits alone: a sign or a space is read by some and not by others.
+fn length(value: &HeaderValue) -> Option<u64> {
+    let text = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
 /// Trailer fields as the payload of an end.
 #[must_use]
 pub fn encode_fields(fields: &HeaderMap) -> Bytes {
@@ -128,6 +155,9 @@ pub fn fields(mut payload: Bytes) -> Result<HeaderMap, Malformed> {
         let name = HeaderName::from_bytes(&short(&mut payload)?).map_err(|_| Malformed)?;
         let value = HeaderValue::from_maybe_shared(long(&mut payload)?).map_err(|_| Malformed)?;
         fields.try_append(name, value).map_err(|_| Malformed)?;
+        if fields.len() > MOST_FIELDS {
+            return Err(Malformed);
+        }
     }
     Ok(fields)
 }
@@ -171,6 +201,8 @@ fn take(payload: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
 }
 
 const USUAL_FIELDS: usize = 16;
+/// More than either daemon lets through.
+const MOST_FIELDS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +238,50 @@ mod tests {
         assert_eq!(AnswerHead::decode(an_answer().encode()), Ok(an_answer()));
         assert_eq!(fields(encode_fields(&some_fields())), Ok(some_fields()));
         assert_eq!(fields(Bytes::new()), Ok(HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_head_frames_its_body_as_the_channel_does_or_not_at_all() {
+        let decoded = |has_body, list: &[(&'static str, &'static str)]| {
+            let fields =
+                list.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let mut head = RequestHead { has_body, ..a_request() };
+            head.fields = HeaderMap::new();
+            for (name, value) in fields {
+                head.fields.append(name, value);
+            }
+            RequestHead::decode(head.encode()).map(|head| head.length())
+        };
+        assert_eq!(decoded(true, &[("content-length", "5")]), Ok(Some(5)));
+        assert_eq!(decoded(true, &[]), Ok(None));
+        assert_eq!(decoded(false, &[("content-length", "0")]), Ok(Some(0)));
+        assert_eq!(decoded(false, &[]), Ok(Some(0)));
+        for (has_body, fields) in [
+            (false, &[("content-length", "5")][..]),
+            (true, &[("content-length", "5"), ("content-length", "6")]),
+            (true, &[("content-length", "5"), ("content-length", "5")]),
+            (true, &[("content-length", "+5")]),
+            (true, &[("content-length", "5, 5")]),
+            (true, &[("content-length", "")]),
+            (true, &[("content-length", "99999999999999999999")]),
+            (true, &[("transfer-encoding", "chunked")]),
+            (false, &[("transfer-encoding", "chunked")]),
+        ] {
+            assert_eq!(decoded(has_body, fields), Err(Malformed), "{has_body} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn fields_without_end_are_refused() {
+        let many = |count| {
+            let mut fields = HeaderMap::new();
+            for _ in 0..count {
+                fields.append("x", HeaderValue::from_static(""));
+            }
+            encode_fields(&fields)
+        };
+        assert_eq!(fields(many(MOST_FIELDS)).map(|fields| fields.len()), Ok(MOST_FIELDS));
+        assert_eq!(fields(many(MOST_FIELDS + 1)), Err(Malformed));
     }
 
     #[test]

@@ -1,0 +1,153 @@
+//! Requests and answers over a pair whose other end the test holds: what is in order, and what ends a channel.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt, Full};
+use tokio::time::timeout;
+
+use super::*;
+
+/// Our link, and the other end.
+fn pair() -> (Rc<Link>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    (Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket")), theirs)
+}
+
+fn say(mut stream: &UnixStream, frames: &[(Kind, &[u8])]) {
+    let mut encoder = Encoder::default();
+    for (kind, payload) in frames {
+        encoder.push(*kind, Bytes::copy_from_slice(payload)).expect("within limits");
+    }
+    let mut slices = [IoSlice::new(&[]); 16];
+    let count = encoder.slices(&mut slices);
+    slices[..count].iter().for_each(|slice| stream.write_all(slice).expect("room"));
+}
+
+fn head(has_body: bool, fields: &[(&'static str, &'static str)]) -> Vec<u8> {
+    let fields =
+        fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let target = "/v1".parse().expect("a target");
+    RequestHead { has_body, method: Method::POST, target, fields: HeaderMap::from_iter(fields) }.encode().to_vec()
+}
+
+async fn has_hung_up(link: &Link) -> bool {
+    timeout(Duration::from_millis(50), link.hung_up()).await.is_ok()
+}
+
+fn fine() -> Response<Full<Bytes>> {
+    Response::new(Full::new(Bytes::from_static(b"fine")))
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn requests_follow_each_other() {
+    let (link, theirs) = pair();
+    for body in [&b"one"[..], b""] {
+        let mut frames = vec![(Kind::Head, head(!body.is_empty(), &[]))];
+        if !body.is_empty() {
+            frames.extend([(Kind::Data, body.to_vec()), (Kind::End, Vec::new())]);
+        }
+        say(&theirs, &frames.iter().map(|(kind, payload)| (*kind, &payload[..])).collect::<Vec<_>>());
+        let request = link.request().await.expect("a request");
+        assert_eq!(request.into_body().collect().await.expect("whole").to_bytes(), body);
+        assert!(!has_hung_up(&link).await);
+        assert_eq!(link.answer(fine()).await, Ok(true));
+    }
+    drop(theirs);
+    assert!(link.request().await.is_none());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_head_that_frames_its_body_otherwise_ends_the_channel() {
+    let cases: [(bool, &[(&str, &str)]); 3] = [
+        (false, &[("content-length", "300")]),
+        (true, &[("content-length", "3"), ("content-length", "300")]),
+        (true, &[("transfer-encoding", "chunked")]),
+    ];
+    for (has_body, fields) in cases {
+        let (link, theirs) = pair();
+        say(&theirs, &[(Kind::Head, &head(has_body, fields))]);
+        assert!(link.request().await.is_none(), "{fields:?}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_comes_out_of_order_is_a_hang_up() {
+    for (has_body, more) in [(false, Kind::Head), (false, Kind::Data), (false, Kind::End), (false, Kind::Continue)] {
+        let (link, theirs) = pair();
+        let payload = if more == Kind::Data { &b"x"[..] } else { b"" };
+        say(&theirs, &[(Kind::Head, &head(has_body, &[])), (more, payload)]);
+        let _request = link.request().await.expect("a request");
+        assert!(has_hung_up(&link).await, "{more:?}");
+    }
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(true, &[])), (Kind::Head, &head(false, &[]))]);
+    let request = link.request().await.expect("a request");
+    assert!(request.into_body().collect().await.is_err(), "a head is no body");
+    assert!(has_hung_up(&link).await);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_hang_up_shows_behind_a_body_that_nobody_wants() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(true, &[])), (Kind::Data, b"some")]);
+    drop(link.request().await.expect("a request"));
+    assert!(!has_hung_up(&link).await);
+    say(&theirs, &[(Kind::Data, b"more"), (Kind::End, b"")]);
+    assert!(!has_hung_up(&link).await, "the positive twin");
+    assert_eq!(link.answer(fine()).await, Ok(false), "what was thrown away was part of a request");
+    drop(theirs);
+    assert!(has_hung_up(&link).await);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_body_whose_end_alone_was_left_spoils_nothing() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(true, &[("content-length", "4")])), (Kind::Data, b"some")]);
+    let mut body = link.request().await.expect("a request").into_body();
+    body.frame().await.expect("a piece").expect("in order");
+    drop(body);
+    say(&theirs, &[(Kind::End, b"")]);
+    assert!(!has_hung_up(&link).await);
+    assert_eq!(link.answer(fine()).await, Ok(true));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_body_that_outlives_its_request_leaves_the_next_one_alone() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(true, &[])), (Kind::Data, b"one"), (Kind::End, b"")]);
+    let mut old = link.request().await.expect("a request").into_body();
+    old.frame().await.expect("a piece").expect("in order");
+    assert_eq!(link.answer(fine()).await, Ok(true));
+    say(&theirs, &[(Kind::Head, &head(true, &[])), (Kind::Data, b"two"), (Kind::End, b"")]);
+    let new = link.request().await.expect("a request").into_body();
+    assert!(old.frame().await.is_none());
+    drop(old);
+    assert_eq!(new.collect().await.expect("whole").to_bytes(), "two");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_answer_that_breaks_off_has_no_end() {
+    let (link, mut theirs) = pair();
+    let pieces = [Ok(BodyFrame::data(Bytes::from_static(b"half"))), Err(Broken)];
+    assert_eq!(link.answer(Response::new(Pieces(pieces.into_iter()))).await, Err(Broken));
+    drop(link);
+    let mut bytes = Vec::new();
+    theirs.read_to_end(&mut bytes).expect("what was written");
+    assert!(bytes.ends_with(b"half"), "what came before goes out, and no end: {bytes:?}");
+}
+
+/// Pieces that are all there.
+struct Pieces(std::array::IntoIter<Result<BodyFrame<Bytes>, Broken>, 2>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
+        Poll::Ready(self.0.next())
+    }
+}
