@@ -40,7 +40,7 @@ pub mod prelude {
     pub use strongroom_protocol::Refusal;
 
     pub use crate::agent::{Answer, Connection, Request};
-    pub use crate::deadline::within;
+    pub use crate::deadline::{until_still, within};
     pub use crate::process;
     pub use crate::scene::{AGENT, CREDENTIAL, HOST, Scene};
     pub use crate::strongroom::{Output, Strongroom};

@@ -35,6 +35,18 @@ pub struct Errors {
     pub unavailable: &'static str,
 }
 
+impl Errors {
+    /// OpenAI's, in every language.
+    pub const OF_OPENAI: Self = Self {
+        unauthorized: "AuthenticationError",
+        forbidden: "PermissionDeniedError",
+        limited: "RateLimitError",
+        unavailable: "InternalServerError",
+    };
+    /// Anthropic's, in every language.
+    pub const OF_ANTHROPIC: Self = Self { unavailable: "ServiceUnavailableError", ..Self::OF_OPENAI };
+}
+
 impl Library {
     #[track_caller]
     fn start(&self, stage: &Stage, action: &str, placeholder: &str) -> Client {

@@ -12,12 +12,7 @@ const USE_OPENAI: Library = Library {
     variables: |stage, key| vec![("OPENAI_BASE_URL", stage.base("/v1")), ("OPENAI_API_KEY", key.to_owned())],
     calls: &[("chat", &["Keys are kept in strong rooms."]), ("responses", &["Keys are kept in strong rooms."])],
     streams: &["chat_stream", "responses_stream"],
-    errors: Errors {
-        unauthorized: "AuthenticationError",
-        forbidden: "PermissionDeniedError",
-        limited: "RateLimitError",
-        unavailable: "InternalServerError",
-    },
+    errors: Errors::OF_OPENAI,
 };
 
 const USE_ANTHROPIC: Library = Library {
@@ -26,12 +21,7 @@ const USE_ANTHROPIC: Library = Library {
     variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
     calls: &[("messages", &["Keys are kept in strong rooms."])],
     streams: &["messages_stream"],
-    errors: Errors {
-        unauthorized: "AuthenticationError",
-        forbidden: "PermissionDeniedError",
-        limited: "RateLimitError",
-        unavailable: "ServiceUnavailableError",
-    },
+    errors: Errors::OF_ANTHROPIC,
 };
 
 library!(openai, USE_OPENAI, streaming);

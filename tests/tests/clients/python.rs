@@ -19,12 +19,7 @@ const USE_OPENAI: Library = Library {
         ("models", &["gpt-fake"]),
     ],
     streams: &["chat_stream", "chat_stream_async", "responses_stream"],
-    errors: Errors {
-        unauthorized: "AuthenticationError",
-        forbidden: "PermissionDeniedError",
-        limited: "RateLimitError",
-        unavailable: "InternalServerError",
-    },
+    errors: Errors::OF_OPENAI,
 };
 
 const USE_ANTHROPIC: Library = Library {
@@ -33,12 +28,7 @@ const USE_ANTHROPIC: Library = Library {
     variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
     calls: &[("messages", &["Keys are kept in strong rooms."]), ("count", &["5"])],
     streams: &["messages_stream"],
-    errors: Errors {
-        unauthorized: "AuthenticationError",
-        forbidden: "PermissionDeniedError",
-        limited: "RateLimitError",
-        unavailable: "ServiceUnavailableError",
-    },
+    errors: Errors::OF_ANTHROPIC,
 };
 
 const USE_GEMINI: Library = Library {
