@@ -9,6 +9,7 @@
 mod clock;
 mod download;
 mod link;
+mod socket;
 mod upload;
 
 use std::cell::Cell;
@@ -30,6 +31,7 @@ use tokio::task::AbortHandle;
 pub use self::clock::Clock;
 pub use self::download::Download;
 use self::link::Link;
+use self::socket::PairSocket;
 use self::upload::Upload;
 use crate::forward::replay::Replay;
 use crate::pool::Permit;
@@ -52,8 +54,8 @@ impl Channel {
     /// # Errors
     /// [`Refusal::Overloaded`] where the runtime cannot watch it.
     pub fn start(ours: UnixStream, permit: Permit) -> Result<Self, Refusal> {
-        let stream = tokio::net::UnixStream::from_std(ours).map_err(|_| Refusal::Overloaded)?;
-        let (link, clock) = (Rc::new(Link::new(stream)), Rc::new(Clock::default()));
+        let socket = PairSocket::new(ours).map_err(|_| Refusal::Overloaded)?;
+        let (link, clock) = (Rc::new(Link::new(socket)), Rc::new(Clock::default()));
         let (limit, ended) = (clock.clone(), link.clone());
         let watch = tokio::task::spawn_local(async move {
             limit.run_out().await;

@@ -5,22 +5,19 @@
 //! are none. Shared by a channel, the body it gives out and the upload that may outlive the answer's head.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::AsRawFd;
 use strongroom_protocol::channel::frames::{Decoder, Encoder, Frame, Kind};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 
 use super::Dead;
+use super::socket::PairSocket;
 
 /// Our end.
 #[derive(Debug)]
 pub struct Link {
-    stream: UnixStream,
+    socket: PairSocket,
     decoder: RefCell<Decoder>,
     encoder: RefCell<Encoder>,
     /// keyd reads no more.
@@ -28,10 +25,10 @@ pub struct Link {
 }
 
 impl Link {
-    /// Over a stream that is registered with the runtime.
+    /// Over one end of a pair.
     #[must_use]
-    pub fn new(stream: UnixStream) -> Self {
-        Self { stream, decoder: RefCell::default(), encoder: RefCell::default(), is_deaf: Cell::new(false) }
+    pub fn new(socket: PairSocket) -> Self {
+        Self { socket, decoder: RefCell::default(), encoder: RefCell::default(), is_deaf: Cell::new(false) }
     }
 
     /// Puts a frame behind those that wait.
@@ -58,13 +55,8 @@ impl Link {
             }
             let mut slices = [IoSlice::new(&[]); 8];
             let count = encoder.slices(&mut slices);
-            let written = match ready!(self.stream.poll_write_ready(cx)) {
-                Ok(()) => self.stream.try_write_vectored(&slices[..count]),
-                Err(error) => Err(error),
-            };
-            match written {
+            match ready!(self.socket.poll_write(cx, &slices[..count])) {
                 Ok(length) => encoder.advance(length),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.is_deaf.set(true),
             }
         }
@@ -81,16 +73,9 @@ impl Link {
             if let Some(frame) = decoder.next_frame().map_err(|_| Dead)? {
                 return Poll::Ready(Ok(frame));
             }
-            ready!(self.stream.poll_read_ready(cx)).map_err(|_| Dead)?;
-            let buffer = decoder.room();
-            let room = buffer.capacity() - buffer.len();
-            match self.stream.try_read_buf(buffer) {
-                Ok(0) => return Poll::Ready(Err(Dead)),
-                // A short read has taken all there was.
-                Ok(length) if length < room => self.nothing_left(),
+            match ready!(self.socket.poll_read(cx, decoder.room())) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(Dead)),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(Err(Dead)),
             }
         }
     }
@@ -104,19 +89,17 @@ impl Link {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let is_clean = self.decoder.borrow().is_empty();
-        let nothing_comes =
-            || matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        is_clean && self.encoder.borrow().is_empty() && !self.is_deaf.get() && nothing_comes()
+        is_clean && self.encoder.borrow().is_empty() && !self.is_deaf.get() && self.socket.is_silent()
+    }
+
+    /// Nothing more will be written for this request.
+    pub fn rest(&self) {
+        self.socket.rest();
     }
 
     /// Ends it for everybody who shares it.
     pub fn end(&self) {
-        // The other end may have been faster.
-        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Both);
-    }
-
-    fn nothing_left(&self) {
-        let _ = self.stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        self.socket.end();
     }
 }
 
@@ -126,23 +109,30 @@ const MOST_WAITING: usize = 128 * 1024;
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::time::Duration;
-
-    use tokio::io::AsyncWriteExt;
-    use tokio::time::timeout;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
     fn pair() -> (Link, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Link::new(ours), theirs)
+        (Link::new(PairSocket::new(ours).unwrap()), theirs)
+    }
+
+    async fn becomes_loud(link: &Link) -> bool {
+        let until = Instant::now() + Duration::from_secs(5);
+        while link.is_quiet() && Instant::now() < until {
+            tokio::task::yield_now().await;
+        }
+        !link.is_quiet()
     }
 
     #[tokio::test]
     async fn an_answer_survives_a_peer_that_stopped_reading() {
         let (ours, mut theirs) = pair();
-        theirs.write_all(&[2, 0, 0, 5]).await.unwrap();
-        theirs.write_all(b"early").await.unwrap();
+        theirs.write_all(&[2, 0, 0, 5]).unwrap();
+        theirs.write_all(b"early").unwrap();
         drop(theirs);
         ours.push(Kind::Data, Bytes::from(vec![0; 1_000_000])).unwrap();
         poll_fn(|cx| ours.poll_flush(cx)).await;
@@ -155,12 +145,26 @@ mod tests {
     async fn a_quiet_link_is_told_from_one_that_ended_or_speaks() {
         let (ours, mut theirs) = pair();
         assert!(ours.is_quiet());
-        theirs.write_all(&[3, 0, 0, 0]).await.unwrap();
-        timeout(Duration::from_secs(5), ours.stream.readable()).await.unwrap().unwrap();
-        assert!(!ours.is_quiet());
+        theirs.write_all(&[3, 0, 0, 0]).unwrap();
+        assert!(becomes_loud(&ours).await);
         let (ours, theirs) = pair();
         drop(theirs);
-        timeout(Duration::from_secs(5), ours.stream.readable()).await.unwrap().unwrap();
-        assert!(!ours.is_quiet());
+        assert!(becomes_loud(&ours).await);
+    }
+
+    /// A full socket is waited for, also where a second exchange fills it again.
+    #[tokio::test]
+    async fn what_fills_the_socket_goes_out_as_the_peer_reads() {
+        let (ours, mut theirs) = pair();
+        for _ in 0..2 {
+            ours.push(Kind::Data, Bytes::from(vec![7; 1_000_000])).unwrap();
+            let mut reader = theirs.try_clone().unwrap();
+            let reading = std::thread::spawn(move || reader.read_exact(&mut vec![0; 1_000_004]));
+            poll_fn(|cx| ours.poll_flush(cx)).await;
+            ours.rest();
+            reading.join().unwrap().unwrap();
+        }
+        theirs.write_all(&[3, 0, 0, 0]).unwrap();
+        assert_eq!(poll_fn(|cx| ours.poll_frame(cx)).await, Ok(Frame::End(Bytes::new())));
     }
 }

@@ -45,6 +45,7 @@ impl Upload {
         loop {
             let Some(body) = &mut self.body else {
                 ready!(self.link.poll_flush(cx));
+                self.link.rest();
                 return Poll::Ready(Ok(()));
             };
             if self.link.is_full() {

@@ -34,14 +34,14 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<PassedDescriptor> {
 /// # Errors
 /// Where the kernel cannot watch it, as with a file.
 pub fn watched<D: Kept>(descriptor: D) -> io::Result<AsyncFd<D>> {
-    watched_for(descriptor, Interest::READABLE | Interest::WRITABLE)
+    watched_for(descriptor, Interest::READABLE | Interest::WRITABLE).map_err(|(_, error)| error)
 }
 
-/// The same, for other events too.
-pub(super) fn watched_for<D: Kept>(descriptor: D, interest: Interest) -> io::Result<AsyncFd<D>> {
+/// The same, for other events; gives the descriptor back where it cannot be watched.
+pub(super) fn watched_for<D: Kept>(descriptor: D, interest: Interest) -> Result<AsyncFd<D>, (D, io::Error)> {
     // SAFETY: the descriptor must stay open, and its number the same, for as long as it is registered: what is Kept
     // keeps both until it is dropped, and the AsyncFd owns it.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+    unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(|error| error.into_parts())
 }
 
 /// What keeps its descriptor open, under the same number, until it is dropped. Only for the types in this folder.

@@ -5,6 +5,9 @@
 //! good measure. For the same reason closing is not enough to end a connection: dropping shuts it down first, and
 //! [`super::closer`] closes it.
 //!
+//! A Unix stream reports room whenever its peer has read, wanted or not, and each report would wake keyd once more: so
+//! it is registered for that only once it was full.
+//!
 //! A Unix stream can bring descriptors, which a plain recv(2) would close here and now, and wait for. So they are
 //! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
 //! it come in between, `alarm` ends the wait. It refuses to know what the bytes mean.
@@ -13,7 +16,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -28,9 +31,14 @@ use super::{checked, checked_length};
 /// An asynchronous stream over a descriptor that was passed to us, or whose peer is not trusted.
 #[derive(Debug)]
 pub struct PassedSocket {
-    socket: AsyncFd<PassedDescriptor>,
+    /// There but for the moment in which it is registered anew.
+    socket: Option<AsyncFd<PassedDescriptor>>,
     /// It can bring descriptors.
     is_unix: bool,
+    /// It is registered for room to write.
+    watches_room: bool,
+    /// Who waits to read while it is not.
+    reader: Option<Waker>,
     /// It is read though many descriptors wait to be closed.
     urgent: bool,
 }
@@ -43,9 +51,9 @@ impl PassedSocket {
     pub fn new(socket: impl Into<PassedDescriptor>) -> io::Result<Self> {
         let socket = socket.into();
         let is_unix = socket_option(socket.as_fd(), libc::SO_DOMAIN)? == libc::AF_UNIX;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let socket = watched_for(socket, if is_unix { both | Interest::PRIORITY } else { both })?;
-        Ok(Self { socket, is_unix, urgent: false })
+        let interest = if is_unix { UNIX_READ } else { Interest::READABLE | Interest::WRITABLE };
+        let socket = Some(watched_for(socket, interest).map_err(|(_, error)| error)?);
+        Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, urgent: false })
     }
 
     /// The same for a connection that is served whatever others do: an admin's.
@@ -58,50 +66,70 @@ impl PassedSocket {
         Ok(socket)
     }
 
-    fn number(&self) -> libc::c_int {
-        self.socket.as_raw_fd()
-    }
-
-    /// Whether the peer has sent an out-of-band byte. Asked while the socket is readable, so that it never waits.
-    fn has_urgent_byte(&self) -> bool {
-        let ready = pin!(self.socket.ready(Interest::READABLE | Interest::PRIORITY));
-        match ready.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(guard)) => guard.ready().is_priority(),
-            _ => false,
+    /// From now on a report of room wakes the writer.
+    fn watch_room(&mut self) -> io::Result<()> {
+        let Some(socket) = self.socket.take().map(AsyncFd::into_inner) else { return Err(lost()) };
+        self.watches_room = true;
+        self.socket = match watched_for(socket, UNIX_READ | Interest::WRITABLE) {
+            Ok(socket) => Some(socket),
+            Err((socket, error)) => {
+                let _ = shut_down(&socket, libc::SHUT_RDWR);
+                return Err(error);
+            }
+        };
+        // Whoever waits to read waits with the old registration.
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
+        Ok(())
     }
 
-    fn receive(&self, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    fn receive(&self, socket: &AsyncFd<PassedDescriptor>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
         if self.is_unix {
-            if self.has_urgent_byte() {
+            if has_urgent_byte(socket) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an out-of-band byte may hide what it brings"));
             }
-            return receive_bytes(self.as_fd(), buffer);
+            return receive_bytes(socket.get_ref().as_fd(), buffer);
         }
         let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
         // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
-        checked_length(unsafe { libc::recv(self.number(), start, room, libc::MSG_DONTWAIT) })
+        checked_length(unsafe { libc::recv(socket.as_raw_fd(), start, room, libc::MSG_DONTWAIT) })
     }
 }
 
-impl AsFd for PassedSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.get_ref().as_fd()
+/// Whether the peer has sent an out-of-band byte. Asked while the socket is readable, so that it never waits.
+fn has_urgent_byte(socket: &AsyncFd<PassedDescriptor>) -> bool {
+    let ready = pin!(socket.ready(Interest::READABLE | Interest::PRIORITY));
+    match ready.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Ok(guard)) => guard.ready().is_priority(),
+        _ => false,
     }
 }
 
 impl AsyncRead for PassedSocket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.is_unix && !self.urgent {
             ready!(closer::poll_room(context));
         }
+        let this = &mut *self;
+        let Some(socket) = &this.socket else { return Poll::Ready(Err(lost())) };
         loop {
-            let mut guard = ready!(self.socket.poll_read_ready(context))?;
+            let Poll::Ready(guard) = socket.poll_read_ready(context) else {
+                if !this.watches_room {
+                    this.reader.get_or_insert_with(|| context.waker().clone()).clone_from(context.waker());
+                }
+                return Poll::Pending;
+            };
+            let mut guard = guard?;
             // SAFETY: nothing uninitialised is read or written to the unfilled part; receiving only fills it from its
             // start.
             let unfilled = unsafe { buffer.unfilled_mut() };
             let room = unfilled.len();
-            match self.receive(unfilled) {
+            match this.receive(socket, unfilled) {
                 Ok(length) => {
                     // A short read has taken all there was: the next one waits without asking the kernel first. On a Unix
                     // stream it also ends in front of descriptors. Those are found with the next bytes, or go to the
@@ -130,7 +158,7 @@ impl AsyncWrite for PassedSocket {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -140,14 +168,18 @@ impl AsyncWrite for PassedSocket {
         message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
         message.msg_iovlen = parts.len().min(MOST_PARTS) as _;
         loop {
-            let mut guard = ready!(self.socket.poll_write_ready(context))?;
+            let Some(socket) = &self.socket else { return Poll::Ready(Err(lost())) };
+            let guard = if self.watches_room { Some(ready!(socket.poll_write_ready(context))?) } else { None };
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             // SAFETY: `message` points to at most parts.len() slices, each readable, all borrowed for this call.
-            let sent = unsafe { libc::sendmsg(self.number(), &raw const message, flags) };
+            let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
             match checked_length(sent) {
                 Ok(length) => return Poll::Ready(Ok(length)),
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => guard.clear_ready(),
+                    io::ErrorKind::WouldBlock => match guard {
+                        Some(mut guard) => guard.clear_ready(),
+                        None => self.watch_room()?,
+                    },
                     io::ErrorKind::Interrupted => {}
                     _ => return Poll::Ready(Err(error)),
                 },
@@ -165,7 +197,8 @@ impl AsyncWrite for PassedSocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match shut_down(self.number(), libc::SHUT_WR) {
+        let Some(socket) = &self.socket else { return Poll::Ready(Err(lost())) };
+        match shut_down(socket, libc::SHUT_WR) {
             // The peer was faster: there is nothing left to say goodbye to.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             result => Poll::Ready(result),
@@ -177,14 +210,24 @@ impl Drop for PassedSocket {
     fn drop(&mut self) {
         // A duplicate elsewhere would keep the connection open. That the peer is gone already is no error. The
         // descriptor itself goes to the closer with its field.
-        let _ = shut_down(self.number(), libc::SHUT_RDWR);
+        if let Some(socket) = &self.socket {
+            let _ = shut_down(socket, libc::SHUT_RDWR);
+        }
     }
 }
 
-fn shut_down(socket: libc::c_int, how: libc::c_int) -> io::Result<()> {
+fn shut_down(socket: &impl AsRawFd, how: libc::c_int) -> io::Result<()> {
     // SAFETY: shutdown takes integers.
-    checked(unsafe { libc::shutdown(socket, how) }).map(drop)
+    checked(unsafe { libc::shutdown(socket.as_raw_fd(), how) }).map(drop)
 }
+
+/// It could not be registered anew.
+fn lost() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+/// What a Unix stream is registered for at first.
+const UNIX_READ: Interest = Interest::READABLE.add(Interest::PRIORITY);
 
 /// UIO_MAXIOV: sendmsg refuses more parts than this with EMSGSIZE.
 const MOST_PARTS: usize = 1024;
