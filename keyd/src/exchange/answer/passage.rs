@@ -20,6 +20,8 @@ pub struct Passage {
     decoding: Option<Decoding>,
     messages: Option<Messages>,
     stream: Stream,
+    /// A second piece that may go out.
+    next: Option<Bytes>,
 }
 
 impl Passage {
@@ -30,7 +32,7 @@ impl Passage {
     pub fn new(shape: &Shape, patterns: Rc<Patterns>, memory: &Memory) -> Result<Self, Undecodable> {
         let decoding = Decoding::new(&shape.codings, memory)?;
         let messages = shape.has_messages.then(Messages::default);
-        Ok(Self { waiting: None, decoding, messages, stream: Stream::new(patterns) })
+        Ok(Self { waiting: None, decoding, messages, stream: Stream::new(patterns), next: None })
     }
 
     /// Looks for these keys from here on: the vault changed while the body was running.
@@ -51,15 +53,19 @@ impl Passage {
     /// # Errors
     /// Where it cannot be searched.
     pub fn pull(&mut self) -> Result<Option<Bytes>, Undecodable> {
+        if let Some(out) = self.next.take() {
+            return Ok(Some(out));
+        }
         loop {
             let piece = match &mut self.decoding {
                 Some(decoding) => decoding.pull()?,
                 None => self.waiting.take(),
             };
             let Some(piece) = piece else { return Ok(None) };
-            let out = self.search(piece)?;
-            if !out.is_empty() {
-                return Ok(Some(out));
+            let mut out = self.search(piece)?.into_iter().filter(|piece| !piece.is_empty());
+            if let Some(first) = out.next() {
+                self.next = out.next();
+                return Ok(Some(first));
             }
         }
     }
@@ -86,7 +92,9 @@ impl Passage {
     pub fn held(&self) -> Option<usize> {
         match self.decoding {
             Some(_) => None,
-            None => Some(self.stream.held() + self.waiting.as_ref().map_or(0, Bytes::len)),
+            None => Some(
+                self.stream.held() + [&self.waiting, &self.next].into_iter().flatten().map(Bytes::len).sum::<usize>(),
+            ),
         }
     }
 
@@ -94,7 +102,7 @@ impl Passage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let is_done = self.decoding.as_ref().is_none_or(Decoding::is_done);
-        is_done && self.waiting.is_none() && self.stream.held() == 0
+        is_done && self.waiting.is_none() && self.next.is_none() && self.stream.held() == 0
     }
 
     /// Whether the body was encoded.
@@ -103,15 +111,15 @@ impl Passage {
         self.decoding.is_some()
     }
 
-    fn search(&mut self, mut piece: Bytes) -> Result<Bytes, Undecodable> {
+    fn search(&mut self, mut piece: Bytes) -> Result<[Bytes; 2], Undecodable> {
         let Some(messages) = &mut self.messages else { return Ok(self.stream.push(piece)) };
         let mut out = BytesMut::new();
         while let Some(end) = messages.next_end(&piece)? {
-            out.extend_from_slice(&self.stream.push(piece.split_to(end)));
+            self.stream.push(piece.split_to(end)).iter().for_each(|part| out.extend_from_slice(part));
             out.extend_from_slice(&self.stream.end_message());
         }
-        out.extend_from_slice(&self.stream.push(piece));
-        Ok(out.freeze())
+        self.stream.push(piece).iter().for_each(|part| out.extend_from_slice(part));
+        Ok([out.freeze(), Bytes::new()])
     }
 }
 

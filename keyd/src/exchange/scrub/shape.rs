@@ -30,6 +30,13 @@ impl Shape {
         if self.other_bytes { &WIDE } else { &COMMON }
     }
 
+    /// Length of the run of such bytes that a text begins with.
+    #[must_use]
+    pub fn leading(self, text: &[u8]) -> usize {
+        let class = self.class();
+        text.iter().take_while(|byte| class[usize::from(**byte)]).count()
+    }
+
     /// Length of the run of such bytes that a text ends in, up to the bucket.
     #[must_use]
     pub fn trailing(self, text: &[u8]) -> usize {

@@ -52,27 +52,52 @@ impl Stream {
         self.held.len()
     }
 
-    /// Takes a chunk and gives what may go out now; may be empty.
+    /// Takes a chunk and gives what may go out now, in two pieces that may both be empty.
+    ///
+    /// What is held is a run of bytes of the class, and a key lies in one run. So of a large chunk only the bytes up to
+    /// the first outside the class have to lie behind those that are held; the rest is searched where it is.
     #[must_use]
-    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+    pub fn push(&mut self, chunk: Bytes) -> [Bytes; 2] {
         if chunk.is_empty() || self.patterns.is_empty() && self.held.is_empty() {
-            return chunk;
+            return [Bytes::new(), chunk];
         }
+        if self.held.is_empty() {
+            return [Bytes::new(), self.search(chunk)];
+        }
+        let edge = self.patterns.shape().leading(&chunk[..chunk.len().min(LONGEST_EDGE)]);
+        if edge == LONGEST_EDGE || chunk.len() < LONGEST_JOINED {
+            let joined = self.join(&chunk);
+            return [self.search(joined), Bytes::new()];
+        }
+        let joined = self.join(&chunk[..edge]);
+        let masked = self.find(&joined);
+        wipe(&mut self.held);
+        [overwrite(joined, &masked), self.search(chunk.slice(edge..))]
+    }
+
+    /// Behind what is held.
+    fn join(&self, more: &[u8]) -> Bytes {
+        let mut joined = BytesMut::with_capacity(self.held.len() + more.len());
+        joined.extend_from_slice(&self.held);
+        joined.extend_from_slice(more);
+        joined.freeze()
+    }
+
+    /// The parts that belong to a key of a text that begins with what is held.
+    fn find(&mut self, data: &[u8]) -> Vec<Range<usize>> {
         let before = self.held.len();
-        let data = if before == 0 {
-            chunk
-        } else {
-            let mut joined = BytesMut::with_capacity(before + chunk.len());
-            joined.extend_from_slice(&self.held);
-            joined.extend_from_slice(&chunk);
-            joined.freeze()
-        };
         let mut masked = std::mem::take(&mut self.masked);
         // What lies in the held bytes alone is found again, and only its edge may be new.
-        self.patterns.each(&data, Case::Kept, |range| {
+        self.patterns.each(data, Case::Kept, |range| {
             self.found += u64::from(range.end > before);
             masked.push(range);
         });
+        masked
+    }
+
+    /// Searches a text that begins with what is held, and holds back what it ends in.
+    fn search(&mut self, data: Bytes) -> Bytes {
+        let masked = self.find(&data);
         let out = data.len() - self.patterns.shape().trailing(&data);
         wipe(&mut self.held);
         self.held.extend_from_slice(&data[out..]);
@@ -130,6 +155,10 @@ fn wipe(held: &mut Vec<u8>) {
     held.zeroize();
 }
 
+/// A chunk that begins with a longer run is copied whole.
+const LONGEST_EDGE: usize = 1024;
+/// A shorter chunk costs less to copy than to send in two pieces.
+const LONGEST_JOINED: usize = 4096;
 /// What a key is overwritten with.
 pub const MASK: u8 = b'*';
 
@@ -147,7 +176,7 @@ mod tests {
         let mut out = Vec::new();
         let mut lengths = Vec::new();
         for chunk in chunks {
-            let part = stream.push(Bytes::copy_from_slice(chunk));
+            let part = stream.push(Bytes::copy_from_slice(chunk)).concat();
             lengths.push(part.len());
             out.extend_from_slice(&part);
         }
@@ -175,6 +204,23 @@ mod tests {
             assert_eq!(scrub(&[KEY], [&text[..cut], &text[cut..]]).0, expected, "cut at {cut}");
         }
         assert_eq!(scrub(&[KEY], text.chunks(1)).0, expected);
+    }
+
+    #[test]
+    fn only_the_edge_of_a_large_chunk_is_copied() {
+        let large: Bytes = [&KEY[12..], b" and ", KEY, &b" words".repeat(1000)].concat().into();
+        let mut stream = Stream::new(Rc::new(patterns(&[KEY], "sk-")));
+        assert_eq!(stream.push(Bytes::from_static(&KEY[..12])).concat(), b"");
+        let [edge, rest] = stream.push(large.clone());
+        assert_eq!(edge, [MASK; 32][..]);
+        assert_eq!(rest.len() + "words".len(), large.len() - 20);
+        assert_eq!(stream.take_found(), 2);
+        // Where there is nothing to mask it is the same memory.
+        let [edge, rest] = stream.push(Bytes::from_owner(b" words".repeat(1000)));
+        assert_eq!((edge, rest.len()), (Bytes::from_static(b"words"), 5995));
+        let owned = Bytes::from(b" words".repeat(1000));
+        let [_, rest] = stream.push(owned.clone());
+        assert_eq!(rest.as_ptr(), owned.as_ptr());
     }
 
     #[test]

@@ -125,7 +125,8 @@ fn keys() -> impl Strategy<Value = Vec<&'static [u8]>> {
 
 fn streamed<'a>(patterns: &Rc<Patterns>, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut stream = Stream::new(Rc::clone(patterns));
-    let mut out: Vec<u8> = chunks.into_iter().flat_map(|chunk| stream.push(Bytes::copy_from_slice(chunk))).collect();
+    let mut out: Vec<u8> =
+        chunks.into_iter().flat_map(|chunk| stream.push(Bytes::copy_from_slice(chunk)).concat()).collect();
     out.extend_from_slice(&stream.finish().0);
     out
 }
@@ -153,6 +154,24 @@ proptest! {
         at.sort_unstable();
         let cut = at.windows(2).map(|pair| &text[pair[0]..pair[1]]);
         prop_assert_eq!(if each { streamed(&patterns, text.chunks(1)) } else { streamed(&patterns, cut) }, whole);
+    }
+
+    /// Large chunks are not copied behind what is held, but for their edge.
+    #[test]
+    fn large_chunks_give_the_unsplit_output_too(
+        keys in keys(),
+        parts in (text(), text()),
+        cut in any::<Index>(),
+        filler in proptest::sample::select(&["words, and more words. ", "AAAA", "QUJD\\n", "\u{e9}", "%41"][..]),
+        length in 0..6000usize,
+    ) {
+        let patterns = Rc::new(patterns(&keys, "sk-"));
+        let filler: Vec<u8> = filler.bytes().cycle().take(length).collect();
+        let text = [&parts.0[..], &filler, &parts.1, &filler, b" "].concat();
+        let cut = cut.index(parts.0.len() + parts.1.len() + length + 1);
+        let expected = streamed(&patterns, [&text[..]]);
+        prop_assert_eq!(streamed(&patterns, [&text[..cut], &text[cut..]]), &expected[..]);
+        prop_assert_eq!(streamed(&patterns, text.chunks(5000)), expected);
     }
 
     #[test]
