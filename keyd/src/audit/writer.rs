@@ -169,10 +169,9 @@ impl AuditLog {
             }
             head = Head { next: head.next + 1, link: head.link.next(&chain.key, &line[..line.len() - 1]) };
         }
-        let path = files::path_of(&self.directory, self.number);
-        let write_error = |source| AuditError::Write { path, source };
+        let write_error = |number, source| AuditError::Write { path: files::path_of(&self.directory, number), source };
         if let Err(source) = mend(&self.file, chain) {
-            return Err(write_error(source));
+            return Err(write_error(self.number, source));
         }
         if chain.length > 0 && chain.length + lines.len() as u64 > self.rotate_at {
             (self.file, self.number) = next_file(&self.directory, &self.file, self.number)?;
@@ -182,7 +181,7 @@ impl AuditLog {
         if let Err(source) = (&*self.file).write_all(&lines) {
             // At once, so that readers and the next start find whole lines; tried again where even this fails.
             let _ = mend(&self.file, chain);
-            return Err(write_error(source));
+            return Err(write_error(self.number, source));
         }
         chain.torn = false;
         chain.length += lines.len() as u64;
