@@ -22,6 +22,7 @@ pub mod disk;
 pub mod fake_api;
 pub mod h2_upstream;
 pub mod h2c;
+pub mod hostile;
 pub mod many;
 pub mod process;
 pub mod programs;

@@ -1,0 +1,163 @@
+//! The hostile gateway: a program with gatewayd's uid and all its sockets tries to take a key, and others try too.
+//!
+//! Every test names what it tries. Its upstream says back all that it gets, key included, so that there is a key to be
+//! taken in every answer; each test shows first that the attacker's own requests get through. `make attack` runs this
+//! suite and prints it as a table; `LONG=1` makes the runs that are drawn at random longer.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod descriptors;
+mod framing;
+mod identity;
+mod impostors;
+mod limits;
+mod messages;
+mod oracles;
+mod policy;
+mod strangers;
+
+use std::time::Instant;
+
+use strongroom_ctl::admin_client::AdminClient;
+use strongroom_tests::hostile::{Answer, Ask, Channel, Heard, Hostile, Loot};
+use strongroom_tests::prelude::*;
+
+/// A Strongroom under siege: the attacker's control connection beside the honest gateway's.
+struct Siege {
+    scene: Scene,
+    gateway: Hostile,
+    loot: Loot,
+}
+
+impl Siege {
+    /// Whose upstream says back every byte of a request.
+    fn lay() -> Self {
+        Self::before(Scene::with(echo))
+    }
+
+    fn before(scene: Scene) -> Self {
+        let loot = Loot::default();
+        let gateway = Hostile::connect(&scene.strongroom, &loot);
+        let siege = Self { scene, gateway, loot };
+        siege.prove();
+        siege
+    }
+
+    /// The attacker speaks well enough to be served: the key was there to be taken, and came back masked.
+    #[track_caller]
+    fn prove(&self) {
+        let before = self.scene.upstream.count();
+        let text = self.dial().ask(&self.ask("/proof")).text();
+        assert!(text.contains("/proof"), "{text}");
+        assert!(text.contains(&"*".repeat(self.scene.key.len())), "the upstream says the key back: {text}");
+        assert_eq!(self.scene.upstream.count(), before + 1);
+        let last = self.scene.upstream.received().pop().unwrap();
+        assert_eq!(last.head.value("authorization"), Some(format!("Bearer {}", self.scene.key)));
+    }
+
+    /// A channel to the true upstream.
+    #[track_caller]
+    fn dial(&self) -> Channel {
+        self.gateway.dial(HOST, self.scene.upstream.address())
+    }
+
+    /// A good request.
+    fn ask(&self, target: &str) -> Ask {
+        Ask::bearer("GET", target, &self.scene.placeholder)
+    }
+
+    /// Nothing was taken, keyd lives and answers its admin, and an honest gateway is served.
+    #[track_caller]
+    fn hold(self) {
+        self.hold_with(&[]);
+    }
+
+    /// The same, with more keys than the scene's.
+    #[track_caller]
+    fn hold_with(self, keys: &[&str]) {
+        self.loot.assert_without(&[&[&*self.scene.key], keys].concat());
+        assert!(admin_answers(&self.scene) < Duration::from_secs(5));
+        let answer = self.scene.get("/openai/honest").send();
+        assert_eq!(answer.status(), 200, "an honest gateway is served afterwards: {answer:?}");
+    }
+}
+
+/// Says back the request line, all fields and the body.
+fn echo(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    let body = exchange.body()?;
+    let mut text = exchange.head().start_line.clone();
+    for (name, value) in &exchange.head().fields {
+        text.push_str(&format!("\n{name}: {}", String::from_utf8_lossy(value)));
+    }
+    let answer = [text.as_bytes(), b"\n\n", &body, b"\n"].concat();
+    exchange.respond("200 OK", &[("content-type", "text/plain")], &answer)
+}
+
+/// How long an admin waits for an answer over admin.sock.
+#[track_caller]
+fn admin_answers(scene: &Scene) -> Duration {
+    let begin = Instant::now();
+    let status = AdminClient::connect(scene.strongroom.home()).and_then(|mut admin| admin.status());
+    assert!(status.is_ok(), "the admin is not answered");
+    begin.elapsed()
+}
+
+/// How many rounds a random run has: more where somebody has the time.
+fn rounds(short: usize, long: usize) -> usize {
+    if std::env::var_os("LONG").is_some_and(|value| value == "1") { long } else { short }
+}
+
+/// Numbers that are the same in each run of a test: what they found can be found again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // xorshift64* (Vigna, 2016).
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % sides.max(1)
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| u8::try_from(self.roll(256)).unwrap_or(0)).collect()
+    }
+
+    /// Changes a few bytes, cuts, doubles or enlarges: what a structure-aware fuzzer does to a good message.
+    fn mutate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = bytes.to_vec();
+        for _ in 0..=self.roll(4) {
+            let at = self.roll(out.len() + 1);
+            match self.roll(8) {
+                0 => out.truncate(at),
+                1 => out.splice(at..at, self.bytes_up_to(9)).for_each(drop),
+                2 => {
+                    let end = (at + self.roll(9)).min(out.len());
+                    out.drain(at..end);
+                }
+                3 if at < out.len() => out[at] = *[0, 1, 0x7f, 0x80, 0xff].get(self.roll(5)).unwrap_or(&0),
+                4 if at < out.len() => out[at] ^= 1 << self.roll(8),
+                5 if at < out.len() => out[at] = out[at].wrapping_add(1),
+                6 => {
+                    let part = out[..at].to_vec();
+                    out.splice(at..at, part).for_each(drop);
+                }
+                _ if at < out.len() => out[at] = u8::try_from(self.roll(256)).unwrap_or(0),
+                _ => {}
+            }
+            out.truncate(LONGEST_MUTANT);
+        }
+        out
+    }
+
+    fn bytes_up_to(&mut self, most: usize) -> Vec<u8> {
+        let length = self.roll(most);
+        self.bytes(length)
+    }
+}
+
+/// Whether it is an answer that came to its end.
+fn is_whole(heard: &Heard) -> bool {
+    matches!(heard, Heard::Answer(Answer { is_whole: true, .. }))
+}
+
+const LONGEST_MUTANT: usize = 60_000;

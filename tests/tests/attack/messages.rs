@@ -1,0 +1,243 @@
+//! Control messages and heads that are out of order, of another version, cut, enlarged, mutated, or without end.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use strongroom_protocol::exchange::{GatewayMessage, Upstream as Dialled};
+use strongroom_protocol::frame::{self, EXCHANGE_LIMIT};
+use strongroom_tests::hostile::{HEAD, hello};
+
+use super::*;
+
+fn open(channel: u64) -> GatewayMessage {
+    GatewayMessage::OpenChannel { channel, authority: HOST.parse().unwrap(), upstream: Dialled::Connected }
+}
+
+fn packet(message: &GatewayMessage) -> Vec<u8> {
+    frame::encode(message, EXCHANGE_LIMIT).unwrap().to_vec()
+}
+
+#[test]
+fn what_is_no_message_ends_the_connection() {
+    let siege = Siege::lay();
+    let good = packet(&hello());
+    let version = |version: u16| [&good[..2], &version.to_le_bytes(), &good[4..]].concat();
+    let packets: Vec<(&str, Vec<u8>)> = vec![
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("the version before", version(0)),
+        ("a version to come", version(2)),
+        ("the last version there can be", version(u16::MAX)),
+        ("a header alone", good[..8].to_vec()),
+        ("half a header", good[..5].to_vec()),
+        ("one byte less", good[..good.len() - 1].to_vec()),
+        ("one byte more", [&good[..], b"x"].concat()),
+        ("a length of 4 GiB", [&good[..4], &[0xff; 4], &good[8..]].concat()),
+        ("a variant that nobody knows", [&good[..8], &[0x7f], &good[9..]].concat()),
+        ("the largest packet there can be", [&good[..], &vec![0; 150_000]].concat()),
+    ];
+    for (what, bytes) in packets {
+        let gateway = Hostile::silent(&siege.scene.strongroom, &siege.loot);
+        gateway.packet(&bytes, &[]).unwrap();
+        assert!(gateway.is_cut_off(), "{what}");
+    }
+    siege.hold();
+}
+
+#[test]
+fn messages_out_of_order_end_the_connection_and_open_nothing() {
+    let siege = Siege::lay();
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+    let descriptors = [theirs.as_fd(), tcp.as_fd()];
+    let silent = || Hostile::silent(&siege.scene.strongroom, &siege.loot);
+
+    let gateway = silent();
+    gateway.say(&open(1), &descriptors).unwrap();
+    assert!(gateway.is_cut_off(), "a channel before hello");
+    let gateway = silent();
+    gateway.say(&hello(), &[]).unwrap();
+    gateway.say(&hello(), &[]).unwrap();
+    assert!(gateway.is_cut_off(), "hello twice");
+    let gateway = silent();
+    gateway.say(&hello(), &descriptors).unwrap();
+    // Descriptors that belong to nothing are closed; whether the connection ends with them is keyd's choice.
+    let _ = gateway.hear();
+    drop(gateway);
+    // Numbers are the gateway's own: twice the same is its own confusion.
+    let gateway = Hostile::connect(&siege.scene.strongroom, &siege.loot);
+    for _ in 0..2 {
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+        gateway.say(&open(7), &[theirs.as_fd(), tcp.as_fd()]).unwrap();
+    }
+    assert!(gateway.hear().is_some());
+    siege.hold();
+}
+
+#[test]
+fn a_gateway_too_many_is_turned_away_and_makes_room_when_it_goes() {
+    let siege = Siege::lay();
+    let held: Vec<Hostile> = (0..8).map(|_| Hostile::silent(&siege.scene.strongroom, &siege.loot)).collect();
+    let mut turned_away = 0;
+    for gateway in &held {
+        // Those that keyd keeps stay silent: they would be waited for.
+        let welcome = gateway.say(&hello(), &[]).is_ok() && gateway.hear().is_some();
+        turned_away += usize::from(!welcome);
+    }
+    assert!((4..8).contains(&turned_away), "{turned_away} of 8 beside the honest one and ours");
+    drop(held);
+    let again = within(Duration::from_secs(20), "room is given back", || {
+        let gateway = Hostile::silent(&siege.scene.strongroom, &siege.loot);
+        (gateway.say(&hello(), &[]).is_ok() && gateway.hear().is_some()).then_some(gateway)
+    });
+    drop(again);
+    siege.hold();
+}
+
+#[test]
+fn mutated_messages_neither_stop_nor_fill_keyd() {
+    let siege = Siege::lay();
+    let keyd = siege.scene.strongroom.keyd();
+    let before = process::resident(keyd);
+    let seeds = [packet(&hello()), packet(&open(1)), packet(&open(u64::MAX))];
+    let mut dice = Dice(0x5eed_0001);
+    let (mut gateway, mut slowest) = (None, Duration::ZERO);
+    let mut ended = 0;
+    for round in 0..rounds(20_000, 1_000_000) {
+        let current = gateway.get_or_insert_with(|| Hostile::connect(&siege.scene.strongroom, &siege.loot));
+        let seed = dice.roll(seeds.len());
+        let bytes = dice.mutate(&seeds[seed]);
+        // Half of them come with descriptors.
+        let pair = UnixStream::pair().unwrap();
+        let descriptors = [pair.0.as_fd(), pair.1.as_fd()];
+        let sent = current.packet(&bytes, &descriptors[..dice.roll(3)]);
+        if sent.is_err() {
+            (gateway, ended) = (None, ended + 1);
+        }
+        if round % 2000 == 0 {
+            slowest = slowest.max(admin_answers(&siege.scene));
+        }
+    }
+    drop(gateway);
+    eprintln!("{ended} connections were ended; the admin waited {slowest:?} at most");
+    assert!(ended > 100, "most mutants are no messages");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert_eq!(siege.scene.strongroom.keyd(), keyd, "the same process");
+    let grown = process::resident(keyd).saturating_sub(before);
+    assert!(grown < 64 << 20, "keyd grew by {grown} bytes");
+    siege.hold();
+}
+
+/// Whatever a head says, the key goes into its position alone and to nobody else's eyes.
+#[test]
+fn mutated_heads_put_no_key_anywhere_else() {
+    let siege = Siege::lay();
+    siege.scene.strongroom.must(&["agent", "add", "busy"]);
+    let busy = siege.scene.grant(CREDENTIAL, "busy", &["--rate", "100000000/hour", "--burst", "10000000"]);
+    let keyd = siege.scene.strongroom.keyd();
+    let seeds = [
+        Ask::bearer("GET", "/v1/models?limit=20", &busy).field("accept", "*/*").payload(),
+        Ask::bearer("POST", "/v1/chat", &busy).field("content-length", "5").with_body().payload(),
+        Ask::bearer("GET", "/", &busy).field("connection", "close").field("x-empty", "").payload(),
+    ];
+    let mut dice = Dice(0x5eed_0002);
+    let mut channel = None;
+    let (mut answered, mut refused, mut ended) = (0, 0, 0);
+    for _ in 0..rounds(2_000, 100_000) {
+        let current = channel.get_or_insert_with(|| siege.dial());
+        let seed = dice.roll(seeds.len());
+        let mut payload = dice.mutate(&seeds[seed]);
+        payload.truncate(40_000);
+        let _ = current.frame(HEAD, &payload);
+        if payload.first() == Some(&1) {
+            let _ = current.frame(strongroom_tests::hostile::DATA, b"hello");
+            let _ = current.frame(strongroom_tests::hostile::END, b"");
+        }
+        match current.hear() {
+            Heard::Answer(answer) if answer.is_whole && !answer.head.is_last => answered += 1,
+            Heard::Refused(_) => refused += 1,
+            _ => {
+                ended += 1;
+                channel = None;
+            }
+        }
+        if matches!(channel.as_ref(), Some(_)) && dice.roll(3) == 0 {
+            channel = None;
+        }
+    }
+    eprintln!("{answered} were answered, {refused} refused, {ended} ended their channel");
+    assert!(answered > 20 && refused > 20 && ended > 20, "{answered} {refused} {ended}");
+    for one in siege.scene.upstream.received() {
+        let with_key = |text: &str| text.contains(&siege.scene.key);
+        assert!(!with_key(&one.head.start_line), "{}", one.head.start_line);
+        for (name, value) in &one.head.fields {
+            let value = String::from_utf8_lossy(value);
+            assert!(
+                !with_key(&value)
+                    || name.eq_ignore_ascii_case("authorization") && value == format!("Bearer {}", siege.scene.key),
+                "the key in {name}: {value}"
+            );
+            assert!(!value.contains(&busy), "a placeholder went out in {name}");
+        }
+    }
+    assert_eq!(siege.scene.strongroom.keyd(), keyd, "the same process");
+    siege.hold();
+}
+
+/// Replies wait until they are read; a gateway that never reads is ended and not stored for.
+#[test]
+fn a_gateway_that_never_reads_is_ended() {
+    let siege = Siege::lay();
+    let keyd = siege.scene.strongroom.keyd();
+    let before = process::resident(keyd);
+    let deaf = Hostile::connect(&siege.scene.strongroom, &siege.loot);
+    let bytes = packet(&open(1));
+    let mut sent = 0usize;
+    while deaf.packet(&bytes, &[]).is_ok() {
+        sent += 1;
+        assert!(sent < 1_000_000, "no end of it");
+        if sent % 1000 == 0 {
+            assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+        }
+    }
+    assert!(sent > 1000, "it was listened to for a while: {sent}");
+    let grown = process::resident(keyd).saturating_sub(before);
+    assert!(grown < 32 << 20, "keyd grew by {grown} bytes");
+    siege.hold();
+}
+
+#[test]
+fn a_channel_may_be_dropped_at_any_moment() {
+    let siege = Siege::lay();
+    let head = siege.ask("/dropped").with_body().payload();
+    let length = u32::try_from(head.len()).unwrap().to_be_bytes();
+    let bytes = [&[HEAD], &length[1..], &head, &[2, 0, 0, 5], b"hello", &[3, 0, 0, 0]].concat();
+    for at in (0..=bytes.len()).step_by(3).chain([bytes.len()]) {
+        let mut channel = siege.dial();
+        let _ = channel.raw(&bytes[..at]);
+        if at % 2 == 0 {
+            // Some are left hanging in front of the last byte for a moment, some go at once.
+            let _ = channel.within(Duration::from_millis(1));
+        }
+    }
+    siege.hold();
+}
+
+#[test]
+fn silence_holds_up_nobody() {
+    let siege = Siege::lay();
+    let mut silent: Vec<Channel> = (0..60).map(|_| siege.dial()).collect();
+    for (index, channel) in silent.iter_mut().enumerate() {
+        let payload = siege.ask("/silent").with_body().payload();
+        let _ = match index % 3 {
+            0 => Ok(()),
+            1 => channel.raw(&[HEAD, 0]),
+            _ => channel.frame(HEAD, &payload),
+        };
+    }
+    for _ in 0..5 {
+        assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+        assert_eq!(siege.scene.get("/openai/x").send().status(), 200);
+    }
+    siege.hold();
+}

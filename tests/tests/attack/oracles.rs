@@ -1,0 +1,186 @@
+//! Whoever can choose what an upstream says back, and when it stops, guesses the key byte by byte: in vain.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use strongroom_protocol::channel::frames::Frame;
+use strongroom_tests::hostile::HEAD;
+
+use super::*;
+
+/// What the attacker sees of an answer that begins with a guess and then stalls: kinds and lengths of frames, and text.
+type Sight = Vec<(u8, usize, Vec<u8>)>;
+
+fn sight(frames: Vec<Frame>, guess: &[u8]) -> Sight {
+    frames
+        .into_iter()
+        .map(|frame| match frame {
+            Frame::Head(payload) => (1, payload.len(), Vec::new()),
+            // The guess itself is the attacker's own text: what counts is whether it comes as it was said.
+            Frame::Data(data) => (2, data.len(), data.iter().filter(|byte| !guess.contains(byte)).copied().collect()),
+            Frame::End(payload) => (3, payload.len(), payload.to_vec()),
+            Frame::Continue => (4, 0, Vec::new()),
+        })
+        .collect()
+}
+
+/// Says a guess back in the way that its target asks for, and stalls until it is told to end.
+fn parrot(go_on: Arc<Mutex<mpsc::Receiver<()>>>) -> impl Fn(&mut Exchange<'_>) -> std::io::Result<()> {
+    move |exchange| {
+        let Some(way) = exchange.head().target().strip_prefix("/say/").map(str::to_owned) else {
+            return echo(exchange);
+        };
+        let text = exchange.body()?;
+        match &*way {
+            "stalled" => {
+                exchange.begin("200 OK", &[("content-type", "text/plain")])?;
+                exchange.chunk(&[b"before ", &text[..]].concat())?;
+                go_on.lock().unwrap().recv().map_err(std::io::Error::other)?;
+                exchange.abort();
+            }
+            "cut" => {
+                exchange.begin("200 OK", &[("content-type", "text/plain")])?;
+                exchange.chunk(&[b"before ", &text[..]].concat())?;
+                exchange.abort();
+            }
+            "bytewise" => {
+                exchange.begin("200 OK", &[("content-type", "text/event-stream")])?;
+                for byte in &text {
+                    exchange.chunk(&[*byte])?;
+                }
+                exchange.abort();
+            }
+            "field" => {
+                let value = String::from_utf8_lossy(&text).into_owned();
+                exchange.respond("200 OK", &[("x-said", &value)], b"")?;
+            }
+            "name" => exchange.respond("200 OK", &[(&format!("x-{}", String::from_utf8_lossy(&text)), "1")], b"")?,
+            "reason" => exchange.respond(&format!("200 {}", String::from_utf8_lossy(&text)), &[], b"")?,
+            _ => exchange.respond("200 OK", &[("content-type", "text/plain")], &text)?,
+        }
+        Ok(())
+    }
+}
+
+/// For each way of saying back and each length, the right next byte looks like nine wrong ones.
+#[test]
+fn the_next_byte_of_the_key_looks_like_any_other() {
+    let (say, go_on) = mpsc::channel();
+    let scene = Scene::with(parrot(Arc::new(Mutex::new(go_on))));
+    let siege = Siege::before(scene);
+    let key = siege.scene.key.clone().into_bytes();
+    siege.scene.strongroom.must(&["agent", "add", "busy"]);
+    let busy = siege.scene.grant(CREDENTIAL, "busy", &["--rate", "1000000/hour", "--burst", "100000"]);
+    let look = |way: &str, guess: &[u8]| {
+        let mut channel = siege.dial();
+        let ask = Ask::bearer("POST", &format!("/say/{way}"), &busy).with_body();
+        channel.frame(HEAD, &ask.payload()).unwrap();
+        channel.frame(strongroom_tests::hostile::DATA, guess).unwrap();
+        channel.frame(strongroom_tests::hostile::END, b"").unwrap();
+        let mut frames = Vec::new();
+        if way == "stalled" {
+            while frames.iter().filter(|frame| matches!(frame, Frame::Data(_))).count() == 0 {
+                frames.push(channel.next().expect("the text before the guess"));
+            }
+            // Nothing more may come, however long it stalls; then it is cut.
+            frames.extend(channel.within(Duration::from_millis(20)));
+            say.send(()).unwrap();
+        }
+        while let Some(frame) = channel.next() {
+            let is_end = matches!(frame, Frame::End(_));
+            frames.push(frame);
+            if is_end {
+                break;
+            }
+            if let [Frame::Head(payload)] = &frames[..]
+                && payload[0] & 1 == 0
+            {
+                break;
+            }
+        }
+        frames
+    };
+    let mut told = 0;
+    for way in ["stalled", "cut", "bytewise", "whole", "field", "name", "reason"] {
+        for known in [3, 4, 11, 15, 18, 30, key.len() - 2] {
+            // A clean end masks what tells much of a key; one byte more or less is nothing beside it.
+            if way == "whole" && known >= 3 + 15 {
+                continue;
+            }
+            // Field names are of one case.
+            let guess = |last: u8| {
+                let guess = [&key[..known], &[last]].concat();
+                if way == "name" { guess.to_ascii_lowercase() } else { guess }
+            };
+            let seen = |last: u8| {
+                let mut said = sight(look(way, &guess(last)), &guess(last));
+                // Two of the same kind after each other are one: where TLS was cut is chance.
+                said.dedup_by(|next, one| {
+                    let joins = one.0 == 2 && next.0 == 2;
+                    if joins {
+                        one.1 += next.1;
+                        one.2.extend_from_slice(&next.2);
+                    }
+                    joins
+                });
+                said
+            };
+            let right = seen(key[known]);
+            assert!(!right.is_empty());
+            let others = key.iter().rev().filter(|byte| !byte.eq_ignore_ascii_case(&key[known]));
+            for wrong in others.take(3) {
+                let wrong = seen(*wrong);
+                let lengths =
+                    |sight: &Sight| sight.iter().map(|(kind, length, _)| (*kind, *length)).collect::<Vec<_>>();
+                assert_eq!(lengths(&right), lengths(&wrong), "{way}, {known} bytes known");
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 100, "{told} guesses were compared");
+    // The twin: the whole key is seen to be masked, in each way that is a whole.
+    for way in ["whole", "field", "reason"] {
+        let frames = look(way, &key);
+        let all: Vec<u8> = frames
+            .iter()
+            .flat_map(|frame| match frame {
+                Frame::Head(bytes) | Frame::Data(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            })
+            .collect();
+        assert!(memchr::memmem::find(&all, &b"*".repeat(key.len())).is_some(), "{way}");
+    }
+    // The attacker said pieces of the key himself, so the loot holds them; nothing else is looked at here.
+    assert_eq!(siege.scene.get("/openai/honest").send().status(), 200);
+}
+
+/// No refusal tells more than its code: neither where a guess was nearly right, nor how the vault is filled.
+#[test]
+fn refusals_say_their_code_and_no_more() {
+    let siege = Siege::lay();
+    let placeholder = siege.scene.placeholder.clone();
+    let heads = |asks: Vec<Ask>| -> Vec<(Refusal, usize)> {
+        asks.iter()
+            .map(|ask| {
+                let mut channel = siege.dial();
+                channel.frame(HEAD, &ask.payload()).unwrap();
+                let Some(Frame::Head(payload)) = channel.next() else { panic!("no refusal") };
+                let head = strongroom_protocol::channel::head::AnswerHead::decode(payload.clone()).unwrap();
+                assert!(!head.has_body, "{head:?}");
+                let code = head.fields[strongroom_protocol::channel::REFUSAL].to_str().unwrap().parse().unwrap();
+                (code, payload.len())
+            })
+            .collect()
+    };
+    // From one character that is wrong to all of them.
+    let near: Vec<Ask> = (0..placeholder.len())
+        .map(|at| {
+            let mut guess = placeholder.clone().into_bytes();
+            guess[at..].iter_mut().for_each(|byte| *byte = if *byte == b'a' { b'b' } else { b'a' });
+            Ask::bearer("GET", "/x", &String::from_utf8(guess).unwrap())
+        })
+        .collect();
+    let said = heads(near);
+    assert!(said.iter().all(|one| *one == (Refusal::UnknownPlaceholder, said[0].1)), "{said:?}");
+    siege.hold();
+}

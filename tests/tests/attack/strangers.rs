@@ -1,0 +1,193 @@
+//! Programs of other users: an agent's, another agent's, the gateway's own; and whoever takes keyd's place.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use nix::sys::ptrace;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, geteuid};
+use strongroom_ctl::demo::stage::GATEWAY_USER;
+use strongroom_tests::hostile::with_uid;
+
+use super::*;
+
+const AGENT_USER: u32 = 61_003;
+const OTHER_AGENT: u32 = 61_004;
+
+/// What a program of this user can do to the daemons and their files; each is a promise that it cannot.
+fn reached(uid: u32, scene: &Scene) -> Vec<String> {
+    let home = scene.strongroom.home();
+    let (keyd, gatewayd) = (scene.strongroom.keyd(), scene.strongroom.gatewayd());
+    let (data, config) = (home.data.clone(), home.config.clone());
+    let run: PathBuf = home.admin_socket().parent().unwrap().to_owned();
+    let admin = home.admin_socket();
+    with_uid(uid, move || {
+        let mut reached = Vec::new();
+        let mut note = |what: &str, done: bool| {
+            if done {
+                reached.push(what.to_owned());
+            }
+        };
+        note("reads the vault", fs::read(data.join("vault")).is_ok());
+        note("lists the data directory", fs::read_dir(&data).is_ok());
+        note("reads the audit log", fs::read(data.join("audit/000001.jsonl")).is_ok());
+        note("replaces the vault", fs::write(data.join("vault.new"), b"x").is_ok());
+        note("edits keyd.toml", fs::OpenOptions::new().append(true).open(config.join("keyd.toml")).is_ok());
+        note("edits gatewayd.toml", fs::OpenOptions::new().append(true).open(config.join("gatewayd.toml")).is_ok());
+        note("replaces keyd.toml", fs::rename(config.join("keyd.toml"), config.join("old")).is_ok());
+        note("unlinks admin.sock", fs::remove_file(&admin).is_ok());
+        note("makes a socket beside it", UnixListener::bind(run.join("mine.sock")).is_ok());
+        for (name, pid) in [("keyd", keyd), ("gatewayd", gatewayd)] {
+            for file in ["mem", "environ", "maps", "auxv", "syscall", "stack", "personality"] {
+                // The files open; what counts is whether there is something to read.
+                let opened = fs::File::open(format!("/proc/{pid}/{file}"));
+                let read = opened.is_ok_and(|mut file| file.read(&mut [0; 16]).is_ok_and(|length| length > 0));
+                note(&format!("reads {file} of {name}"), read);
+            }
+            note(
+                &format!("lists the descriptors of {name}"),
+                fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut all| all.next().is_some_and(|one| one.is_ok())),
+            );
+            note(&format!("sees the root of {name}"), fs::read_link(format!("/proc/{pid}/root")).is_ok());
+            let pid = Pid::from_raw(pid.cast_signed());
+            note(&format!("signals {name}"), kill(pid, None).is_ok());
+            note(&format!("debugs {name}"), ptrace::seize(pid, ptrace::Options::empty()).is_ok());
+        }
+        let status = UnixStream::connect(&admin).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            stream.write_all(b"SR")?;
+            stream.read(&mut [0])
+        });
+        note("is heard on admin.sock", matches!(status, Ok(1..)));
+        reached
+    })
+}
+
+#[test]
+#[ignore = "needs root: acts under other users"]
+fn other_users_reach_nothing_of_keyds() {
+    assert!(geteuid().is_root());
+    let siege = Siege::lay();
+    for uid in [AGENT_USER, OTHER_AGENT] {
+        assert_eq!(reached(uid, &siege.scene), Vec::<String>::new(), "uid {uid}");
+    }
+    // The gateway's user may signal its own process, and read its own configuration's directory: no more.
+    let gateways: Vec<_> = reached(GATEWAY_USER, &siege.scene);
+    let own = |what: &String| what == "signals gatewayd";
+    assert_eq!(gateways.iter().filter(|what| !own(what)).collect::<Vec<_>>(), Vec::<&String>::new());
+    // Root can do all of it but what being undumpable forbids to nobody; so the attempts are real.
+    let roots = reached(0, &siege.scene);
+    for what in ["reads the vault", "reads the audit log", "edits keyd.toml", "signals keyd", "reads maps of keyd"] {
+        assert!(roots.iter().any(|done| done == what), "{what} is an attempt that can succeed: {roots:?}");
+    }
+}
+
+/// What a stranger who took the place of admin.sock was sent.
+fn impostor(path: PathBuf, uid: u32) -> Arc<Mutex<Vec<u8>>> {
+    let sent: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let taken = sent.clone();
+    let listener = with_uid(uid, move || {
+        let listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        listener
+    });
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                taken.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        }
+    });
+    sent
+}
+
+#[test]
+#[ignore = "needs root: another user serves the socket"]
+fn a_stranger_in_keyds_place_is_given_no_passphrase() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().created();
+    let run = strongroom.home().admin_socket().parent().unwrap().to_owned();
+    fs::create_dir_all(&run).unwrap();
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o777)).unwrap();
+    let sent = impostor(strongroom.home().admin_socket(), AGENT_USER);
+    let commands: [&[&str]; 4] =
+        [&["unlock"], &["status"], &["agent", "add", "x"], &["credential", "add", "x", "--host", HOST, "--bearer"]];
+    for command in commands {
+        let output = strongroom.ctl_with(command, b"sk-a-key-that-nobody-should-see-0123456789");
+        output.assert_code(77);
+        assert!(output.stderr.contains("61003"), "{output:?}");
+    }
+    assert_eq!(*sent.lock().unwrap(), Vec::<u8>::new(), "not a byte was sent");
+}
+
+/// An admin without the passphrase, speaking the protocol by hand.
+#[test]
+fn an_admin_without_the_passphrase_widens_nothing() {
+    use strongroom_protocol::SecretBytes;
+    use strongroom_protocol::admin::{Operation, Reply};
+    let siege = Siege::lay();
+    let connect = || AdminClient::connect(siege.scene.strongroom.home()).unwrap();
+    let name = |text: &str| text.parse().unwrap();
+    let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
+    let widening: Vec<Box<dyn Fn() -> Operation>> = vec![
+        Box::new(|| Operation::AgentAdd { name: name("evil") }),
+        Box::new(|| Operation::CredentialRotate {
+            name: name(CREDENTIAL),
+            value: secret(b"sk-another-value-0123456789-abcdefgh"),
+            allow_weak: false,
+        }),
+        Box::new(|| Operation::CredentialRemove { name: name(CREDENTIAL), purge: true }),
+    ];
+    for operation in &widening {
+        for proof in [None, Some(vec![0; 32]), Some(Vec::new()), Some(vec![0xff; 31]), Some(b"correct horse".to_vec())]
+        {
+            let mut admin = connect();
+            let said = match &proof {
+                None => admin.ask(operation()),
+                Some(proof) => admin.ask_with(secret(proof), operation()),
+            };
+            assert!(said.is_err(), "{proof:?}: {said:?}");
+        }
+    }
+    let shown = connect().ask(Operation::CredentialShow { name: name(CREDENTIAL) }).unwrap();
+    assert!(!format!("{shown:?}").contains(&siege.scene.key), "what may be seen holds no key");
+    assert!(matches!(connect().ask(Operation::Status), Ok(Reply::Status(_))), "its positive twin");
+    siege.hold();
+}
+
+/// Whoever can write to the disk while keyd is down gets an old vault, a damaged one or a foreign one: never a key used
+/// under other rules without a word.
+#[test]
+fn a_vault_that_was_exchanged_does_not_open_or_says_so() {
+    let scene = Scene::with(echo);
+    let strongroom = &scene.strongroom;
+    let vault = strongroom.home().data.join("vault");
+    let old = fs::read(&vault).unwrap();
+    strongroom.must(&["grant", "revoke", CREDENTIAL, "--agent", AGENT]);
+    let new = fs::read(&vault).unwrap();
+    assert_ne!(old, new);
+    let with = |bytes: &[u8]| {
+        strongroom.must(&["down"]);
+        fs::write(&vault, bytes).unwrap();
+        strongroom.up();
+        strongroom.ctl(&["unlock"])
+    };
+    let mut flipped = new.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    assert_ne!(with(&flipped).code, Some(0), "one bit");
+    assert_ne!(with(&[&new[..100], &old[100..]].concat()).code, Some(0), "the head of one, the body of another");
+    let foreign = Scene::with(echo);
+    let other = fs::read(foreign.strongroom.home().data.join("vault")).unwrap();
+    let opened = with(&other);
+    // The passphrase is the same in every test: what is inside is another vault, and the log's chain does not fit.
+    assert!(opened.code != Some(0) || !strongroom.must(&["audit", "verify", "--json"]).is_empty(), "{opened:?}");
+    assert_eq!(with(&new).code, Some(0), "its positive twin");
+    scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
+}
