@@ -12,6 +12,7 @@ pub mod fixture;
 pub mod form;
 pub mod json;
 pub mod key_strength;
+pub mod lenient;
 pub mod limit;
 pub mod live;
 pub mod path;

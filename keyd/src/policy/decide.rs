@@ -13,8 +13,9 @@ use strongroom_protocol::{Authority, Refusal};
 
 use super::body::{self, Body};
 use super::find::{self, Found, Use};
+use super::lenient;
 use super::live::Live;
-use super::path::{self, Target};
+use super::path::Target;
 use super::positions::Declared;
 use super::rule;
 use crate::vault::contents::Grant;
@@ -212,12 +213,12 @@ fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_who
     Ok(binding)
 }
 
-/// Denials are matched on the path as the most lenient server might read it: what mints keys must not be reached in
+/// Denials are matched on the path as lenient servers might read it: what mints keys must not be reached in
 /// another spelling.
 fn is_allowed(live: &Live, grant: &Grant, method: &Method, target: &Target) -> bool {
     let covered = |rules: &[_], path: &str| rules.iter().any(|one| rule::covers(one, method.as_str(), path));
     let denials = live.denials(grant.credential);
-    let denied = !denials.is_empty() && covered(denials, &path::most_lenient(target.path()));
+    let denied = !denials.is_empty() && lenient::readings(target.path()).iter().any(|path| covered(denials, path));
     !denied && (grant.allow.is_empty() || covered(&grant.allow, target.path()))
 }
 

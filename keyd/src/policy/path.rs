@@ -5,11 +5,11 @@
 //! for `/v1/chat` must not be walked around with `/v1/chat/%2e%2e/admin`. Called by `decide`, and by the exchange, which
 //! puts keys in.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::form::Parts;
-use super::percent::{self, MOST_DECODINGS};
+use super::lenient::hides_a_dot_segment;
+use super::percent;
 
 /// A request target in origin form, canonical. `{}`, which no agent can send, stands where a key goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,50 +144,6 @@ fn percent_encodings_are_whole(path: &str) -> bool {
     })
 }
 
-/// Whether some server could read a dot segment that is not one as written: after decoding once or more often, behind
-/// another kind of slash, or in front of a parameter.
-fn hides_a_dot_segment(path: &str) -> bool {
-    // Literal dot segments are resolved and are no secret; only others are judged.
-    let literal = path.split('/').filter(|segment| matches!(*segment, "." | "..")).count();
-    let mut current = Cow::Borrowed(path.as_bytes());
-    for _ in 0..MOST_DECODINGS {
-        let segments = current.split(|byte| matches!(byte, b'/' | b'\\'));
-        let names = segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or(segment));
-        if names.filter(|name| matches!(*name, b"." | b"..")).count() > literal {
-            return true;
-        }
-        if !current.contains(&b'%') {
-            return false;
-        }
-        let next = decode_all(&current);
-        if next == *current {
-            return false;
-        }
-        current = Cow::Owned(next);
-    }
-    // Still changing: nobody honest encodes so often, and each pass costs time.
-    true
-}
-
-/// A path as the most lenient server might read it: decoded, lower case, without parameters, one slash at a time. For
-/// denials, which must hold in every spelling.
-#[must_use]
-pub fn most_lenient(path: &str) -> String {
-    let mut current = path.as_bytes().to_vec();
-    for _ in 0..MOST_DECODINGS {
-        current = decode_all(&current);
-    }
-    let text = String::from_utf8_lossy(&current).to_ascii_lowercase().replace('\\', "/");
-    let segments =
-        text.split('/').map(|segment| segment.split(';').next().unwrap_or(segment).trim_end_matches(['.', ' ']));
-    let kept: Vec<&str> = segments.filter(|segment| !segment.is_empty()).collect();
-    format!("/{}", kept.join("/"))
-}
-
-fn decode_all(bytes: &[u8]) -> Vec<u8> {
-    percent::decode_where(bytes, |_| true)
-}
-
 fn decode_unreserved(path: &str) -> String {
     let decoded = percent::decode_where(path.as_bytes(), percent::is_unreserved);
     // Encodings that stay are written in upper case (RFC 3986, 6.2.2.1), so that rules see one spelling.
@@ -305,20 +261,6 @@ mod tests {
         assert!(begin.elapsed().as_secs() < 1, "{:?}", begin.elapsed());
         assert_eq!(path("/%2525").as_deref(), Some("/%2525"), "the positive twin");
         assert_eq!(path(&format!("/{}", "a".repeat(LONGEST_TARGET))), None);
-    }
-
-    #[test]
-    fn the_most_lenient_reading_sees_through_every_spelling() {
-        for text in [
-            "/v1/Admin/keys",
-            "/v1%2Fadmin%2fkeys",
-            "/v1/admin;x/keys;y=1",
-            "//v1/admin//keys/",
-            "/v1%255cadmin/keys",
-            "/v1/admin./keys",
-        ] {
-            assert_eq!(most_lenient(text), "/v1/admin/keys", "{text}");
-        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ struct Siege {
     scene: Scene,
     gateway: Hostile,
     loot: Loot,
+    /// keyd and the honest gateway; `status` shows the one that connected last.
+    daemons: [u32; 2],
 }
 
 impl Siege {
@@ -36,8 +38,9 @@ impl Siege {
 
     fn before(scene: Scene) -> Self {
         let loot = Loot::default();
+        let daemons = [scene.strongroom.keyd(), scene.strongroom.gatewayd()];
         let gateway = Hostile::connect(&scene.strongroom, &loot);
-        let siege = Self { scene, gateway, loot };
+        let siege = Self { scene, gateway, loot, daemons };
         siege.prove();
         siege
     }
