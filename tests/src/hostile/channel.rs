@@ -72,7 +72,7 @@ impl Ask {
     #[must_use]
     pub fn bearer(method: &str, target: &str, placeholder: &str) -> Self {
         let ask = Self { flags: 0, method: method.into(), target: target.into(), fields: Vec::new() };
-        ask.field("host", "an.agents.host").field("authorization", &format!("Bearer {placeholder}"))
+        ask.field("host", "an.agents.host").field("authorization", format!("Bearer {placeholder}"))
     }
 
     /// With one more field.
@@ -159,7 +159,7 @@ impl Channel {
     /// # Panics
     /// Where what came is no frame, or nothing comes for long.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.decoder.next_frame().expect("keyd sends frames") {
                 return Some(frame);
@@ -197,7 +197,7 @@ impl Channel {
     #[track_caller]
     pub fn hear(&mut self) -> Heard {
         let head = loop {
-            match self.next() {
+            match self.next_frame() {
                 Some(Frame::Head(payload)) => break AnswerHead::decode(payload).expect("keyd writes heads"),
                 Some(Frame::Continue) => {}
                 Some(other) => panic!("no answer begins with {other:?}"),
@@ -209,7 +209,7 @@ impl Channel {
         }
         let mut answer = Answer { is_whole: !head.has_body, head, body: Vec::new(), trailers: Bytes::new() };
         while !answer.is_whole {
-            match self.next() {
+            match self.next_frame() {
                 Some(Frame::Data(data)) => answer.body.extend_from_slice(&data),
                 Some(Frame::End(trailers)) => (answer.is_whole, answer.trailers) = (true, trailers),
                 Some(other) => panic!("in an answer: {other:?}"),

@@ -178,7 +178,8 @@ fn frames_out_of_order_end_the_channel() {
     let siege = Siege::lay();
     let head = siege.ask("/ordered").payload();
     let posted = siege.ask("/ordered").with_body().payload();
-    let frames: &[(&str, &[(u8, &[u8])])] = &[
+    type Frames<'a> = &'a [(u8, &'a [u8])];
+    let frames: &[(&str, Frames<'_>)] = &[
         ("data first", &[(DATA, b"x")]),
         ("an end first", &[(END, b"")]),
         ("keyd's own word", &[(GO_ON, b"")]),

@@ -111,13 +111,13 @@ fn what_was_taken_away_ends_whatever_the_gateway_holds_on_to() {
             (channel.theirs.try_clone().unwrap(), channel.upstream.as_ref().unwrap().try_clone().unwrap());
         channel.frame(HEAD, &Ask::bearer("GET", "/endless", placeholder).payload()).unwrap();
         for _ in 0..3 {
-            assert!(channel.next().is_some(), "it streams");
+            assert!(channel.next_frame().is_some(), "it streams");
         }
         if refusal == Refusal::Revoked {
             siege.scene.strongroom.must(&["agent", "revoke", "gone"]);
         }
         let begin = Instant::now();
-        while channel.next().is_some() {
+        while channel.next_frame().is_some() {
             assert!(begin.elapsed() < Duration::from_secs(20), "{refusal:?}: it goes on");
         }
         let heard = siege.dial().ask(&Ask::bearer("GET", "/again", placeholder));

@@ -114,7 +114,7 @@ fn mutated_messages_neither_stop_nor_fill_keyd() {
         if sent.is_err() {
             (gateway, ended) = (None, ended + 1);
         }
-        if round % 2000 == 0 {
+        if round.is_multiple_of(2000) {
             slowest = slowest.max(admin_answers(&siege.scene));
         }
     }
@@ -161,7 +161,7 @@ fn mutated_heads_put_no_key_anywhere_else() {
                 channel = None;
             }
         }
-        if matches!(channel.as_ref(), Some(_)) && dice.roll(3) == 0 {
+        if channel.is_some() && dice.roll(3) == 0 {
             channel = None;
         }
     }
@@ -196,7 +196,7 @@ fn a_gateway_that_never_reads_is_ended() {
     while deaf.packet(&bytes, &[]).is_ok() {
         sent += 1;
         assert!(sent < 1_000_000, "no end of it");
-        if sent % 1000 == 0 {
+        if sent.is_multiple_of(1000) {
             assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
         }
     }

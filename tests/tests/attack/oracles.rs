@@ -80,13 +80,13 @@ fn the_next_byte_of_the_key_looks_like_any_other() {
         let mut frames = Vec::new();
         if way == "stalled" {
             while frames.iter().filter(|frame| matches!(frame, Frame::Data(_))).count() == 0 {
-                frames.push(channel.next().expect("the text before the guess"));
+                frames.push(channel.next_frame().expect("the text before the guess"));
             }
             // Nothing more may come, however long it stalls; then it is cut.
             frames.extend(channel.within(Duration::from_millis(20)));
             say.send(()).unwrap();
         }
-        while let Some(frame) = channel.next() {
+        while let Some(frame) = channel.next_frame() {
             let is_end = matches!(frame, Frame::End(_));
             frames.push(frame);
             if is_end {
@@ -164,7 +164,7 @@ fn refusals_say_their_code_and_no_more() {
             .map(|ask| {
                 let mut channel = siege.dial();
                 channel.frame(HEAD, &ask.payload()).unwrap();
-                let Some(Frame::Head(payload)) = channel.next() else { panic!("no refusal") };
+                let Some(Frame::Head(payload)) = channel.next_frame() else { panic!("no refusal") };
                 let head = strongroom_protocol::channel::head::AnswerHead::decode(payload.clone()).unwrap();
                 assert!(!head.has_body, "{head:?}");
                 let code = head.fields[strongroom_protocol::channel::REFUSAL].to_str().unwrap().parse().unwrap();

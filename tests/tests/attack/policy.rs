@@ -84,7 +84,7 @@ fn decoded(text: &str) -> String {
         }
     }
     // Overlong UTF-8 for the dot and the slash, as old decoders took it.
-    let text: Vec<u8> = out.iter().copied().collect();
+    let text = out;
     let replaced = [(&b"\xc0\xae"[..], &b"."[..]), (b"\xe0\x80\xae", b"."), (b"\xc0\xaf", b"/")]
         .iter()
         .fold(text, |text, (from, to)| replace(&text, from, to));
