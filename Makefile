@@ -9,7 +9,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = strongroom-keyd strongroom-gatewayd strongroom
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check lint unit test bench install uninstall
+.PHONY: help build demo check lint unit test attack fuzz bench install uninstall
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ unit: ## The tests that start no daemon.
 
 test: ## Install what the tests need where that is allowed, then run every test.
 	tests/run
+
+attack: ## Be the hostile gateway: try to take a key, and print what held. LONG=1 takes longer.
+	tests/attack_table
+
+fuzz: ## Fuzz what peers can send. TARGET=path,scrub SECONDS_EACH=60.
+	fuzz/run
 
 # The programs are built as 'install' builds them. ROUNDS=1 ONLY=json-16,sse SUBJECTS=one-process,strongroom is a quick
 # look; RECORD=PERFORMANCE.md keeps the tables; HOLD=30 keeps the load on for a profiler.

@@ -8,7 +8,7 @@
 pub mod contents;
 mod contents_v1;
 pub mod create;
-mod file_format;
+pub mod file_format;
 mod invariants;
 mod locked;
 mod seal;

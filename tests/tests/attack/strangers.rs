@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
 use strongroom_ctl::demo::stage::GATEWAY_USER;
+use strongroom_protocol::admin::{Operation, Reply, Request};
+use strongroom_protocol::frame::{self, ADMIN_LIMIT, HEADER};
 use strongroom_tests::hostile::with_uid;
 
 use super::*;
@@ -57,12 +59,7 @@ fn reached(uid: u32, siege: &Siege) -> Vec<String> {
             note(&format!("signals {name}"), kill(pid, None).is_ok());
             note(&format!("debugs {name}"), ptrace::seize(pid, ptrace::Options::empty()).is_ok());
         }
-        let status = UnixStream::connect(&admin).and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-            stream.write_all(b"SR")?;
-            stream.read(&mut [0])
-        });
-        note("is heard on admin.sock", matches!(status, Ok(1..)));
+        note("is heard on admin.sock", asks(&admin).is_some_and(|reply| !matches!(reply, Reply::Failed(_))));
         reached
     })
 }
@@ -81,9 +78,30 @@ fn other_users_reach_nothing_of_keyds() {
     assert_eq!(gateways.iter().filter(|what| !own(what)).collect::<Vec<_>>(), Vec::<&String>::new());
     // Root can do all of it but what being undumpable forbids to nobody; so the attempts are real.
     let roots = reached(0, &siege);
-    for what in ["reads the vault", "reads the audit log", "edits keyd.toml", "signals keyd", "reads maps of keyd"] {
+    for what in [
+        "reads the vault",
+        "reads the audit log",
+        "edits keyd.toml",
+        "signals keyd",
+        "reads maps of keyd",
+        "is heard on admin.sock",
+    ] {
         assert!(roots.iter().any(|done| done == what), "{what} is an attempt that can succeed: {roots:?}");
     }
+}
+
+/// What keyd says to a question that every admin may ask; nothing where it says nothing.
+fn asks(admin: &Path) -> Option<Reply> {
+    let question = frame::encode(&Request { proof: None, operation: Operation::Status }, ADMIN_LIMIT).ok()?;
+    let mut stream = UnixStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    // Whoever may not ask is told so, perhaps before the question was read.
+    let _ = stream.write_all(&question);
+    let mut answer = Vec::new();
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header).ok()?;
+    stream.take(frame::payload_length(&header, ADMIN_LIMIT).ok()? as u64).read_to_end(&mut answer).ok()?;
+    frame::decode(&answer).ok()
 }
 
 /// What a stranger who took the place of admin.sock was sent.
@@ -130,7 +148,6 @@ fn a_stranger_in_keyds_place_is_given_no_passphrase() {
 #[test]
 fn an_admin_without_the_passphrase_widens_nothing() {
     use strongroom_protocol::SecretBytes;
-    use strongroom_protocol::admin::{Operation, Reply};
     let siege = Siege::lay();
     let connect = || AdminClient::connect(siege.scene.strongroom.home()).unwrap();
     let name = |text: &str| text.parse().unwrap();

@@ -1,0 +1,3 @@
+//! See `vault_file` in strongroom-fuzz.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| strongroom_fuzz::run("vault_file", bytes));
