@@ -5,5 +5,6 @@
 //! peer that keeps it waiting in the middle of a message. Called by `main.rs`.
 
 pub mod dispatch;
+pub mod guests;
 pub mod operation;
 pub mod serve;

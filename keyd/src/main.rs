@@ -68,6 +68,9 @@ fn run() -> Result<(), StartError> {
     let inherited = environment.inherited_sockets().map_err(StartError::Inherited)?;
     let listeners = listen::open(&home, inherited)?;
     let memory = secret::prepare();
+    if config.require_sandbox && !secret::stays_out_of_swap() {
+        return Err(sandbox::SandboxError::Missing(memory).into());
+    }
     let vault = LockedVault::open(&home.vault())?;
     let audit = audit::AuditLog::open(&home.audit())?;
     let trust = Trust::load();

@@ -49,6 +49,12 @@ pub fn prepare() -> Check {
     }
 }
 
+/// Whether no page of it can be written to a disk.
+#[must_use]
+pub fn stays_out_of_swap() -> bool {
+    arena().is_some_and(|arena| arena.keeping() != Keeping::Pageable)
+}
+
 /// Bytes that nobody else should see.
 pub struct Secret(Span);
 

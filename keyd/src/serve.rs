@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::admin::guests::Guests;
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::exchange::trust::Trust;
@@ -85,7 +86,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();
-        let admins = Rc::new(Cell::new(0));
+        let (guests, strangers) = (Rc::new(Guests::default()), Strangers::default());
         let mut tick = tokio::time::interval(AUDIT_TICK);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state = ?state.vault_state(), "keyd is ready");
         loop {
@@ -93,17 +94,15 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())),
-                    if admins.get() < MOST_ADMINS =>
-                {
+                accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
-                        Ok(socket) => admin_connection(&state, socket, own, &config, &admins),
+                        Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers),
                         Err(error) => cannot_accept("admin", &error).await,
                     }
                 }
                 accepted = gateway.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
-                        Ok(socket) => gateway_connection(&state, socket, own, &config),
+                        Ok(socket) => gateway_connection(&state, socket, own, &config, &strangers),
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
                 }
@@ -114,40 +113,51 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
             }
         }
         tracing::info!("keyd stops");
-        state.lock();
+        state.lock_by_itself();
         state.logbook.close();
         let _ = state.logbook.sync().await;
         Ok(())
     })
 }
 
-fn admin_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config, admins: &Rc<Cell<usize>>) {
+fn admin_connection(
+    state: &Rc<State>,
+    socket: PassedDescriptor,
+    own: u32,
+    config: &Config,
+    guests: &Rc<Guests>,
+    strangers: &Strangers,
+) {
     let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
-        Err(error) => return tracing::warn!(%error, "admin connection refused"),
+        Err(error) => return strangers.refused("admin", None, &error.to_string()),
     };
     let stream = match PassedSocket::urgent(socket) {
         Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%error, "admin connection refused"),
+        Err(error) => return strangers.refused("admin", Some(&caller), &error.to_string()),
     };
-    let is_admin = config.is_admin(caller.uid, own);
-    let (state, admins) = (Rc::clone(state), Rc::clone(admins));
-    admins.set(admins.get() + 1);
+    if !config.is_admin(caller.uid, own) {
+        strangers.refused("admin", Some(&caller), "not an admin's uid");
+        spawn_local(admin::serve::refuse(stream));
+        return;
+    }
+    let Some(guest) = guests.enter(caller.uid) else {
+        return strangers.refused("admin", Some(&caller), "too many requests at one time");
+    };
+    let (state, guests) = (Rc::clone(state), Rc::clone(guests));
     spawn_local(async move {
-        if let Err(error) = admin::serve::serve(state, stream, caller, is_admin).await {
+        if let Err(error) = admin::serve::serve(state, stream, caller, &guest).await {
             tracing::debug!(uid = caller.uid, %error, "admin connection ended");
         }
-        admins.set(admins.get() - 1);
+        guests.leave(&guest);
     });
 }
 
-fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config) {
+fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config, strangers: &Strangers) {
     let caller = match Caller::of(&socket) {
         Ok(caller) if config.is_gateway(caller.uid, own) => caller,
-        Ok(caller) => {
-            return tracing::warn!(uid = caller.uid, pid = caller.pid, "gateway refused: not the gateway's uid");
-        }
-        Err(error) => return tracing::warn!(%error, "gateway refused"),
+        Ok(caller) => return strangers.refused("gateway", Some(&caller), "not the gateway's uid"),
+        Err(error) => return strangers.refused("gateway", None, &error.to_string()),
     };
     let state = Rc::clone(state);
     spawn_local(async move {
@@ -155,6 +165,24 @@ fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, con
             tracing::warn!(pid = caller.pid, %error, "gateway connection ended");
         }
     });
+}
+
+/// Connections that were refused: a line a second at most, for anybody can make as many as they like.
+#[derive(Default)]
+struct Strangers {
+    said: Cell<Option<Instant>>,
+    unsaid: Cell<u64>,
+}
+
+impl Strangers {
+    fn refused(&self, which: &str, caller: Option<&Caller>, why: &str) {
+        if self.said.get().is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+            return self.unsaid.set(self.unsaid.get() + 1);
+        }
+        self.said.set(Some(Instant::now()));
+        let (uid, pid, unsaid) = (caller.map(|one| one.uid), caller.map(|one| one.pid), self.unsaid.take());
+        tracing::warn!(which, ?uid, ?pid, unsaid, "connection refused: {why}");
+    }
 }
 
 /// Out of descriptors, as a rule: there is nothing to do but to wait until some are free.
@@ -171,5 +199,3 @@ fn most_channels() -> usize {
 
 /// Refusals are counted into a line a second, and lines are on the disk a second later.
 const AUDIT_TICK: Duration = Duration::from_secs(1);
-/// Admin connections at once.
-const MOST_ADMINS: usize = 64;

@@ -13,8 +13,10 @@ use strongroom_protocol::admin::{Failure, VaultState};
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::record::{Event, EventKind, Record};
 use crate::config::Config;
 use crate::exchange::decode::memory::Memory;
+use crate::exchange::link::ROOM_FOR_HEADS;
 use crate::exchange::protocol::WantHttp2;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
@@ -45,6 +47,8 @@ pub struct State {
     pub running: Rc<Running>,
     /// Room for bodies that are held whole.
     pub body_room: BodyRoom,
+    /// Room for large heads.
+    pub head_room: Memory,
     /// What decoding encoded answers may take.
     pub decoding: Memory,
     /// Channels that are open.
@@ -105,6 +109,7 @@ impl State {
             logbook,
             running: Rc::default(),
             body_room: BodyRoom::default(),
+            head_room: Memory::of(ROOM_FOR_HEADS),
             decoding: Memory::default(),
             channel_count: Cell::new(0),
             most_channels,
@@ -177,11 +182,21 @@ impl State {
                 let Some(state) = state.upgrade() else { return };
                 if state.open.borrow().as_ref().is_some_and(|open| open.turn == turn) {
                     tracing::info!("the vault locks by itself");
-                    state.lock();
+                    state.lock_by_itself();
                 }
             });
         }
         Ok(())
+    }
+
+    /// Locks though no admin said so, and says in the log which generation that was.
+    pub fn lock_by_itself(self: &Rc<Self>) {
+        if let Some(live) = self.live() {
+            let event = Event::new(EventKind::VaultLock).at_generation(live.contents().generation);
+            // There is nothing to refuse.
+            let _ = self.logbook.write(&Record::Event(event));
+            self.lock();
+        }
     }
 
     /// Wipes the keys and cuts every exchange. At once: nothing is waited for but that those who have no answer yet

@@ -14,9 +14,11 @@ use crate::peer::Caller;
 use crate::state::State;
 use crate::vault::contents::Contents;
 
-/// An admin's deed, before it is done.
+/// An admin's deed, before it is done, with the generation that it will make: one that falls shows a vault that was
+/// exchanged for an older one.
 fn event(state: &State, kind: EventKind, caller: &Caller) -> Event {
-    let generation = state.live().map_or(0, |live| live.contents().generation);
+    let changes = !matches!(kind, EventKind::VaultUnlock | EventKind::VaultLock | EventKind::WrongPassphrase);
+    let generation = state.live().map_or(0, |live| live.contents().generation + u64::from(changes));
     Event::by(kind, caller.uid).at_generation(generation)
 }
 

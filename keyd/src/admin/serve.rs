@@ -1,7 +1,7 @@
 //! One admin connection: read a frame, dispatch, answer, again.
 //!
 //! Buffers that held a request are wiped: it may have carried a key. Called by `main.rs` for every accepted
-//! connection, and it refuses callers that are no admins.
+//! connection, after the look at whose it is.
 
 use std::io;
 use std::rc::Rc;
@@ -13,21 +13,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use super::dispatch;
+use super::guests::Guest;
 use crate::peer::Caller;
 use crate::state::State;
 use crate::sys::PassedSocket;
 
-/// Serves the connection until it ends.
+/// Tells somebody who is no admin so.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn refuse(mut stream: PassedSocket) -> io::Result<()> {
+    answer(&mut stream, &Reply::Failed(Failure::NotPermitted)).await
+}
+
+/// Serves an admin's connection until it ends.
 ///
 /// # Errors
 /// Those of the socket; a message that cannot be read ends the connection after an answer that says so.
-pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, is_admin: bool) -> io::Result<()> {
-    if !is_admin {
-        tracing::warn!(uid = caller.uid, pid = caller.pid, "admin connection refused: not an admin's uid");
-        return answer(&mut stream, &Reply::Failed(Failure::NotPermitted)).await;
-    }
+pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, guest: &Guest) -> io::Result<()> {
     loop {
-        let request = match read(&mut stream).await? {
+        guest.is_idle.set(true);
+        let request = tokio::select! {
+            biased;
+            read = read(&mut stream, guest) => read?,
+            // Others want to be served, and this one only holds its place.
+            () = guest.leave.cancelled() => return Ok(()),
+        };
+        let request = match request {
             Read::End => return Ok(()),
             Read::Request(request) => request,
             Read::Unreadable(error) => {
@@ -51,12 +63,13 @@ enum Read {
     Unreadable(FrameError),
 }
 
-async fn read(stream: &mut PassedSocket) -> io::Result<Read> {
+async fn read(stream: &mut PassedSocket, guest: &Guest) -> io::Result<Read> {
     let mut header = [0; HEADER];
     // Between requests a caller may take its time; within one it may not.
     if stream.read(&mut header[..1]).await? == 0 {
         return Ok(Read::End);
     }
+    guest.is_idle.set(false);
     let rest = async {
         stream.read_exact(&mut header[1..]).await?;
         let length = match frame::payload_length(&header, ADMIN_LIMIT) {

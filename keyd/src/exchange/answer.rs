@@ -143,6 +143,9 @@ impl Streaming {
     }
 
     fn searched(&mut self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        if let Some(newer) = (self.newest)(&self.patterns) {
+            self.patterns = newer;
+        }
         fields::prepare_response(&mut trailers, fields::Leave { range: false, cookies: false });
         if self.is_decoded {
             head::decoded(&mut trailers);

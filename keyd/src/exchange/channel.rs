@@ -96,7 +96,7 @@ pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
         closed: closed.clone(),
         upstream_gone: CancellationToken::new(),
     });
-    let link = Link::new(sockets.pair);
+    let link = Link::new(sockets.pair, channel.state.head_room.clone());
     // Whatever ends the channel drops the exchange that is under way, and resets both connections.
     tokio::select! {
         biased;

@@ -103,7 +103,9 @@ async fn admitted(
         if served_before && untouched { No::stale() } else { No::closing(refusal) }
     })?;
     ending.status(response.status());
-    let patterns = state.patterns(&admitted.live, &channel.authority, admitted.allowed.binding.agent);
+    // A key that was added while the upstream thought may be in this answer too.
+    let newest = state.live().unwrap_or_else(|| Rc::clone(&admitted.live));
+    let patterns = state.patterns(&newest, &channel.authority, admitted.allowed.binding.agent);
     let checked = answer::head::check(&response, is_head).and_then(|shape| {
         let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding);
         Ok((shape, passage.map_err(|_| Refusal::Overloaded)?))

@@ -23,6 +23,7 @@ use strongroom_protocol::channel::head::{AnswerHead, RequestHead, encode_fields}
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
+use super::decode::memory::{Memory, Share};
 use crate::sys::PassedSocket;
 
 /// Our end.
@@ -35,6 +36,9 @@ pub struct Link {
     turn: Cell<u64>,
     /// Waits for the end of the upload, to watch for the hang-up from then on.
     watching: Cell<Option<Waker>>,
+    /// What all channels share for large heads, and our part while one is coming.
+    room: Memory,
+    share: Cell<Option<Share>>,
 }
 
 /// How far the body of the request under way has come.
@@ -54,7 +58,7 @@ enum UploadState {
 impl Link {
     /// Over a pair whose kind was checked.
     #[must_use]
-    pub fn new(socket: PassedSocket) -> Rc<Self> {
+    pub fn new(socket: PassedSocket, room: Memory) -> Rc<Self> {
         Rc::new(Self {
             socket: RefCell::new(socket),
             decoder: RefCell::default(),
@@ -62,6 +66,8 @@ impl Link {
             upload: Cell::new(UploadState::Ended),
             turn: Cell::new(0),
             watching: Cell::default(),
+            room,
+            share: Cell::default(),
         })
     }
 
@@ -119,7 +125,14 @@ impl Link {
         self.push(Kind::Head, head.encode())?;
         let mut has_broken = false;
         poll_fn(|cx| {
+            let mut given = 0;
             loop {
+                if given >= MOST_AT_ONCE {
+                    // Others have their turn; an answer that is always ready would keep the thread.
+                    cx.waker().wake_by_ref();
+                    let _ = self.poll_flush(cx)?;
+                    return Poll::Pending;
+                }
                 if has_ended || self.encoder.borrow().len() >= MOST_WAITING {
                     ready!(self.poll_flush(cx))?;
                     if has_ended {
@@ -137,6 +150,7 @@ impl Link {
                 };
                 match frame.map(BodyFrame::into_data) {
                     Some(Ok(data)) => {
+                        given += data.len();
                         self.push(Kind::Data, data)?;
                         has_ended = body.is_end_stream();
                         if has_ended {
@@ -205,7 +219,13 @@ impl Link {
         let (mut socket, mut decoder) = (self.socket.borrow_mut(), self.decoder.borrow_mut());
         loop {
             if let Some(frame) = decoder.next_frame().map_err(|_| Broken)? {
+                self.share.take();
                 return Poll::Ready(Ok(frame));
+            }
+            // Before it is held: a thousand channels with heads that never end must not fill the memory.
+            if let Some(length) = decoder.awaits().filter(|length| *length > SMALL_HEAD) {
+                let share = self.share.take().or_else(|| self.room.share(length));
+                self.share.set(Some(share.ok_or(Broken)?));
             }
             match ready!(poll_read_buf(Pin::new(&mut *socket), cx, decoder.room())) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken)),
@@ -234,6 +254,24 @@ impl RequestBody {
     fn state(&self) -> UploadState {
         if self.turn == self.link.turn.get() { self.link.upload.get() } else { UploadState::Ended }
     }
+
+    /// Whether so many more bytes keep within the announced length. HTTP/2 would send the rest as it comes, and whoever
+    /// makes HTTP/1.1 of it behind the upstream would read it as another request.
+    fn count(&mut self, bytes: usize) -> bool {
+        let left = self.length.map_or(Some(None), |length| length.checked_sub(bytes as u64).map(Some));
+        self.length = left.flatten();
+        left.is_some()
+    }
+
+    /// Whether nothing that was announced is missing.
+    fn may_end(&self) -> bool {
+        self.length.is_none_or(|left| left == 0)
+    }
+
+    fn breaks(&self) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
+        self.link.upload_is(UploadState::Broken);
+        Poll::Ready(Some(Err(Broken)))
+    }
 }
 
 impl Body for RequestBody {
@@ -256,21 +294,21 @@ impl Body for RequestBody {
         }
         match ready!(self.link.poll_frame(cx)) {
             Ok(Frame::Data(data)) => {
-                self.length = self.length.map(|length| length.saturating_sub(data.len() as u64));
-                if self.link.decoder.borrow_mut().take_plain_end() {
+                let ends = self.link.decoder.borrow_mut().take_plain_end();
+                if !self.count(data.len()) || ends && !self.may_end() {
+                    return self.breaks();
+                }
+                if ends {
                     self.link.upload_is(UploadState::Ended);
                 }
                 Poll::Ready(Some(Ok(BodyFrame::data(data))))
             }
             // Trailers would be fields that nobody has judged.
-            Ok(Frame::End(_)) => {
+            Ok(Frame::End(_)) if self.may_end() => {
                 self.link.upload_is(UploadState::Ended);
                 Poll::Ready(None)
             }
-            Ok(Frame::Head(_) | Frame::Continue) | Err(Broken) => {
-                self.link.upload_is(UploadState::Broken);
-                Poll::Ready(Some(Err(Broken)))
-            }
+            Ok(Frame::End(_) | Frame::Head(_) | Frame::Continue) | Err(Broken) => self.breaks(),
         }
     }
 
@@ -306,6 +344,12 @@ impl std::error::Error for Broken {}
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const CONTINUE: HeaderValue = HeaderValue::from_static("100-continue");
 
+/// A head that any channel may send: most are far smaller.
+const SMALL_HEAD: usize = 16 * 1024;
+/// Bytes of all larger heads that are on their way.
+pub const ROOM_FOR_HEADS: usize = 16 * 1024 * 1024;
+/// Bytes of an answer that are searched before others have their turn.
+const MOST_AT_ONCE: usize = 256 * 1024;
 /// Bytes of an answer that wait for the socket before more is read from the upstream.
 const MOST_WAITING: usize = 128 * 1024;
 

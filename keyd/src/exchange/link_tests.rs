@@ -14,7 +14,7 @@ use super::*;
 /// Our link, and the other end.
 fn pair() -> (Rc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
-    (Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket")), theirs)
+    (Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket"), Memory::of(100_000)), theirs)
 }
 
 fn say(mut stream: &UnixStream, frames: &[(Kind, &[u8])]) {
@@ -150,4 +150,52 @@ impl Body for Pieces {
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
         Poll::Ready(self.0.next())
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_body_has_the_length_that_was_announced_or_breaks() {
+    let cases: [(&'static str, &[&[u8]], bool); 6] = [
+        ("5", &[b"hello"], true),
+        ("5", &[b"he", b"llo"], true),
+        ("5", &[b"hello", b"GET /smuggled"], false),
+        ("5", &[b"hello GET /smuggled"], false),
+        ("400", &[b"hello"], false),
+        ("5", &[], false),
+    ];
+    for (length, pieces, is_good) in cases {
+        for ends_apart in [false, true] {
+            let (link, theirs) = pair();
+            let head = head(true, &[("content-length", length)]);
+            let mut frames = vec![(Kind::Head, &head[..])];
+            frames.extend(pieces.iter().map(|piece| (Kind::Data, *piece)));
+            if !ends_apart {
+                frames.push((Kind::End, b""));
+            }
+            say(&theirs, &frames);
+            let body = link.request().await.expect("a request").into_body();
+            if ends_apart {
+                say(&theirs, &[(Kind::End, b"")]);
+            }
+            assert_eq!(body.collect().await.is_ok(), is_good, "{length}: {pieces:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn large_heads_share_their_room() {
+    let room = Memory::of(100_000);
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let link = Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket"), room.clone());
+    let value: &'static str = Box::leak("x".repeat(60_000).into_boxed_str());
+    let payload = head(false, &[("x-large", value)]);
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    theirs.write_all(&[&[1], &length[1..], &payload[..50_000]].concat()).expect("room");
+    assert!(timeout(Duration::from_millis(50), link.request()).await.is_err(), "it waits for the rest");
+    assert!(room.share(60_000).is_none(), "and has its share");
+    theirs.write_all(&payload[50_000..]).expect("room");
+    assert!(link.request().await.is_some());
+    let all = room.share(100_000);
+    assert!(all.is_some(), "it gives it back");
+    theirs.write_all(&[1, 0, 0x60, 0, 0]).expect("room");
+    assert!(link.request().await.is_none(), "and none is left for the next");
 }

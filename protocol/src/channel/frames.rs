@@ -153,6 +153,14 @@ impl Decoder {
         is_next
     }
 
+    /// Bytes of the head or end that has begun and is not whole.
+    #[must_use]
+    pub fn awaits(&self) -> Option<usize> {
+        let &[kind, a, b, c] = self.buffer.first_chunk::<HEADER>()?;
+        let is_gathered = self.data_left == 0 && kind != Kind::Data.number();
+        is_gathered.then(|| u32::from_be_bytes([0, a, b, c]) as usize)
+    }
+
     /// Whether nothing is begun: what was read has been handed on.
     #[must_use]
     pub fn is_empty(&self) -> bool {

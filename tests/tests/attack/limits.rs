@@ -77,7 +77,7 @@ fn failures_that_are_made_up_reach_no_upstream_and_take_no_use() {
 }
 
 impl Siege {
-    fn failing(&self, failure: DialFailure) -> Channel {
+    pub fn failing(&self, failure: DialFailure) -> Channel {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let verdict = self.gateway.offer(HOST, Dialled::Failed(failure), &[theirs.as_fd()]);
         assert_eq!(verdict, Ok(()));

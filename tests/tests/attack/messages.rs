@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use strongroom_protocol::exchange::{GatewayMessage, Upstream as Dialled};
+use strongroom_protocol::exchange::{DialFailure, GatewayMessage, Upstream as Dialled};
 use strongroom_protocol::frame::{self, EXCHANGE_LIMIT};
 use strongroom_tests::hostile::{HEAD, hello};
 
@@ -181,6 +181,32 @@ fn mutated_heads_put_no_key_anywhere_else() {
         }
     }
     assert_eq!(siege.scene.strongroom.keyd(), keyd, "the same process");
+    siege.hold();
+}
+
+/// A head is held whole before it is judged: all that are on their way share a room.
+#[test]
+fn heads_that_never_end_fill_no_memory() {
+    let siege = Siege::lay();
+    let keyd = siege.scene.strongroom.keyd();
+    let before = process::resident(keyd);
+    let length = 256 * 1024u32;
+    let [_, a, b, c] = length.to_be_bytes();
+    let mut channels = Vec::new();
+    for _ in 0..500 {
+        let mut channel = siege.failing(DialFailure::Unreachable);
+        // keyd may end it before it has taken all.
+        let _ = channel.raw(&[HEAD, a, b, c]).and_then(|()| channel.raw(&vec![0; length as usize - 1]));
+        channels.push(channel);
+    }
+    let grown = process::resident(keyd).saturating_sub(before);
+    assert!(grown < 64 << 20, "keyd grew by {grown} bytes");
+    drop(channels);
+    // A large head is a good head where there is room.
+    within(Duration::from_secs(20), "room is given back", || {
+        let large = siege.ask("/large").field("x-large", "x".repeat(60_000));
+        siege.dial().ask(&large).status().eq(&Some(200)).then_some(())
+    });
     siege.hold();
 }
 

@@ -154,6 +154,36 @@ fn the_next_byte_of_the_key_looks_like_any_other() {
     assert_eq!(siege.scene.get("/openai/honest").send().status(), 200);
 }
 
+/// The upstream waits with its answer until the key was rotated, and then says the new one in its head.
+#[test]
+fn a_key_that_is_added_while_an_answer_is_awaited_is_masked_in_it() {
+    let (say, go_on) = mpsc::channel::<String>();
+    let (go_on, waiting) = (Mutex::new(go_on), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let waits = waiting.clone();
+    let siege = Siege::before(Scene::with(move |exchange| {
+        if exchange.head().target() != "/late" {
+            return echo(exchange);
+        }
+        waits.store(true, std::sync::atomic::Ordering::SeqCst);
+        let key = go_on.lock().unwrap().recv().map_err(std::io::Error::other)?;
+        exchange.begin("200 OK", &[("x-key", &key), ("trailer", "x-late")])?;
+        exchange.chunk(format!("{key}\n").as_bytes())?;
+        exchange.end(&[("x-late", &key)])
+    }));
+    let mut channel = siege.dial();
+    channel.frame(HEAD, &siege.ask("/late").payload()).unwrap();
+    within(Duration::from_secs(20), "the upstream has the request", || {
+        waiting.load(std::sync::atomic::Ordering::SeqCst).then_some(())
+    });
+    let new = strongroom_tests::strongroom::random_key("sk-");
+    siege.scene.strongroom.must_with(&["credential", "rotate", CREDENTIAL], new.as_bytes());
+    say.send(new.clone()).unwrap();
+    let Heard::Answer(answer) = channel.hear() else { panic!("no answer") };
+    assert_eq!(answer.head.fields["x-key"].as_bytes(), "*".repeat(new.len()).as_bytes());
+    assert_eq!(answer.body, format!("{}\n", "*".repeat(new.len())).into_bytes());
+    siege.hold_with(&[&new]);
+}
+
 /// No refusal tells more than its code: neither where a guess was nearly right, nor how the vault is filled.
 #[test]
 fn refusals_say_their_code_and_no_more() {

@@ -149,7 +149,12 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     let (outcome, ()) = tokio::join!(biased; written, async {
         state.running.cut(Refusal::Revoked, |exchange| exchange.uses_credential(id));
     });
-    outcome
+    outcome?;
+    if purge {
+        // The backup is the file before the last change, and still holds the values.
+        state.change(Direction::Narrowing, |_| Ok(())).await?;
+    }
+    Ok(())
 }
 
 /// Whether this is the living credential of that name.

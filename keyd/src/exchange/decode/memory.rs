@@ -2,7 +2,8 @@
 //!
 //! A decoder takes its share before it needs it, as large as its stream's window allows it to grow. It refuses more than
 //! [`MOST`]: many answers at once that an agent has had compressed with large windows must not take it from everybody.
-//! Called by the decoders.
+//! Called by the decoders, and
+//! by `link` for heads.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,11 +14,17 @@ pub struct Memory(Rc<Cell<usize>>);
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(Rc::new(Cell::new(MOST)))
+        Self::of(MOST)
     }
 }
 
 impl Memory {
+    /// An account of its own, with so many bytes in it.
+    #[must_use]
+    pub fn of(bytes: usize) -> Self {
+        Self(Rc::new(Cell::new(bytes)))
+    }
+
     /// So many bytes, until the share is dropped; nothing where there are not so many left.
     #[must_use]
     pub fn share(&self, bytes: usize) -> Option<Share> {

@@ -150,7 +150,11 @@ impl Zstd {
         // Two windows, as history is cut only now and then, and what one block needs.
         self.share = None;
         self.share = Some(self.memory.share(2 * window + 4 * BLOCK_LIMIT).ok_or(Undecodable::Memory)?);
-        self.history = Vec::new();
+        // Kept where this frame may have so much: many small frames must not cost a large allocation each.
+        if self.history.capacity() > 2 * window.max(BLOCK_LIMIT) + BLOCK_LIMIT {
+            self.history = Vec::new();
+        }
+        self.history.clear();
         self.given = 0;
         let has_checksum = descriptor & 4 != 0;
         self.frame = Frame { window, announced, has_checksum, ..Frame::default() };
@@ -160,6 +164,9 @@ impl Zstd {
     /// `pending` is a block of this kind; all of the history was given.
     fn block(&mut self, kind: u8, size: usize) -> Result<(), Undecodable> {
         let window = self.frame.window;
+        if size == 0 && kind != COMPRESSED {
+            return Ok(());
+        }
         if self.history.len() >= 2 * window.max(BLOCK_LIMIT) {
             self.history.drain(..self.history.len() - window);
         }
@@ -230,6 +237,8 @@ impl From<Corrupt> for Undecodable {
     }
 }
 
+/// The kind of a block that is neither raw nor one byte repeated.
+const COMPRESSED: u8 = 2;
 const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE: u32 = 0x184d_2a50;
 const SKIPPABLE_LAST: u32 = 0x184d_2a5f;

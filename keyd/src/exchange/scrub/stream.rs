@@ -109,23 +109,22 @@ impl Stream {
         overwrite(data.slice(..out), &masked)
     }
 
-    /// A message in the body ended, and what follows is not of the class: gives what was held.
+    /// A message in the body ended, and what follows is not of the class: gives what was held. Tails are the body's end's:
+    /// to look for them takes long, and a body has as many messages as its sender likes.
     #[must_use]
     pub fn end_message(&mut self) -> Bytes {
-        let data = Bytes::from(std::mem::take(&mut self.held));
-        let mut masked = std::mem::take(&mut self.masked);
-        for start in self.patterns.tails(&data) {
-            masked.push(start..data.len());
-            self.found += 1;
-        }
-        overwrite(data, &masked)
+        let masked = std::mem::take(&mut self.masked);
+        overwrite(Bytes::from(std::mem::take(&mut self.held)), &masked)
     }
 
     /// The body ended as it should: gives what was held.
     #[must_use]
     pub fn finish(mut self) -> (Bytes, u64) {
-        let rest = self.end_message();
-        (rest, self.found)
+        for start in self.patterns.tails(&self.held) {
+            self.masked.push(start..self.held.len());
+            self.found += 1;
+        }
+        (self.end_message(), self.found)
     }
 }
 
