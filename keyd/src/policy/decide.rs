@@ -13,6 +13,7 @@ use strongroom_protocol::{Authority, Refusal};
 
 use super::body::{self, Body};
 use super::find::{self, Found, Use};
+use super::form;
 use super::lenient;
 use super::live::Live;
 use super::path::Target;
@@ -213,11 +214,22 @@ fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_who
     Ok(binding)
 }
 
+/// Frameworks take the method from this parameter where they find it, whatever the request line says.
+const METHOD_PARAMETER: &str = "_method";
+
 /// Denials are matched on the path as lenient servers might read it: what mints keys must not be reached in
 /// another spelling.
 fn is_allowed(live: &Live, grant: &Grant, method: &Method, target: &Target) -> bool {
     let covered = |rules: &[_], path: &str| rules.iter().any(|one| rule::covers(one, method.as_str(), path));
     let denials = live.denials(grant.credential);
+    let query = target.query().unwrap_or_default().as_bytes();
+    let overrides = form::Parts::of(query).any(|part| {
+        let name = query[part].split(|byte| *byte == b'=').next().unwrap_or_default();
+        form::same_name(name, METHOD_PARAMETER)
+    });
+    if overrides && !(denials.is_empty() && grant.allow.is_empty()) {
+        return false;
+    }
     let denied = !denials.is_empty() && lenient::readings(target.path()).iter().any(|path| covered(denials, path));
     !denied && (grant.allow.is_empty() || covered(&grant.allow, target.path()))
 }

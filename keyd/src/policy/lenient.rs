@@ -39,24 +39,52 @@ pub fn hides_a_dot_segment(path: &str) -> bool {
     true
 }
 
-/// A path decoded, in ASCII and lower case, without parameters, one slash at a time: as a server reads it that looks for
-/// the query after decoding, and as one that does not. For denials.
+/// A path as lenient servers read it, in ASCII and lower case, one slash at a time. They differ in whether they cut
+/// parameters before they decode or after, whether a decoded slash separates, and whether what looks like a query after
+/// decoding is one. For denials, which must hold in each of these.
 #[must_use]
-pub fn readings(path: &str) -> [String; 2] {
-    let mut current = path.as_bytes().to_vec();
+pub fn readings(path: &str) -> Vec<String> {
+    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'/' | b'-' | b'_');
+    if path.bytes().all(|byte| is_plain(&byte)) {
+        return vec![joined(path.split('/'))];
+    }
+    let mut readings = vec![joined(path.to_ascii_lowercase().split('/'))];
+    for cuts_first in [false, true] {
+        let text = decoded(path, cuts_first);
+        let before_query = text.split(['?', '#']).next().unwrap_or(&text);
+        for text in [&text, before_query] {
+            readings.push(joined(text.split(['/', '\\'])));
+            // Whoever does not take a decoded slash for one sees a longer segment: `/` as written separates alone.
+            let written = path.split('/').map(|segment| decoded(segment, cuts_first).replace(['/', '\\'], "\u{1}"));
+            readings.push(joined(written.collect::<Vec<_>>().iter().map(String::as_str)));
+        }
+    }
+    readings.sort_unstable();
+    readings.dedup();
+    readings
+}
+
+/// Decoded as often as anybody would, in lower case.
+fn decoded(text: &str, cuts_first: bool) -> String {
+    let mut current = text.as_bytes().to_vec();
     for _ in 0..MOST_DECODINGS {
+        if cuts_first {
+            let cut = current.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next());
+            current = cut.map(Option::unwrap_or_default).collect::<Vec<_>>().join(&b'/');
+        }
         current = percent::decode_where(&in_ascii(&current), |_| true);
     }
-    let text = String::from_utf8_lossy(&in_ascii(&current)).to_ascii_lowercase().replace('\\', "/");
-    let before_query = text.split(['?', '#']).next().unwrap_or(&text);
-    [&text, before_query].map(|text| {
-        let names = text.split('/').map(|segment| {
-            let name = segment.split([';', '?', '#']).next().unwrap_or(segment);
-            name.trim_start().trim_end_matches(['.', ' '])
-        });
-        let kept: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-        format!("/{}", kept.join("/"))
-    })
+    String::from_utf8_lossy(&in_ascii(&current)).to_ascii_lowercase()
+}
+
+/// A path of the names of these segments.
+fn joined<'a>(segments: impl Iterator<Item = &'a str>) -> String {
+    let names = segments.map(|segment| {
+        let name = segment.split([';', '?', '#']).next().unwrap_or(segment);
+        name.trim_start().trim_end_matches(['.', ' '])
+    });
+    let kept: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    format!("/{}", kept.join("/"))
 }
 
 /// A segment without parameters and blanks.
@@ -154,6 +182,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slash_that_is_decoded_may_separate_or_not() {
+        let group = readings("/api/projects/Group%2fProject/tokens");
+        assert!(group.contains(&"/api/projects/group/project/tokens".to_owned()), "{group:?}");
+        assert!(group.iter().any(|reading| reading.split('/').count() == 5), "{group:?}");
+        assert_eq!(readings("/v1/chat"), ["/v1/chat"]);
+    }
+
+    #[test]
     fn a_lenient_reading_sees_through_every_spelling() {
         for path in [
             "/v1/Admin/keys",
@@ -168,6 +204,8 @@ mod tests {
             "/v1/admin%EF%BC%9Bx/keys",
             "/v1/admin%3Fx/keys%23",
             "/v1/admin/keys%3Fx/y",
+            "/v1;a%2Fb/admin/keys",
+            "/v1/admin;a%2fb%3Bc/keys",
         ] {
             assert!(readings(path).contains(&"/v1/admin/keys".to_owned()), "{path}");
         }

@@ -5,7 +5,7 @@
 //! nothing, at one thread. It refuses to signal any other thread, and to interrupt what the kernel can restart.
 //!
 //! ```text
-//!   the closers           an alarm while they close, every 10 ms      a lingering close takes 10 ms
+//!   the closers           an alarm while they close, every 0.3 ms     a lingering close takes 0.3 ms
 //!   the runtime's thread  an alarm for ever, every 100 ms             the net below `closer`
 //! ```
 //!

@@ -157,7 +157,7 @@ const THREADS: usize = 2;
 /// Room for a signal's frame, which holds all registers of the processor: up to 12 KiB.
 const STACK: usize = 64 * 1024;
 /// A close that is not made to wait takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_micros(300);
 /// A few packets' worth; what the end of thousands of channels leaves behind is gone in a fraction of a second.
 const MOST_WAITING: usize = 64;
 

@@ -10,15 +10,16 @@
 //!
 //! A Unix stream can bring descriptors, which a plain recv(2) would close here and now, and wait for. So they are
 //! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
-//! it come in between, `alarm` ends the wait. It refuses to know what the bytes mean.
+//! it come in between, `alarm` ends the wait, and the wait the connection. It refuses to know what the bytes mean.
 //!
 //! Called by the exchange, for both sockets of a channel, and for connections to admin.sock.
 
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
@@ -89,7 +90,10 @@ impl PassedSocket {
             if has_urgent_byte(socket) {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an out-of-band byte may hide what it brings"));
             }
-            return receive_bytes(socket.get_ref().as_fd(), buffer);
+            let begin = Instant::now();
+            let received = receive_bytes(socket.get_ref().as_fd(), buffer);
+            // It never waits, so a descriptor that lingers was closed in it, whoever won the race. Once is enough.
+            return if begin.elapsed() > STALL { Err(io::ErrorKind::TimedOut.into()) } else { received };
         }
         let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
         // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
@@ -97,13 +101,14 @@ impl PassedSocket {
     }
 }
 
-/// Whether the peer has sent an out-of-band byte. Asked while the socket is readable, so that it never waits.
+/// Whether an out-of-band byte lies in the queue. The kernel is asked right before it is received from: what epoll said
+/// a while ago, the holder of a duplicate may have taken back since.
 fn has_urgent_byte(socket: &AsyncFd<PassedDescriptor>) -> bool {
-    let ready = pin!(socket.ready(Interest::READABLE | Interest::PRIORITY));
-    match ready.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Ok(guard)) => guard.ready().is_priority(),
-        _ => false,
-    }
+    let mut byte = 0u8;
+    let flags = libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: recv writes at most the one byte that is borrowed mutably here. Peeking takes nothing out of the queue,
+    // so it closes nothing.
+    unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) > 0 }
 }
 
 impl AsyncRead for PassedSocket {
@@ -226,8 +231,10 @@ fn lost() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-/// What a Unix stream is registered for at first.
-const UNIX_READ: Interest = Interest::READABLE.add(Interest::PRIORITY);
+/// What a Unix stream is registered for at first. Out-of-band bytes make it readable too.
+const UNIX_READ: Interest = Interest::READABLE;
+/// A call that does not wait takes microseconds, and on the busiest machine not so long.
+const STALL: Duration = Duration::from_millis(30);
 
 /// UIO_MAXIOV: sendmsg refuses more parts than this with EMSGSIZE.
 const MOST_PARTS: usize = 1024;

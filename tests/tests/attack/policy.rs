@@ -151,6 +151,25 @@ fn what_is_allowed_is_not_left_in_any_spelling() {
     siege.hold();
 }
 
+/// Frameworks take `_method` for the method.
+#[test]
+fn a_parameter_that_names_another_method_is_refused_where_methods_matter() {
+    let siege = Siege::lay();
+    siege.scene.strongroom.must(&["agent", "add", "narrow"]);
+    let narrow = siege.scene.grant(CREDENTIAL, "narrow", &["--allow", "POST /v1/**"]);
+    for query in ["_method=DELETE", "a=b&_METHOD=delete", "%5fmethod=DELETE", "_method", "x&_method=GET&y"] {
+        let target = format!("/v1/items/7?{query}");
+        let heard = siege.dial().ask(&Ask::bearer("POST", &target, &narrow));
+        assert_eq!(heard.refusal(), Some(Refusal::RequestNotAllowed), "{query}");
+        assert_eq!(siege.dial().ask(&siege.ask(&target)).status(), Some(200), "its twin has no rule");
+    }
+    for query in ["method=DELETE", "x_method=1", "q=_method"] {
+        let heard = siege.dial().ask(&Ask::bearer("POST", &format!("/v1/items/7?{query}"), &narrow));
+        assert_eq!(heard.status(), Some(200), "{query}");
+    }
+    siege.hold();
+}
+
 #[test]
 fn what_the_catalogue_denies_is_denied_in_every_spelling() {
     let host = "api.openai.com";

@@ -34,6 +34,7 @@ fn reached(uid: u32, siege: &Siege) -> Vec<String> {
                 reached.push(what.to_owned());
             }
         };
+        note("is heard on admin.sock", asks(&admin).is_some_and(|reply| !matches!(reply, Reply::Failed(_))));
         note("reads the vault", fs::read(data.join("vault")).is_ok());
         note("lists the data directory", fs::read_dir(&data).is_ok());
         note("reads the audit log", fs::read(data.join("audit/000001.jsonl")).is_ok());
@@ -59,7 +60,6 @@ fn reached(uid: u32, siege: &Siege) -> Vec<String> {
             note(&format!("signals {name}"), kill(pid, None).is_ok());
             note(&format!("debugs {name}"), ptrace::seize(pid, ptrace::Options::empty()).is_ok());
         }
-        note("is heard on admin.sock", asks(&admin).is_some_and(|reply| !matches!(reply, Reply::Failed(_))));
         reached
     })
 }
@@ -176,6 +176,40 @@ fn an_admin_without_the_passphrase_widens_nothing() {
     assert!(!format!("{shown:?}").contains(&siege.scene.key), "what may be seen holds no key");
     assert!(matches!(connect().ask(Operation::Status), Ok(Reply::Status(_))), "its positive twin");
     siege.hold();
+}
+
+/// Taking access away works though somebody else holds every place on admin.sock.
+#[test]
+fn idle_connections_keep_no_admin_out() {
+    let siege = Siege::lay();
+    let held: Vec<_> =
+        (0..80).map(|_| UnixStream::connect(siege.scene.strongroom.home().admin_socket()).unwrap()).collect();
+    siege.scene.strongroom.must(&["agent", "revoke", AGENT]);
+    siege.scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
+    siege.scene.strongroom.must(&["lock"]);
+    siege.scene.get("/openai/x").send().assert_refused(Refusal::VaultLocked);
+    drop(held);
+    siege.loot.assert_without(&[&siege.scene.key]);
+}
+
+/// The log says of each change which generation it made, and of each locking which one was left: an older file shows.
+#[test]
+fn a_vault_that_was_rolled_back_shows_in_the_log() {
+    let scene = Scene::with(echo);
+    let strongroom = &scene.strongroom;
+    let vault = strongroom.home().data.join("vault");
+    strongroom.must(&["grant", "revoke", CREDENTIAL, "--agent", AGENT]);
+    strongroom.must(&["down"]);
+    fs::copy(vault.with_extension("bak"), &vault).unwrap();
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    let of = |event: &str| -> Vec<u64> {
+        let audit = strongroom.audit();
+        audit.iter().filter(|one| one["event"] == event).filter_map(|one| one["generation"].as_u64()).collect()
+    };
+    let (revoked, locked, unlocked) = (of("grant.revoke"), of("vault.lock"), of("vault.unlock"));
+    assert_eq!(revoked.last(), locked.last(), "stopping says which generation it leaves");
+    assert!(unlocked.last() < locked.last(), "{unlocked:?} after {locked:?}");
 }
 
 /// Whoever can write to the disk while keyd is down gets an old vault, a damaged one or a foreign one: never a key used
