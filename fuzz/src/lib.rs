@@ -29,7 +29,7 @@ use keyd::{audit, exchange, policy, secret, sys, vault};
 
 // A module of `policy` in unit tests alone, and this is none.
 #[path = "../../keyd/src/policy/fixture.rs"]
-#[allow(dead_code, missing_docs)]
+#[allow(dead_code, missing_docs, clippy::duplicate_mod)]
 mod fixture;
 
 #[path = "../../gatewayd/src/connection/framing.rs"]

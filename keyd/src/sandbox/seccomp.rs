@@ -105,8 +105,6 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_sendmsg, Any),        // gateway.sock, passed sockets, admin.sock
         (libc::SYS_shutdown, Any),       // ending a channel though a duplicate of it lives
         (libc::SYS_getsockopt, Any),     // SO_PEERCRED, SO_DOMAIN, SO_ERROR: it only reads
-        (libc::SYS_setsockopt, Both((1, libc::IPPROTO_TCP as u32), (2, libc::TCP_NODELAY as u32))), // upstream sockets
-        (libc::SYS_getsockname, Any),    // whether an agent's socket is agent.sock
         (libc::SYS_getpeername, Any),    // whether a passed socket is connected
 
         // Descriptors and files. Landlock leaves the data directory.
@@ -132,9 +130,6 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_fsync, Any),          // a vault or a directory that was written
         (libc::SYS_fdatasync, Any),      // the audit log
         (libc::SYS_flock, Any),          // the vault's lock
-        (libc::SYS_fchmod, Any),         // the vault's mode
-        (libc::SYS_umask, Any),          // its mode from the first moment on
-        (libc::SYS_mkdirat, Any),        // the audit directory
         (libc::SYS_linkat, Any),         // the vault's backup
         (libc::SYS_renameat, Any),       // the new vault takes the old one's place
         (libc::SYS_renameat2, Any),      // the same, by newer C libraries
@@ -174,7 +169,6 @@ fn table() -> Vec<(i64, With)> {
     #[cfg(target_arch = "x86_64")]
     table.extend([
         (libc::SYS_epoll_wait, Any), // mio
-        (libc::SYS_mkdir, Any),      // glibc, for mkdirat
         (libc::SYS_rename, Any),     // glibc, for renameat
         (libc::SYS_unlink, Any),     // glibc, for unlinkat
     ]);

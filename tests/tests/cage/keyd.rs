@@ -23,7 +23,7 @@ fn keyd_dies_of_what_its_filter_does_not_list() {
         "connect",
         "bind",
         "listen",
-        "setsockopt-other",
+        "setsockopt",
         "tcp-bind",
         "udp",
         "unix-connect",
@@ -84,7 +84,7 @@ fn keyd_dies_of_what_its_filter_does_not_list() {
 
 #[test]
 fn keyd_may_do_the_harmless_half_of_each_conditional_rule() {
-    let harmless = ["setsockopt-nodelay", "ioctl-fionbio", "fcntl-flags"];
+    let harmless = ["ioctl-fionbio", "fcntl-flags"];
     // Descriptor -1: the filter lets them pass, and the kernel finds no descriptor.
     let mut rows: Vec<_> = harmless.into_iter().map(|what| (what, Errno(libc::EBADF), Twin::AnythingElse)).collect();
     rows.push(("prctl-read", done(), Twin::AnythingElse));

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 mod both;
 mod gatewayd;
 mod keyd;
+mod needed;
 
 /// What an attempt came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,7 @@ impl Scene {
         let data = directory.path().join("data");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(data.join("config")).unwrap();
+        fs::create_dir(data.join("audit")).unwrap();
         fs::write(data.join("vault"), "old").unwrap();
         fs::write(data.join("config/gatewayd.toml"), "listen = []").unwrap();
         fs::write(directory.path().join("outside"), "outside").unwrap();

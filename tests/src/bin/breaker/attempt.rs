@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::ptr::{null, null_mut};
@@ -105,10 +106,7 @@ fn system_call(name: &str) -> Outcome {
             "connect" => call(|| libc::connect(-1, null(), 0).into()),
             "bind" => call(|| libc::bind(-1, null(), 0).into()),
             "listen" => call(|| libc::listen(-1, 1).into()),
-            "setsockopt-other" => call(|| libc::setsockopt(-1, libc::SOL_SOCKET, libc::SO_MARK, null(), 0).into()),
-            "setsockopt-nodelay" => {
-                call(|| libc::setsockopt(-1, libc::IPPROTO_TCP, libc::TCP_NODELAY, null(), 0).into())
-            }
+            "setsockopt" => call(|| libc::setsockopt(-1, libc::IPPROTO_TCP, libc::TCP_NODELAY, null(), 0).into()),
             "execve" => call(|| libc::execv(program.as_ptr(), arguments.as_ptr()).into()),
             "execveat" => call(|| {
                 libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, program.as_ptr(), arguments.as_ptr(), null::<u8>(), 0)
@@ -205,15 +203,13 @@ fn write_a_vault(data: &Path) -> Outcome {
     let (new, vault, backup) = (data.join("vault.tmp"), data.join("vault"), data.join("vault.bak"));
     let lock = File::create(data.join("lock"))?;
     lock.try_lock().map_err(io::Error::other)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&new)?;
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(b"new")?;
     file.sync_all()?;
     fs::hard_link(&vault, data.join("vault.bak.tmp"))?;
     fs::rename(data.join("vault.bak.tmp"), &backup)?;
     fs::rename(&new, &vault)?;
     File::open(data)?.sync_all()?;
-    fs::create_dir(data.join("audit"))?;
     let mut log = OpenOptions::new().append(true).create(true).open(data.join("audit/000001.jsonl"))?;
     log.write_all(b"{}\n{}")?;
     log.set_len(3)?;
