@@ -43,11 +43,11 @@ impl Logbook {
         self.log.borrow_mut()
     }
 
-    /// The vault was unlocked: lines can be written.
+    /// The vault was unlocked: lines can be written. Gives the newest generation of the vault that the log knows of.
     ///
     /// # Errors
     /// Where the log cannot be continued: without it no key may be used.
-    pub fn open(&self, key: &[u8]) -> Result<(), AuditError> {
+    pub fn open(&self, key: &[u8]) -> Result<Option<u64>, AuditError> {
         self.log.borrow_mut().unlocked(key).inspect_err(|error| tracing::error!(%error, "the audit log cannot be used"))
     }
 

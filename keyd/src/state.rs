@@ -169,7 +169,14 @@ impl State {
     /// # Errors
     /// Where the audit log cannot be continued: without it no key is used.
     pub fn unlocked(self: &Rc<Self>, keys: Keys, contents: Contents) -> Result<(), Failure> {
-        self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
+        let known = self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
+        if let Some(known) = known.filter(|known| *known > contents.generation) {
+            let generation = contents.generation;
+            tracing::error!(generation, known, "the vault is older than the log: an older file was put in place");
+            // A backup that was restored on purpose looks the same: it is said and not refused.
+            let event = Event::new(EventKind::VaultRolledBack).at_generation(generation);
+            let _ = self.logbook.write(&Record::Event(event));
+        }
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
         let live = Rc::new(Live::new(contents));

@@ -196,6 +196,32 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
     Ok(length)
 }
 
+/// The vault's generation that the last line which names one has; looked for in the end of the file alone. In a line
+/// no text can hold these bytes, for JSON escapes its quotes.
+pub fn newest_generation(file: &File, length: u64) -> io::Result<Option<u64>> {
+    const NAME: &[u8] = b"\"generation\":";
+    const DIGITS: usize = 20;
+    let mut window = vec![0; LONGEST_LINE];
+    let mut end = length;
+    for _ in 0..SEARCHED_WINDOWS {
+        let start = end.saturating_sub(window.len() as u64);
+        let read = read_at(file, &mut window, start)?;
+        if let Some(at) = memchr::memmem::rfind(&window[..read], NAME) {
+            let digits = window[at + NAME.len()..read].iter().take_while(|byte| byte.is_ascii_digit());
+            let text: String = digits.map(|byte| char::from(*byte)).collect();
+            return Ok(text.parse().ok());
+        }
+        if start == 0 {
+            break;
+        }
+        // With as much of the window before as a name and a number may take.
+        end = start + (NAME.len() + DIGITS) as u64;
+    }
+    Ok(None)
+}
+
+/// 8 MiB of lines: as much as 10,000 requests write.
+const SEARCHED_WINDOWS: usize = 64;
 /// Below this many bytes a file is read on rather than halved.
 const BLOCK: u64 = 64 * 1024;
 
@@ -271,6 +297,23 @@ mod tests {
         assert!(matches!(lines.next_into(&mut buffer), Ok(Next::Line)));
         assert_eq!(Stamp::of(&buffer).unwrap().seq, 5);
         assert!(matches!(lines.next_into(&mut buffer), Ok(Next::End)));
+    }
+
+    #[test]
+    fn the_newest_generation_is_found_far_behind_and_no_text_forges_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let found = |text: &str| {
+            let path = path_of(directory.path(), 1);
+            fs::write(&path, text).unwrap();
+            newest_generation(&File::open(path).unwrap(), text.len() as u64).unwrap()
+        };
+        assert_eq!(found(""), None);
+        let event = "{\"event\":\"vault.lock\",\"generation\":17}\n";
+        let forged = "{\"path\":\"/\\\"generation\\\":99\"}\n";
+        assert_eq!(found(&format!("{event}{forged}")), Some(17));
+        for lines in [100, 1500, 1700] {
+            assert_eq!(found(&format!("{event}{}", line(1, 0).repeat(lines))), Some(17), "{lines} lines behind it");
+        }
     }
 
     #[test]

@@ -221,6 +221,7 @@ macro_rules! event_kinds {
 event_kinds! {
     VaultUnlock "vault.unlock" "The vault was unlocked."
     VaultLock "vault.lock" "The vault was locked."
+    VaultRolledBack "vault.rolled-back" "The vault that was unlocked is older than one that the log knows of."
     WrongPassphrase "vault.wrong-passphrase" "A proof did not fit the open vault."
     CredentialAdd "credential.add" "A credential was added."
     CredentialRotate "credential.rotate" "A credential got a new version."

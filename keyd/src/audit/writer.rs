@@ -74,11 +74,11 @@ impl AuditLog {
         Ok(Self { directory: directory.to_owned(), file: Arc::new(file), number, chain: None, rotate_at: ROTATE_AT })
     }
 
-    /// The vault was unlocked: goes on after the last whole line.
+    /// The vault was unlocked: goes on after the last whole line, and gives the vault's generation that the log knows of.
     ///
     /// # Errors
     /// [`AuditError::Open`], [`AuditError::NoRoom`], and [`AuditError::Damaged`] where the last line is none of ours.
-    pub fn unlocked(&mut self, key: &[u8]) -> Result<(), AuditError> {
+    pub fn unlocked(&mut self, key: &[u8]) -> Result<Option<u64>, AuditError> {
         let key = Secret::copy_from(key).map_err(|_| AuditError::NoRoom)?;
         let path = files::path_of(&self.directory, self.number);
         let open_error = |source| AuditError::Open { path: path.clone(), source };
@@ -94,7 +94,7 @@ impl AuditLog {
         }
         // Noted in front of the next line: there may be no room for it now.
         self.chain = Some(Chain { key, head, length: tail.length, torn: false, cut: tail.torn });
-        Ok(())
+        files::newest_generation(&self.file, tail.length).map_err(open_error)
     }
 
     /// The vault was locked: wipes the key. No line can be written until it is unlocked again.

@@ -210,6 +210,7 @@ fn a_vault_that_was_rolled_back_shows_in_the_log() {
     let (revoked, locked, unlocked) = (of("grant.revoke"), of("vault.lock"), of("vault.unlock"));
     assert_eq!(revoked.last(), locked.last(), "stopping says which generation it leaves");
     assert!(unlocked.last() < locked.last(), "{unlocked:?} after {locked:?}");
+    assert_eq!(of("vault.rolled-back"), [*unlocked.last().unwrap()], "and unlocking says so, once");
 }
 
 /// Whoever can write to the disk while keyd is down gets an old vault, a damaged one or a foreign one: never a key used
