@@ -76,6 +76,9 @@ fn what_the_environment_calls_roots_is_no_root() {
 /// What a relay does to the bytes on the way, told the direction (true: to the upstream) and the place.
 type Tamper = Arc<dyn Fn(bool, usize, &mut Vec<u8>) -> bool + Send + Sync>;
 
+/// After which a relay gives up.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// A relay to the true server that keeps what it sees.
 fn relay(siege: &Siege, seen: &Arc<Mutex<Vec<u8>>>, tamper: &Tamper) -> TcpStream {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -85,6 +88,8 @@ fn relay(siege: &Siege, seen: &Arc<Mutex<Vec<u8>>>, tamper: &Tamper) -> TcpStrea
     for (up, from, to) in [(true, &inside, &outside), (false, &outside, &inside)] {
         let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
         let (seen, tamper) = (seen.clone(), tamper.clone());
+        // A length that was flipped makes the other end wait for more than comes.
+        from.set_read_timeout(Some(SILENCE)).unwrap();
         thread::spawn(move || {
             let (mut place, mut buffer) = (0, vec![0; 16 * 1024]);
             while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -178,6 +178,71 @@ fn an_admin_without_the_passphrase_widens_nothing() {
     siege.hold();
 }
 
+/// One ordinary user for everything: what SECURITY.md says of it, row by row. Root becomes such a user for it.
+#[test]
+fn user_mode_is_what_it_is_said_to_be() {
+    if geteuid().is_root() {
+        return as_an_ordinary_user("strangers::user_mode_is_what_it_is_said_to_be");
+    }
+    let siege = Siege::lay();
+    let (home, key) = (siege.scene.strongroom.home().clone(), siege.scene.key.clone());
+    let [keyd, gatewayd] = siege.daemons;
+    // Files, environment, logs: no key there. The vault can be read, and is encrypted.
+    let files = strongroom_tests::strongroom::files_below(&siege.scene.strongroom.root());
+    let read: Vec<_> = files.iter().filter_map(|file| fs::read(file).ok()).collect();
+    assert!(read.len() > 4 && fs::read(home.data.join("vault")).is_ok());
+    let needles = Needles::of(key.as_bytes());
+    assert!(read.iter().all(|bytes| needles.find(bytes).is_none()));
+    // Memory and descriptors of the daemons: refused by the kernel, though the user is the same.
+    for pid in [keyd, gatewayd] {
+        for file in ["mem", "environ", "maps"] {
+            let opened = fs::File::open(format!("/proc/{pid}/{file}"));
+            assert!(opened.is_err(), "{file} of {pid}");
+        }
+        assert!(fs::read_dir(format!("/proc/{pid}/fd")).is_err());
+        assert!(ptrace::seize(Pid::from_raw(pid.cast_signed()), ptrace::Options::empty()).is_err());
+    }
+    let own = fs::File::open("/proc/self/maps");
+    assert!(own.is_ok(), "the positive twin");
+    // gateway.sock: it can be a gateway, as the siege was. admin.sock: it can look, and widens nothing.
+    assert!(matches!(asks(&home.admin_socket()), Some(Reply::Status(_))));
+    let mut admin = AdminClient::connect(&home).unwrap();
+    assert!(admin.ask(Operation::AgentAdd { name: "evil".parse().unwrap() }).is_err());
+    // It can lock, revoke, and delete the vault.
+    siege.scene.strongroom.must(&["agent", "revoke", AGENT]);
+    siege.scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
+    siege.scene.strongroom.must(&["lock"]);
+    fs::remove_file(home.data.join("vault")).unwrap();
+    siege.loot.assert_without(&[&key]);
+}
+
+/// Runs one test of this program as a user without privileges, with programs that such a user can reach.
+fn as_an_ordinary_user(test: &str) {
+    use std::os::unix::process::CommandExt;
+    let own = std::env::current_exe().unwrap();
+    let built = own.parent().and_then(Path::parent).unwrap();
+    let directory = tempfile::Builder::new().prefix("sr-user-").tempdir().unwrap();
+    let deps = directory.path().join("deps");
+    fs::create_dir(&deps).unwrap();
+    for path in [directory.path(), &deps] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for name in strongroom_ctl::demo::stage::PROGRAMS {
+        fs::copy(built.join(name), directory.path().join(name)).unwrap();
+    }
+    fs::copy(&own, deps.join("attack")).unwrap();
+    let scratch = directory.path().join("tmp");
+    fs::create_dir(&scratch).unwrap();
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut command = std::process::Command::new(deps.join("attack"));
+    command.args([test, "--exact", "--include-ignored"]).env_clear().env("TMPDIR", &scratch).env("HOME", &scratch);
+    command.uid(ORDINARY_USER).gid(ORDINARY_USER).current_dir("/");
+    let output = process::run(&mut command, b"");
+    assert!(output.stdout.contains("1 passed"), "{output:?}");
+}
+
+const ORDINARY_USER: u32 = 61_005;
+
 /// Taking access away works though somebody else holds every place on admin.sock.
 #[test]
 fn idle_connections_keep_no_admin_out() {
