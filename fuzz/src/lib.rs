@@ -6,6 +6,7 @@
 //! [`TARGETS`], and give it a seed in `corpus/`.
 
 mod bodies;
+pub mod dice;
 mod messages;
 mod policies;
 mod texts;

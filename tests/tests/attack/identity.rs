@@ -43,6 +43,16 @@ fn a_channel_serves_one_agent_and_one_credential_alone() {
     siege.hold_with(&[&key]);
 }
 
+/// A second credential for the same host, that trusts the attacker's root: its key, and the agent's placeholder.
+fn add_loose(siege: &Siege, evil: &Root) -> (String, String) {
+    let ca = siege.scene.strongroom.write("evil.pem", evil.pem());
+    let key = strongroom_tests::strongroom::random_key("sk-");
+    let add = ["credential", "add", "loose", "--host", HOST, "--header", "x-loose: {}", "--ca", ca.to_str().unwrap()];
+    siege.scene.strongroom.must_with(&add, key.as_bytes());
+    let placeholder = siege.scene.grant("loose", AGENT, &[]);
+    (key, placeholder)
+}
+
 /// Both credentials name the host; one of them trusts the attacker's root. What that root proved is worth nothing to
 /// the other, whatever becomes of the first request.
 #[test]
@@ -50,11 +60,7 @@ fn a_handshake_that_one_credentials_roots_judged_serves_no_other() {
     let evil = Root::new("The attacker's root").unwrap();
     let impostor = Upstream::start(evil.server(HOST).unwrap(), echo).unwrap();
     let siege = Siege::lay();
-    let ca = siege.scene.strongroom.write("evil.pem", evil.pem());
-    let key = strongroom_tests::strongroom::random_key("sk-");
-    let add = ["credential", "add", "loose", "--host", HOST, "--header", "x-loose: {}", "--ca", ca.to_str().unwrap()];
-    siege.scene.strongroom.must_with(&add, key.as_bytes());
-    let loose = siege.scene.grant("loose", AGENT, &[]);
+    let (key, loose) = add_loose(&siege, &evil);
     let as_loose = |target: &str| Ask { fields: Vec::new(), ..siege.ask(target) }.field("x-loose", &loose);
 
     let mut channel = siege.gateway.dial(HOST, impostor.address());
@@ -108,11 +114,7 @@ fn a_grant_that_is_revoked_in_the_handshake_leaves_no_proved_connection_behind()
     })
     .unwrap();
     let siege = Siege::lay();
-    let ca = siege.scene.strongroom.write("evil.pem", evil.pem());
-    let key = strongroom_tests::strongroom::random_key("sk-");
-    let add = ["credential", "add", "loose", "--host", HOST, "--header", "x-loose: {}", "--ca", ca.to_str().unwrap()];
-    siege.scene.strongroom.must_with(&add, key.as_bytes());
-    let loose = siege.scene.grant("loose", AGENT, &[]);
+    let (key, loose) = add_loose(&siege, &evil);
     let as_loose = Ask { fields: Vec::new(), ..siege.ask("/loose") }.field("x-loose", &loose);
 
     go_on.send(()).unwrap();

@@ -109,58 +109,7 @@ fn rounds(short: usize, long: usize) -> usize {
     if std::env::var_os("LONG").is_some_and(|value| value == "1") { long } else { short }
 }
 
-/// Numbers that are the same in each run of a test: what they found can be found again.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        // xorshift64* (Vigna, 2016).
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0) % sides.max(1)
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| u8::try_from(self.roll(256)).unwrap_or(0)).collect()
-    }
-
-    /// Changes a few bytes, cuts, doubles or enlarges: what a structure-aware fuzzer does to a good message.
-    fn mutate(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = bytes.to_vec();
-        for _ in 0..=self.roll(4) {
-            let at = self.roll(out.len() + 1);
-            match self.roll(8) {
-                0 => out.truncate(at),
-                1 => out.splice(at..at, self.bytes_up_to(9)).for_each(drop),
-                2 => {
-                    let end = (at + self.roll(9)).min(out.len());
-                    out.drain(at..end);
-                }
-                3 if at < out.len() => out[at] = *[0, 1, 0x7f, 0x80, 0xff].get(self.roll(5)).unwrap_or(&0),
-                4 if at < out.len() => out[at] ^= 1 << self.roll(8),
-                5 if at < out.len() => out[at] = out[at].wrapping_add(1),
-                6 => {
-                    let part = out[..at].to_vec();
-                    out.splice(at..at, part).for_each(drop);
-                }
-                _ if at < out.len() => out[at] = u8::try_from(self.roll(256)).unwrap_or(0),
-                _ => {}
-            }
-            out.truncate(LONGEST_MUTANT);
-        }
-        out
-    }
-
-    fn bytes_up_to(&mut self, most: usize) -> Vec<u8> {
-        let length = self.roll(most);
-        self.bytes(length)
-    }
-}
-
 /// Whether it is an answer that came to its end.
 fn is_whole(heard: &Heard) -> bool {
     matches!(heard, Heard::Answer(Answer { is_whole: true, .. }))
 }
-
-const LONGEST_MUTANT: usize = 60_000;

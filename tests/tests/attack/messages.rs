@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use strongroom_fuzz::dice::Dice;
 use strongroom_protocol::exchange::{DialFailure, GatewayMessage, Upstream as Dialled};
 use strongroom_protocol::frame::{self, EXCHANGE_LIMIT};
 use strongroom_tests::hostile::{HEAD, hello};
@@ -100,13 +101,12 @@ fn mutated_messages_neither_stop_nor_fill_keyd() {
     let keyd = siege.scene.strongroom.keyd();
     let before = process::resident(keyd);
     let seeds = [packet(&hello()), packet(&open(1)), packet(&open(u64::MAX))];
-    let mut dice = Dice(0x5eed_0001);
+    let mut dice = Dice::new(0x5eed_0001);
     let (mut gateway, mut slowest) = (None, Duration::ZERO);
     let mut ended = 0;
     for round in 0..rounds(20_000, 1_000_000) {
         let current = gateway.get_or_insert_with(|| Hostile::connect(&siege.scene.strongroom, &siege.loot));
-        let seed = dice.roll(seeds.len());
-        let bytes = dice.mutate(&seeds[seed]);
+        let bytes = dice.mutate(&seeds);
         // Half of them come with descriptors.
         let pair = UnixStream::pair().unwrap();
         let descriptors = [pair.0.as_fd(), pair.1.as_fd()];
@@ -140,13 +140,12 @@ fn mutated_heads_put_no_key_anywhere_else() {
         Ask::bearer("POST", "/v1/chat", &busy).field("content-length", "5").with_body().payload(),
         Ask::bearer("GET", "/", &busy).field("connection", "close").field("x-empty", "").payload(),
     ];
-    let mut dice = Dice(0x5eed_0002);
+    let mut dice = Dice::new(0x5eed_0002);
     let mut channel = None;
     let (mut answered, mut refused, mut ended) = (0, 0, 0);
     for _ in 0..rounds(2_000, 100_000) {
         let current = channel.get_or_insert_with(|| siege.dial());
-        let seed = dice.roll(seeds.len());
-        let mut payload = dice.mutate(&seeds[seed]);
+        let mut payload = dice.mutate(&seeds);
         payload.truncate(40_000);
         let _ = current.frame(HEAD, &payload);
         if payload.first() == Some(&1) {
