@@ -10,10 +10,11 @@
 //!
 //! A Unix stream can bring descriptors, which a plain recv(2) would close here and now, and wait for. So they are
 //! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
-//! it come in between, `alarm` ends the wait, and the wait the connection. It refuses to know what the bytes mean.
+//! it come in between, `alarm` ends the wait, and several such waits the connection. It refuses to know what the bytes mean.
 //!
 //! Called by the exchange, for both sockets of a channel, and for connections to admin.sock.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd};
@@ -92,8 +93,10 @@ impl PassedSocket {
             }
             let begin = Instant::now();
             let received = receive_bytes(socket.get_ref().as_fd(), buffer);
-            // It never waits, so a descriptor that lingers was closed in it, whoever won the race. Once is enough.
-            return if begin.elapsed() > STALL { Err(io::ErrorKind::TimedOut.into()) } else { received };
+            // It never waits: a descriptor that lingers was closed in it, whoever won the race, or this thread did not
+            // get its turn. The one comes again and again.
+            let is_attack = begin.elapsed() > STALL && STALLS.with(|stalls| stalls.borrow_mut().is_one_too_many(begin));
+            return if is_attack { Err(io::ErrorKind::TimedOut.into()) } else { received };
         }
         let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
         // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
@@ -233,8 +236,30 @@ fn lost() -> io::Error {
 
 /// What a Unix stream is registered for at first. Out-of-band bytes make it readable too.
 const UNIX_READ: Interest = Interest::READABLE;
-/// A call that does not wait takes microseconds, and on the busiest machine not so long.
+/// A call that does not wait takes microseconds, and longer only where others have the processor.
 const STALL: Duration = Duration::from_millis(30);
+/// So many in a second may be a busy machine's.
+const MOST_STALLS: u32 = 3;
+
+thread_local! {
+    static STALLS: RefCell<Stalls> = const { RefCell::new(Stalls { since: None, count: 0 }) };
+}
+
+/// Calls that took long, counted by the second.
+struct Stalls {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Stalls {
+    fn is_one_too_many(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) > Duration::from_secs(1)) {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        self.count > MOST_STALLS
+    }
+}
 
 /// UIO_MAXIOV: sendmsg refuses more parts than this with EMSGSIZE.
 const MOST_PARTS: usize = 1024;
@@ -387,6 +412,14 @@ mod tests {
             drop(socket);
             assert!(start.elapsed() < Duration::from_secs(1));
         });
+    }
+
+    #[test]
+    fn a_thread_that_waits_its_turn_now_and_then_ends_nothing() {
+        let (mut stalls, begin) = (Stalls { since: None, count: 0 }, Instant::now());
+        let mut at = |millis| stalls.is_one_too_many(begin + Duration::from_millis(millis));
+        assert_eq!([0, 100, 200, 300, 400].map(&mut at), [false, false, false, true, true]);
+        assert_eq!([1500, 1600, 2600].map(&mut at), [false, false, false]);
     }
 
     #[test]
