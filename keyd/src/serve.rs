@@ -94,6 +94,11 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                // Whatever floods a socket: grants still expire, and lines go to the disk.
+                _ = tick.tick() => {
+                    state.logbook.tick();
+                    state.running.cut_late(Instant::now());
+                }
                 accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
                         Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers),
@@ -105,10 +110,6 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                         Ok(socket) => gateway_connection(&state, socket, own, &config, &strangers),
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
-                }
-                _ = tick.tick() => {
-                    state.logbook.tick();
-                    state.running.cut_late(Instant::now());
                 }
             }
         }
@@ -137,9 +138,7 @@ fn admin_connection(
         Err(error) => return strangers.refused("admin", Some(&caller), &error.to_string()),
     };
     if !config.is_admin(caller.uid, own) {
-        strangers.refused("admin", Some(&caller), "not an admin's uid");
-        spawn_local(admin::serve::refuse(stream));
-        return;
+        return strangers.turn_away(stream, &caller);
     }
     let Some(guest) = guests.enter(caller.uid) else {
         return strangers.refused("admin", Some(&caller), "too many requests at one time");
@@ -170,11 +169,27 @@ fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, con
 /// Connections that were refused: a line a second at most, for anybody can make as many as they like.
 #[derive(Default)]
 struct Strangers {
+    /// How many are being told.
+    told: Rc<Cell<usize>>,
     said: Cell<Option<Instant>>,
     unsaid: Cell<u64>,
 }
 
 impl Strangers {
+    /// Tells somebody who is no admin so, unless too many are being told.
+    fn turn_away(&self, stream: PassedSocket, caller: &Caller) {
+        self.refused("admin", Some(caller), "not an admin's uid");
+        if self.told.get() < MOST_TOLD {
+            let told = Rc::clone(&self.told);
+            told.set(told.get() + 1);
+            spawn_local(async move {
+                // Whether they listen is theirs.
+                let _ = admin::serve::refuse(stream).await;
+                told.set(told.get() - 1);
+            });
+        }
+    }
+
     fn refused(&self, which: &str, caller: Option<&Caller>, why: &str) {
         if self.said.get().is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
             return self.unsaid.set(self.unsaid.get() + 1);
@@ -197,5 +212,7 @@ fn most_channels() -> usize {
     usize::try_from(soft / 4).unwrap_or(256).clamp(16, 2048)
 }
 
+/// Strangers at one time.
+const MOST_TOLD: usize = 16;
 /// Refusals are counted into a line a second, and lines are on the disk a second later.
 const AUDIT_TICK: Duration = Duration::from_secs(1);

@@ -172,7 +172,11 @@ impl State {
         let known = self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
         if let Some(known) = known.filter(|known| *known > contents.generation) {
             let generation = contents.generation;
-            tracing::error!(generation, known, "the vault is older than the log: an older file was put in place");
+            tracing::error!(
+                generation,
+                known,
+                "the vault is older than the log: an older file was put in place, or an announced change was never written"
+            );
             // A backup that was restored on purpose looks the same: it is said and not refused.
             let event = Event::new(EventKind::VaultRolledBack).at_generation(generation);
             let _ = self.logbook.write(&Record::Event(event));

@@ -74,8 +74,10 @@ impl PairSocket {
             match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if writing.is_none() {
-                        let duplicate = self.reading.as_fd().try_clone_to_owned()?;
-                        *writing = Some(Sender::from_owned_fd_unchecked(duplicate)?);
+                        // Without it nobody would say when there is room: rather an end than a wait.
+                        let duplicate = self.reading.as_fd().try_clone_to_owned();
+                        let sender = duplicate.and_then(Sender::from_owned_fd_unchecked).inspect_err(|_| self.end())?;
+                        *writing = Some(sender);
                     }
                 }
                 result => return Poll::Ready(result),

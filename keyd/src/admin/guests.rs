@@ -17,7 +17,7 @@ pub struct Guests(RefCell<Vec<Rc<Guest>>>);
 /// One connection.
 pub struct Guest {
     uid: u32,
-    /// Waits for its next request.
+    /// Waits for its next request, or for the rest of it.
     pub is_idle: Cell<bool>,
     /// Makes room.
     pub leave: CancellationToken,

@@ -35,8 +35,8 @@ pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, g
         guest.is_idle.set(true);
         let request = tokio::select! {
             biased;
-            read = read(&mut stream, guest) => read?,
-            // Others want to be served, and this one only holds its place.
+            read = read(&mut stream) => read?,
+            // Others want to be served, and this one only holds its place: half a request has done nothing yet.
             () = guest.leave.cancelled() => return Ok(()),
         };
         let request = match request {
@@ -51,6 +51,7 @@ pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, g
                 return answer(&mut stream, &Reply::Failed(failure)).await;
             }
         };
+        guest.is_idle.set(false);
         let reply = dispatch::dispatch(&state, &caller, request).await;
         answer(&mut stream, &reply).await?;
     }
@@ -63,13 +64,12 @@ enum Read {
     Unreadable(FrameError),
 }
 
-async fn read(stream: &mut PassedSocket, guest: &Guest) -> io::Result<Read> {
+async fn read(stream: &mut PassedSocket) -> io::Result<Read> {
     let mut header = [0; HEADER];
     // Between requests a caller may take its time; within one it may not.
     if stream.read(&mut header[..1]).await? == 0 {
         return Ok(Read::End);
     }
-    guest.is_idle.set(false);
     let rest = async {
         stream.read_exact(&mut header[1..]).await?;
         let length = match frame::payload_length(&header, ADMIN_LIMIT) {

@@ -94,7 +94,15 @@ impl AuditLog {
         }
         // Noted in front of the next line: there may be no room for it now.
         self.chain = Some(Chain { key, head, length: tail.length, torn: false, cut: tail.torn });
-        files::newest_generation(&self.file, tail.length).map_err(open_error)
+        // The newest file may have been begun a moment ago.
+        match files::newest_generation(&self.file, tail.length).map_err(open_error)? {
+            None if self.number > 1 => {
+                let Ok(before) = files::open(&self.directory, self.number - 1) else { return Ok(None) };
+                let length = before.metadata().map_err(open_error)?.len();
+                files::newest_generation(&before, length).map_err(open_error)
+            }
+            found => Ok(found),
+        }
     }
 
     /// The vault was locked: wipes the key. No line can be written until it is unlocked again.

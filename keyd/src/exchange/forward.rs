@@ -86,13 +86,14 @@ async fn admitted(
     ending.count_upload(upload.count());
     let before = upstream.received();
     let response = upstream.send(Request::from_parts(parts, upload));
+    // The cut first: with access a purge takes away what an answer would be searched for.
     let response = tokio::select! {
         biased;
-        response = response => response,
         reason = ticket.cut() => {
             ending.refused(reason);
             return Err(No::closing(reason));
         }
+        response = response => response,
     };
     let mut response = response.map_err(|error| {
         let refusal = exchange_refusal(&error);

@@ -348,6 +348,25 @@ mod tests {
         });
     }
 
+    /// Being registered anew, for room, must not leave a reader behind that waited with the old registration.
+    #[test]
+    fn who_waits_to_read_is_woken_though_a_writer_filled_the_socket_meanwhile() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        in_runtime(async move {
+            let (mut reading, mut writing) = tokio::io::split(PassedSocket::new(OwnedFd::from(ours)).unwrap());
+            let reader = tokio::spawn(async move { reading.read_u8().await.unwrap() });
+            tokio::task::yield_now().await;
+            let peer = std::thread::spawn(move || {
+                theirs.read_exact(&mut vec![0; 1_000_000]).unwrap();
+                theirs.write_all(b"z").unwrap();
+                theirs
+            });
+            writing.write_all(&vec![0; 1_000_000]).await.unwrap();
+            assert_eq!(reader.await.unwrap(), b'z');
+            drop(tokio::task::spawn_blocking(move || peer.join().unwrap()).await.unwrap());
+        });
+    }
+
     #[test]
     fn dropping_ends_the_connection_though_a_duplicate_lives() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -1,8 +1,7 @@
 //! Every call that keyd's filter allows is one that keyd makes: an allowance that nobody needs is an attacker's alone.
 //!
 //! keyd is traced from outside through a day of its own, from the locked vault to its end, and what was never called
-//! must be in a list here, with the reason why it is allowed all the same. It refuses exceptions that turn out to be
-//! called often enough to be seen.
+//! must be in a list here, with the reason why it is allowed all the same. It refuses exceptions for what is not allowed.
 
 use std::collections::BTreeSet;
 use std::fs;

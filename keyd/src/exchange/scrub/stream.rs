@@ -17,6 +17,7 @@ use super::form::Case;
 use super::patterns::Patterns;
 #[cfg(doc)]
 use super::shape::Shape;
+use super::tail::TELLING;
 
 /// The state between two chunks.
 pub struct Stream {
@@ -26,13 +27,15 @@ pub struct Stream {
     /// Parts of `held` that are known to belong to a key.
     masked: Vec<Range<usize>>,
     found: u64,
+    /// Bytes that pay for the next searches for tails at ends of messages.
+    credit: usize,
 }
 
 impl Stream {
     /// At the beginning of a body.
     #[must_use]
     pub fn new(patterns: Rc<Patterns>) -> Self {
-        Self { patterns, held: Vec::new(), masked: Vec::new(), found: 0 }
+        Self { patterns, held: Vec::new(), masked: Vec::new(), found: 0, credit: FIRST_CREDIT }
     }
 
     /// Looks for these keys from here on: the vault changed while the body was running.
@@ -86,6 +89,7 @@ impl Stream {
     /// The parts that belong to a key of a text that begins with what is held.
     fn find(&mut self, data: &[u8]) -> Vec<Range<usize>> {
         let before = self.held.len();
+        self.credit = self.credit.saturating_add(data.len() - before);
         let mut masked = std::mem::take(&mut self.masked);
         // What lies in the held bytes alone is found again, and only its edge may be new.
         self.patterns.each(data, Case::Kept, |range| {
@@ -109,22 +113,36 @@ impl Stream {
         overwrite(data.slice(..out), &masked)
     }
 
-    /// A message in the body ended, and what follows is not of the class: gives what was held. Tails are the body's end's:
-    /// to look for them takes long, and a body has as many messages as its sender likes.
+    /// A message in the body ended, and what follows is not of the class: gives what was held. It may be the last, so a
+    /// tail is looked for; that takes long, and a body has as many messages as its sender likes: so they pay for it.
     #[must_use]
     pub fn end_message(&mut self) -> Bytes {
-        let masked = std::mem::take(&mut self.masked);
-        overwrite(Bytes::from(std::mem::take(&mut self.held)), &masked)
+        if self.held.len() >= TELLING
+            && let Some(left) = self.credit.checked_sub(PRICE)
+        {
+            self.credit = left;
+            self.mask_tails();
+        }
+        self.give_held()
     }
 
     /// The body ended as it should: gives what was held.
     #[must_use]
     pub fn finish(mut self) -> (Bytes, u64) {
+        self.mask_tails();
+        (self.give_held(), self.found)
+    }
+
+    fn mask_tails(&mut self) {
         for start in self.patterns.tails(&self.held) {
             self.masked.push(start..self.held.len());
             self.found += 1;
         }
-        (self.end_message(), self.found)
+    }
+
+    fn give_held(&mut self) -> Bytes {
+        let masked = std::mem::take(&mut self.masked);
+        overwrite(Bytes::from(std::mem::take(&mut self.held)), &masked)
     }
 }
 
@@ -154,6 +172,10 @@ fn wipe(held: &mut Vec<u8>) {
     held.zeroize();
 }
 
+/// Bytes of a body that pay for one search for tails at the end of a message.
+const PRICE: usize = 512;
+/// Of these the first messages have as many as they like.
+const FIRST_CREDIT: usize = 128 * PRICE;
 /// A chunk that begins with a longer run is copied whole.
 const LONGEST_EDGE: usize = 1024;
 /// A shorter chunk costs less to copy than to send in two pieces.
