@@ -179,6 +179,18 @@ impl Connection {
         self.reader.stream().set_read_timeout(time)
     }
 
+    /// Whether something has come by now.
+    ///
+    /// # Panics
+    /// Where the socket takes no time limit.
+    #[must_use]
+    pub fn has_been_answered(&mut self) -> bool {
+        self.set_patience(Duration::from_millis(1)).expect("a socket of ours");
+        let came = self.reader.head().is_ok();
+        self.set_patience(PATIENCE).expect("a socket of ours");
+        came
+    }
+
     /// The next head; none where gatewayd closed.
     ///
     /// # Errors
