@@ -1,4 +1,5 @@
 //! Answers' bodies: the scrubber, and the decoders in front of it.
+//! Each function refuses nothing and panics where a property does not hold. Called through [`crate::TARGETS`].
 
 use std::rc::Rc;
 

@@ -1,4 +1,5 @@
 //! Messages of both sockets, frames and heads of channels, and the bytes of an agent's connection.
+//! Each function refuses nothing and panics where a property does not hold. Called through [`crate::TARGETS`].
 
 use bytes::Bytes;
 use serde::Serialize;

@@ -1,4 +1,5 @@
 //! Paths against rules, and the places in bodies where a key goes.
+//! Each function refuses nothing and panics where a property does not hold. Called through [`crate::TARGETS`].
 
 use crate::policy::form;
 use crate::policy::json::{self, Place};

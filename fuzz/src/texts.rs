@@ -1,4 +1,5 @@
 //! The vault's file, keyd.toml, and the names that messages and commands carry.
+//! Each function refuses nothing and panics where a property does not hold. Called through [`crate::TARGETS`].
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;

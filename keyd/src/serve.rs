@@ -1,6 +1,7 @@
 //! The runtime: accepts on both sockets, keeps the audit log's clock, and ends on a signal.
 //!
-//! One thread. admin.sock is served first in every round, so that taking access away works under a flood of channels.
+//! One thread. Behind the clock admin.sock is served first in every round, so that taking access away works under a flood of
+//! channels.
 //! It refuses callers by uid at accept, before a byte of theirs is read. Called by `main`, inside the cage.
 
 use std::cell::Cell;

@@ -1,9 +1,8 @@
 //! A gateway that means ill: it has gatewayd's uid, speaks the protocol, and keeps a copy of all that keyd ever says.
 //!
 //! It holds duplicates of the descriptors that it passed, writes heads and frames that no library would, and is told by
-//! each test what to do with them. What it got is searched in the end ([`Loot`]). It refuses to be honest about nothing
-//! but the uid: as root its control connection is made by a thread with gatewayd's, which is what the kernel then tells
-//! keyd. Used by the attack suite.
+//! each test what to do with them. What it got is searched in the end ([`Loot`]). It refuses to be root: its control
+//! connection is made by a thread with gatewayd's uid, which is what the kernel then tells keyd. Used by the attack suite.
 
 mod channel;
 mod loot;

@@ -1,6 +1,6 @@
 //! One admin connection: read a frame, dispatch, answer, again.
 //!
-//! Buffers that held a request are wiped: it may have carried a key. Called by `main.rs` for every accepted
+//! Buffers that held a request are wiped: it may have carried a key. Called by `serve.rs` for every accepted
 //! connection, after the look at whose it is.
 
 use std::io;

@@ -52,12 +52,11 @@ pub fn readings(path: &str) -> Vec<String> {
     for cuts_first in [false, true] {
         let text = decoded(path, cuts_first);
         let before_query = text.split(['?', '#']).next().unwrap_or(&text);
-        for text in [&text, before_query] {
-            readings.push(joined(text.split(['/', '\\'])));
-            // Whoever does not take a decoded slash for one sees a longer segment: `/` as written separates alone.
-            let written = path.split('/').map(|segment| decoded(segment, cuts_first).replace(['/', '\\'], "\u{1}"));
-            readings.push(joined(written.collect::<Vec<_>>().iter().map(String::as_str)));
-        }
+        // Whoever does not take a decoded slash for one sees a longer segment: `/` as written separates alone.
+        let written = path.split('/').map(|segment| decoded(segment, cuts_first).replace(['/', '\\'], "\u{1}"));
+        let written: Vec<String> = written.collect();
+        readings.push(joined(written.iter().map(String::as_str)));
+        readings.extend([&text, before_query].map(|text| joined(text.split(['/', '\\']))));
     }
     readings.sort_unstable();
     readings.dedup();

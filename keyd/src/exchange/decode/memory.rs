@@ -1,9 +1,8 @@
-//! How much memory all decoders of the process may use together.
+//! How much memory many may use together: all decoders of the process, and all large heads that are on their way.
 //!
 //! A decoder takes its share before it needs it, as large as its stream's window allows it to grow. It refuses more than
 //! [`MOST`]: many answers at once that an agent has had compressed with large windows must not take it from everybody.
-//! Called by the decoders, and
-//! by `link` for heads.
+//! Called by the decoders, and by `link` for heads.
 
 use std::cell::Cell;
 use std::rc::Rc;
