@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::InvalidAuthority;
 use crate::check::Check;
+use crate::environment::Environment;
 use crate::host_pattern::HostPattern;
 use crate::name::Name;
 use crate::secret_bytes::SecretBytes;
@@ -67,6 +68,12 @@ pub enum Operation {
     AgentAdd {
         /// Its name.
         name: Name,
+        /// Users whose processes are this agent; at most [`MOST_UIDS`].
+        uids: Vec<u32>,
+        /// The systemd unit whose processes are this agent.
+        unit: Option<String>,
+        /// Make a token for it: answered by [`Reply::Token`], else by `Done`.
+        token: bool,
     },
     /// Agents by name, from the first after this one.
     AgentList {
@@ -120,6 +127,31 @@ pub enum Operation {
     },
     /// Both daemons' account of their cages.
     Doctor,
+    /// Hosts that the agent may reach without a key, through a tunnel; added to those it has.
+    AgentAllow {
+        /// Which agent.
+        name: Name,
+        /// Which hosts.
+        hosts: Vec<HostPattern>,
+    },
+    /// Take such hosts away and cut tunnels to them.
+    AgentDisallow {
+        /// Which agent.
+        name: Name,
+        /// Which hosts, as they were allowed.
+        hosts: Vec<HostPattern>,
+    },
+    /// What the agent's environment is made of; answered by [`Reply::Environment`].
+    Environment {
+        /// Which agent.
+        agent: Name,
+        /// Number of the last grant of the page before.
+        after: Option<u64>,
+    },
+    /// The certificates of our certificate authorities; answered by [`Reply::Authorities`].
+    CaShow,
+    /// Make a new certificate authority; the old ones stay refused for ever.
+    CaRotate,
 }
 
 /// A credential to be made.
@@ -171,6 +203,8 @@ pub struct NewGrant {
     pub allow: Vec<Rule>,
     /// Seconds from now until it ends by itself.
     pub expires_in: Option<u64>,
+    /// The placeholder is the variable's own name in place of a random text; it counts only with agent.sock or a token.
+    pub named: bool,
 }
 
 /// A token bucket: `burst` at most, refilled evenly with `count` a `seconds`.
@@ -326,6 +360,36 @@ pub enum Reply {
         /// gatewayd's, in its own words; none where it is not connected.
         gatewayd: Option<Vec<Check>>,
     },
+    /// To `AgentAdd` with a token: made by keyd from random bytes, worth nothing elsewhere.
+    Token(String),
+    /// To `Environment`.
+    Environment(Environment),
+    /// To `CaShow`, newest last; the last signs.
+    Authorities(Vec<CaView>),
+}
+
+/// One of our certificate authorities.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub struct CaView {
+    /// Its certificate, as DER.
+    pub certificate: Vec<u8>,
+    /// When its key was made, in seconds of the Unix epoch.
+    pub created: u64,
+}
+
+/// Placeholders of one agent that came from another since keyd started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub struct Mismatch {
+    /// Whose placeholder it was.
+    pub agent: Name,
+    /// Who sent it, where that was one agent.
+    pub by: Option<Name>,
+    /// How often.
+    pub count: u64,
+    /// When last, in seconds of the Unix epoch.
+    pub last: u64,
 }
 
 /// The state of keyd.
@@ -348,6 +412,8 @@ pub struct Status {
     pub generation: Option<u64>,
     /// Why the audit log cannot be written, where it cannot.
     pub audit_broken: bool,
+    /// Placeholders that came from the wrong agent; at most [`MOST_MISMATCHES`].
+    pub mismatches: Vec<Mismatch>,
 }
 
 /// What can be said of the vault.
@@ -453,6 +519,14 @@ pub struct AgentView {
     pub revoked: Option<u64>,
     /// Grants that are live.
     pub grants: u32,
+    /// Users whose processes are this agent.
+    pub uids: Vec<u32>,
+    /// The systemd unit whose processes are this agent.
+    pub unit: Option<String>,
+    /// It has a token.
+    pub token: bool,
+    /// Hosts that it may reach without a key.
+    pub egress: Vec<HostPattern>,
 }
 
 /// A grant.
@@ -477,6 +551,8 @@ pub struct GrantView {
     pub expires: Option<u64>,
     /// When it was revoked.
     pub revoked: Option<u64>,
+    /// The placeholder is the variable's own name.
+    pub named: bool,
 }
 
 /// How far the audit chain holds.
@@ -594,6 +670,12 @@ pub enum Field {
     Vault,
     /// At most [`MOST_PINS`], each once.
     Pins,
+    /// At most [`MOST_UIDS`], each once, and not the one that stands for strangers.
+    Uids,
+    /// The name of a systemd service.
+    Unit,
+    /// At most [`MOST_EGRESS`].
+    Egress,
 }
 
 /// Why a host cannot be named.
@@ -643,6 +725,12 @@ pub const MOST_SITES: usize = 8;
 pub const MOST_ROOTS: usize = 16;
 /// Pins of one credential.
 pub const MOST_PINS: usize = 16;
+/// Users of one agent.
+pub const MOST_UIDS: usize = 16;
+/// Hosts that one agent may reach without a key.
+pub const MOST_EGRESS: usize = 128;
+/// Pairs of agents in [`Status::mismatches`].
+pub const MOST_MISMATCHES: usize = 32;
 /// Rules of one grant or credential.
 pub const MOST_RULES: usize = 32;
 /// Bytes of one root certificate.

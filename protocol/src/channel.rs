@@ -15,6 +15,9 @@ pub const RESERVED: &str = "strongroom-";
 /// Request: the id under which gatewayd and the audit log know it, 8 to 64 of `A-Z a-z 0-9 - _`.
 pub const REQUEST_ID: &str = "strongroom-request-id";
 
+/// Request: the number of the session that it belongs to, in decimal.
+pub const SESSION: &str = "strongroom-session";
+
 /// Response: a [`crate::Refusal`] code. The body is empty; gatewayd writes the words. The response's status is the
 /// refusal's, or [`crate::Refusal::other_status`] where that says more.
 pub const REFUSAL: &str = "strongroom-refusal";

@@ -1,6 +1,7 @@
 //! gatewayd ↔ keyd over `gateway.sock`: one enum per direction.
 //!
-//! gatewayd can ask for nothing here but a channel: no operation of `admin.sock` can be expressed. Every request gets
+//! gatewayd can ask for nothing here but channels, sessions, leaves, tunnels and what an agent's own environment is: no
+//! operation of `admin.sock` can be expressed. Every question gets
 //! exactly one reply; keyd also speaks unasked, of routes and of the lock. Variants are numbered by position: append
 //! only. Golden files under `golden/` pin the bytes.
 
@@ -8,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::authority::Authority;
 use crate::check::Check;
+use crate::environment::Environment;
 use crate::name::Name;
 use crate::refusal::Refusal;
+use crate::session::Presented;
 
 /// What gatewayd says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum GatewayMessage {
     /// First, once: gatewayd's version and its account of its own cage. Answered by [`KeydMessage::Welcome`].
     Hello {
@@ -29,6 +32,52 @@ pub enum GatewayMessage {
         authority: Authority,
         /// Which descriptors come along.
         upstream: Upstream,
+    },
+    /// An agent connected, and this is what is known of it; its socket comes with the message where that is said.
+    /// Answered by `SessionOpened` or `SessionRefused`. Requests on channels name the number.
+    OpenSession {
+        /// gatewayd's own number for it, never used before.
+        session: u64,
+        /// What is known.
+        presented: Presented,
+    },
+    /// The agent's connection has ended. No answer.
+    CloseSession {
+        /// Its number.
+        session: u64,
+    },
+    /// An agent sent CONNECT. Answered by `Intercept`, `Tunnel` or `NotConnected`.
+    Connect {
+        /// gatewayd's own number for the question; of a tunnel that comes of it too.
+        question: u64,
+        /// Whose it is.
+        session: u64,
+        /// Where it wants to go.
+        authority: Authority,
+        /// The uncompressed public point (SEC 1, 2.3.3) of a P-256 key of gatewayd's, where it has no leaf for this host.
+        point: Option<Vec<u8>>,
+        /// gatewayd's id for the request, as on channels.
+        request_id: String,
+    },
+    /// A tunnel has ended. No answer.
+    EndTunnel {
+        /// The number of the question that it came of.
+        tunnel: u64,
+        /// Bytes from the agent.
+        bytes_in: u64,
+        /// Bytes to the agent.
+        bytes_out: u64,
+    },
+    /// An agent asks for its own environment. Answered by `Environment` or `NoEnvironment`.
+    AskEnvironment {
+        /// gatewayd's own number for the question.
+        question: u64,
+        /// Whose it is.
+        session: u64,
+        /// What the agent presents where the session proves nothing.
+        placeholder: Option<String>,
+        /// Number of the last grant of the page before.
+        after: Option<u64>,
     },
 }
 
@@ -95,6 +144,66 @@ pub enum KeydMessage {
         /// Names only.
         routes: Vec<Route>,
     },
+    /// The session is open.
+    SessionOpened {
+        /// gatewayd's number.
+        session: u64,
+    },
+    /// The session is not open; the descriptor is closed.
+    SessionRefused {
+        /// gatewayd's number.
+        session: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A credential names the host: gatewayd is to end the agent's TLS itself, with a leaf.
+    Intercept {
+        /// gatewayd's number.
+        question: u64,
+        /// A certificate for its key, where it sent a point.
+        leaf: Option<Leaf>,
+    },
+    /// The agent may go there, and nobody looks inside.
+    Tunnel {
+        /// gatewayd's number, from now on the tunnel's.
+        question: u64,
+    },
+    /// The agent may not go there.
+    NotConnected {
+        /// gatewayd's number.
+        question: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// What allowed this tunnel was taken away: it has to end.
+    CutTunnel {
+        /// Its number.
+        tunnel: u64,
+    },
+    /// A page of the agent's environment.
+    Environment {
+        /// gatewayd's number.
+        question: u64,
+        /// Without the token.
+        page: Environment,
+    },
+    /// The agent is not known, or has no environment.
+    NoEnvironment {
+        /// gatewayd's number.
+        question: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// A certificate for one host, signed by our certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(postcard_schema::Schema))]
+pub struct Leaf {
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// When it ends, in seconds of the Unix epoch; at most 24 hours from now.
+    pub expires: u64,
 }
 
 /// A first path segment of the base-URL way in, and where it leads.

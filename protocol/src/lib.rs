@@ -20,6 +20,7 @@ pub mod admin;
 pub mod authority;
 pub mod channel;
 pub mod check;
+pub mod environment;
 pub mod exchange;
 pub mod frame;
 pub mod home;
@@ -28,6 +29,7 @@ pub mod name;
 pub mod placeholder;
 pub mod refusal;
 pub mod secret_bytes;
+pub mod session;
 pub mod site;
 pub mod socket_passing;
 

@@ -24,6 +24,15 @@ travels_as_text! { Authority Name Rule }
 
 /// Places in [`KeydMessage`].
 const GATEWAY: &[(&str, &str)] = &[
+    ("Environment.page.agent: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.page.ca: Vec<u8>", "a certificate, made of public parts"),
+    ("Environment.page.grants[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.page.grants[].placeholder: String", "a placeholder: random or a variable's name, and worth nothing elsewhere"),
+    ("Environment.page.grants[].provider?: Name", "a name from the catalogue"),
+    ("Environment.page.grants[].route?: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.page.grants[].variables[]: String", "names of environment variables"),
+    ("Environment.page.token?: String", "an agent's token: random, worth nothing elsewhere, and none is sent here"),
+    ("Intercept.leaf?.certificate: Vec<u8>", "a certificate, made of public parts"),
     ("Routes.routes[].authority: Authority", "a host and a port, parsed"),
     ("Routes.routes[].bodies[].method: String", "a method, from sites"),
     ("Routes.routes[].bodies[].path: String", "a path, from sites"),
@@ -34,9 +43,14 @@ const GATEWAY: &[(&str, &str)] = &[
 
 /// Places in [`Reply`].
 const ADMIN: &[(&str, &str)] = &[
+    ("Agents.items[].egress[].Exact.0: Authority", "a host and a port, parsed"),
+    ("Agents.items[].egress[].OneLabelBefore.0: Authority", "a host and a port, parsed"),
     ("Agents.items[].name: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Agents.items[].uids: Vec<u32>", "numbers of users, from the admin"),
+    ("Agents.items[].unit?: String", "the name of a unit, from the admin"),
     ("Audit.lines[]: String", "lines of the log, which are made without keys"),
     ("AuditVerified.0.chain: String", "a keyed hash"),
+    ("Authorities.0[].certificate: Vec<u8>", "a certificate, made of public parts"),
     ("Checks.gatewayd?[].detail: String", "gatewayd's words, and gatewayd has no key"),
     ("Checks.gatewayd?[].name: String", "gatewayd's words, and gatewayd has no key"),
     ("Checks.gatewayd?[].remedy: String", "gatewayd's words, and gatewayd has no key"),
@@ -64,13 +78,24 @@ const ADMIN: &[(&str, &str)] = &[
     ("Credentials.items[].sites[].PathPrefix.before: String", "what stands before a key, not the key"),
     ("Credentials.items[].sites[].Query.name: String", "the name of a parameter"),
     ("Credentials.items[].variables[]: String", "names of environment variables"),
+    ("Environment.0.agent: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.0.ca: Vec<u8>", "a certificate, made of public parts"),
+    ("Environment.0.grants[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.0.grants[].placeholder: String", "a placeholder: random or a variable's name, and worth nothing elsewhere"),
+    ("Environment.0.grants[].provider?: Name", "a name from the catalogue"),
+    ("Environment.0.grants[].route?: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Environment.0.grants[].variables[]: String", "names of environment variables"),
+    ("Environment.0.token?: String", "an agent's token: random, and worth nothing elsewhere"),
     ("Grants.items[].agent: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Grants.items[].allow[]: Rule", "a method and a path pattern, from the admin"),
     ("Grants.items[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Grants.items[].placeholder: String", "a placeholder: random, and worth nothing elsewhere"),
     ("Placeholder.0: String", "a placeholder: random, and worth nothing elsewhere"),
+    ("Status.0.mismatches[].agent: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Status.0.mismatches[].by?: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Status.0.unlock?.salt: [u8; 16]", "a salt stands in the vault's header, in the clear"),
     ("Status.0.version: String", "keyd's version, known when it was built"),
+    ("Token.0: String", "an agent's token: random, and worth nothing elsewhere"),
 ];
 
 fn places<T: Schema>() -> Vec<String> {

@@ -5,11 +5,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strongroom_protocol::admin::{
-    AgentView, AuditVerified, BadHost, BadKey, CredentialView, Failure, Field, GrantView, KeyDerivation, NewCredential,
+    AgentView, AuditVerified, BadHost, CaView, BadKey, CredentialView, Failure, Field, GrantView, KeyDerivation, Mismatch, NewCredential,
     NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault, VaultState,
 };
-use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
+use strongroom_protocol::environment::{Environment, EnvironmentGrant};
+use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};
 use strongroom_protocol::frame;
+use strongroom_protocol::session::{Presented, PresentedToken};
 use strongroom_protocol::{Check, CheckState, HostPattern, Refusal, SecretBytes, Site};
 
 /// An encoded value.
@@ -50,6 +52,24 @@ samples! {
     GatewayMessage {
         Hello { .. } => GatewayMessage::Hello { version: "0.1.0".into(), checks: vec![Check::ok("seccomp", "on")] },
         OpenChannel { .. } => GatewayMessage::OpenChannel { channel: 300, authority: parse("a.example:8443"), upstream: Upstream::Connected },
+        OpenSession { .. } => GatewayMessage::OpenSession {
+            session: 7,
+            presented: Presented {
+                socket: true,
+                uid: Some(1000),
+                token: Some(PresentedToken { agent: Some(parse("coder")), token: secret(b"token") }),
+            },
+        },
+        CloseSession { .. } => GatewayMessage::CloseSession { session: 7 },
+        Connect { .. } => GatewayMessage::Connect {
+            question: 8,
+            session: 7,
+            authority: parse("a.example"),
+            point: Some(vec![4, 1, 2]),
+            request_id: "request-1".into(),
+        },
+        EndTunnel { .. } => GatewayMessage::EndTunnel { tunnel: 8, bytes_in: 300, bytes_out: 1 },
+        AskEnvironment { .. } => GatewayMessage::AskEnvironment { question: 9, session: 7, placeholder: None, after: Some(5) },
     }
     Upstream {
         Connected => Upstream::Connected,
@@ -75,6 +95,14 @@ samples! {
                 bodies: vec![BodyRequest { method: "POST".into(), path: "/token".into() }],
             }],
         },
+        SessionOpened { .. } => KeydMessage::SessionOpened { session: 7 },
+        SessionRefused { .. } => KeydMessage::SessionRefused { session: 7, refusal: Refusal::Overloaded },
+        Intercept { .. } => KeydMessage::Intercept { question: 8, leaf: Some(Leaf { certificate: vec![0x30, 0x00], expires: 300 }) },
+        Tunnel { .. } => KeydMessage::Tunnel { question: 8 },
+        NotConnected { .. } => KeydMessage::NotConnected { question: 8, refusal: Refusal::HostNotAllowed },
+        CutTunnel { .. } => KeydMessage::CutTunnel { tunnel: 8 },
+        Environment { .. } => KeydMessage::Environment { question: 9, page: environment(None) },
+        NoEnvironment { .. } => KeydMessage::NoEnvironment { question: 9, refusal: Refusal::AgentUnknown },
     }
     CheckState {
         Ok => CheckState::Ok,
@@ -116,7 +144,7 @@ samples! {
         CredentialShow { .. } => Operation::CredentialShow { name: parse("openai") },
         CredentialRotate { .. } => Operation::CredentialRotate { name: parse("openai"), value: secret(b"new-value"), allow_weak: true },
         CredentialRemove { .. } => Operation::CredentialRemove { name: parse("openai"), purge: true },
-        AgentAdd { .. } => Operation::AgentAdd { name: parse("coder") },
+        AgentAdd { .. } => Operation::AgentAdd { name: parse("coder"), uids: vec![1000], unit: Some("coder.service".into()), token: true },
         AgentList { .. } => Operation::AgentList { after: None },
         AgentShow { .. } => Operation::AgentShow { name: parse("coder") },
         AgentRevoke { .. } => Operation::AgentRevoke { name: parse("coder") },
@@ -127,12 +155,18 @@ samples! {
             rate: Some(rate()),
             allow: vec![parse("POST /v1/**")],
             expires_in: Some(3600),
+            named: true,
         }),
         GrantList { .. } => Operation::GrantList { after: Some(7) },
         GrantRevoke { .. } => Operation::GrantRevoke { credential: parse("openai"), agent: parse("coder") },
         AuditRead { .. } => Operation::AuditRead { from: 1, since: Some(1_700_000_000), agent: Some(parse("coder")), credential: None },
         AuditVerify { .. } => Operation::AuditVerify { from: 0 },
         Doctor => Operation::Doctor,
+        AgentAllow { .. } => Operation::AgentAllow { name: parse("coder"), hosts: vec![parse("*.a.example")] },
+        AgentDisallow { .. } => Operation::AgentDisallow { name: parse("coder"), hosts: vec![parse("a.example:8443")] },
+        Environment { .. } => Operation::Environment { agent: parse("coder"), after: None },
+        CaShow => Operation::CaShow,
+        CaRotate => Operation::CaRotate,
     }
     Reply {
         Done => Reply::Done,
@@ -146,10 +180,20 @@ samples! {
             unlock: Some(derivation()),
             generation: Some(3),
             audit_broken: false,
+            mismatches: vec![Mismatch { agent: parse("coder"), by: None, count: 2, last: 1_700_000_000 }],
         }),
         Credentials { .. } => Reply::Credentials { items: vec![credential_view()], more: false },
         Agents { .. } => Reply::Agents {
-            items: vec![AgentView { name: parse("coder"), created: 1_700_000_000, revoked: Some(1_700_000_001), grants: 1 }],
+            items: vec![AgentView {
+                name: parse("coder"),
+                created: 1_700_000_000,
+                revoked: Some(1_700_000_001),
+                grants: 1,
+                uids: vec![1000],
+                unit: None,
+                token: true,
+                egress: vec![parse("a.example")],
+            }],
             more: true,
         },
         Grants { .. } => Reply::Grants { items: vec![grant_view()], more: false },
@@ -157,6 +201,9 @@ samples! {
         Audit { .. } => Reply::Audit { lines: vec!["{}".into()], next: 2, end: true },
         AuditVerified(_) => Reply::AuditVerified(AuditVerified { lines: 2, next: 3, end: true, broken_at: Some(2), chain: "00".into() }),
         Checks { .. } => Reply::Checks { keyd: vec![Check::warning("landlock", "off", "newer kernel")], gatewayd: Some(vec![]) },
+        Token(_) => Reply::Token("strongroom-agent-x".into()),
+        Environment(_) => Reply::Environment(environment(Some("strongroom-agent-x".into()))),
+        Authorities(_) => Reply::Authorities(vec![CaView { certificate: vec![0x30, 0x00], created: 1_700_000_000 }]),
     }
     VaultState {
         Locked => VaultState::Locked,
@@ -209,6 +256,9 @@ samples! {
         Route => Field::Route,
         Vault => Field::Vault,
         Pins => Field::Pins,
+        Uids => Field::Uids,
+        Unit => Field::Unit,
+        Egress => Field::Egress,
     }
     BadHost {
         Twice => BadHost::Twice,
@@ -325,5 +375,19 @@ fn grant_view() -> GrantView {
         created: 1_700_000_000,
         expires: None,
         revoked: None,
+        named: false,
     }
+}
+
+fn environment(token: Option<String>) -> Environment {
+    let grant = EnvironmentGrant {
+        number: 5,
+        credential: parse("openai"),
+        provider: Some(parse("openai")),
+        route: Some(parse("openai")),
+        variables: vec!["OPENAI_API_KEY".into()],
+        placeholder: "sk-placeholder".into(),
+        named: false,
+    };
+    Environment { agent: parse("coder"), token, ca: vec![0x30, 0x00], grants: vec![grant], more: false }
 }
