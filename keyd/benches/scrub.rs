@@ -20,6 +20,7 @@ use strongroom_protocol::Authority;
 #[path = "../src"]
 #[allow(dead_code, unused_imports)]
 mod keyd {
+    pub mod audit;
     pub mod policy;
     pub mod secret;
     pub mod sys;
@@ -29,7 +30,7 @@ mod keyd {
     }
 }
 // keyd's files name each other from their own crate's root.
-use keyd::{exchange, policy, secret, sys, vault};
+use keyd::{audit, exchange, policy, secret, sys, vault};
 
 // A module of `policy` in unit tests alone, and this is none.
 #[path = "../src/policy/fixture.rs"]
@@ -39,6 +40,7 @@ mod fixture;
 use exchange::scrub::patterns::Patterns;
 use exchange::scrub::stream::Stream;
 use policy::decide::{Asked, Sent, decide};
+use policy::identity::Identity;
 use policy::live::Live;
 
 /// keyd's own, for what it costs is part of the figures.
@@ -176,6 +178,7 @@ fn admission_time() -> f64 {
         target: "/v1/chat/completions",
         headers: &headers,
         body: Sent::Unread,
+        identity: &Identity::UNKNOWN,
         bound: None,
         now: 1000,
     };

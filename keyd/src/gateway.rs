@@ -1,8 +1,13 @@
-//! gatewayd's control connections: channels are opened here, and routes and the lock are told.
+//! gatewayd's control connections: channels and sessions are opened here, CONNECTs are judged, and routes and the lock
+//! are told.
 //!
 //! One SOCK_SEQPACKET connection each, postcard messages, descriptors beside them. Every message of gatewayd's gets
 //! exactly one reply. It refuses more than a few connections at once, a first message that is no Hello, and a peer
 //! that does not read: what waits to be sent is bounded. Called by `main.rs`, with connections whose uid was checked.
+
+pub mod connect;
+pub mod environment;
+pub mod sessions;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,6 +21,8 @@ use strongroom_protocol::{Authority, Check, Refusal, socket_passing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+use self::connect::{Question, Tunnels};
+use self::sessions::Sessions;
 use crate::exchange::channel::{self, Sockets};
 use crate::peer::Caller;
 use crate::state::State;
@@ -29,6 +36,8 @@ pub struct Gateways(RefCell<Vec<Rc<Gateway>>>);
 pub struct Gateway {
     pid: u32,
     checks: RefCell<Option<Vec<Check>>>,
+    sessions: Rc<Sessions>,
+    tunnels: Tunnels,
     outbox: RefCell<VecDeque<KeydMessage>>,
     wake: Notify,
 }
@@ -58,7 +67,11 @@ impl Gateway {
     }
 
     fn announce(&self, state: &State) {
-        let Some(live) = state.live() else {
+        let live = state.live();
+        for tunnel in self.tunnels.to_cut(live.as_deref()) {
+            self.say(KeydMessage::CutTunnel { tunnel });
+        }
+        let Some(live) = live else {
             self.say(KeydMessage::Locked);
             return;
         };
@@ -98,6 +111,8 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
     let gateway = Rc::new(Gateway {
         pid: caller.pid,
         checks: RefCell::new(None),
+        sessions: Rc::default(),
+        tunnels: Tunnels::default(),
         outbox: RefCell::default(),
         wake: Notify::new(),
     });
@@ -108,6 +123,8 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         written = write(&gateway, &socket) => written,
     };
     state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
+    gateway.sessions.close_all(&state);
+    gateway.tunnels.end_all(&state);
     tracing::info!(pid = caller.pid, "gateway gone");
     outcome
 }
@@ -146,11 +163,43 @@ fn handle(
             Ok(())
         }
         GatewayMessage::OpenChannel { channel, authority, upstream } if greeted => {
-            let reply = match open(state, authority, upstream, descriptors) {
+            let reply = match open(state, &gateway.sessions, authority, upstream, descriptors) {
                 Ok(()) => KeydMessage::Accepted { channel },
                 Err(refusal) => KeydMessage::Refused { channel, refusal },
             };
             gateway.say(reply);
+            Ok(())
+        }
+        GatewayMessage::OpenSession { session, presented } if greeted => {
+            gateway.say(match gateway.sessions.open(state, session, presented, descriptors) {
+                Ok(()) => KeydMessage::SessionOpened { session },
+                Err(refusal) => KeydMessage::SessionRefused { session, refusal },
+            });
+            Ok(())
+        }
+        GatewayMessage::CloseSession { session } if greeted && descriptors.is_empty() => {
+            gateway.sessions.close(state, session);
+            Ok(())
+        }
+        GatewayMessage::Connect { question: number, session, authority, point, request_id }
+            if greeted && descriptors.is_empty() =>
+        {
+            let question = Question { number, session, authority, point, request_id };
+            gateway.say(connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
+            Ok(())
+        }
+        GatewayMessage::EndTunnel { tunnel, bytes_in, bytes_out } if greeted && descriptors.is_empty() => {
+            gateway.tunnels.end(state, tunnel, bytes_in, bytes_out);
+            Ok(())
+        }
+        GatewayMessage::AskEnvironment { question, session, placeholder, after }
+            if greeted && descriptors.is_empty() =>
+        {
+            let page = environment::of_session(state, &gateway.sessions, session, placeholder.as_deref(), after);
+            gateway.say(match page {
+                Ok(page) => KeydMessage::Environment { question, page },
+                Err(refusal) => KeydMessage::NoEnvironment { question, refusal },
+            });
             Ok(())
         }
         _ => Err(io::Error::other("the gateway's message is out of order")),
@@ -159,6 +208,7 @@ fn handle(
 
 fn open(
     state: &Rc<State>,
+    sessions: &Rc<Sessions>,
     authority: Authority,
     upstream: Upstream,
     descriptors: Vec<PassedDescriptor>,
@@ -176,10 +226,10 @@ fn open(
         return Err(Refusal::Overloaded);
     }
     let counted = Counted::new(state);
-    let state = Rc::clone(state);
+    let (state, sessions) = (Rc::clone(state), Rc::clone(sessions));
     tokio::task::spawn_local(async move {
         let _counted = counted;
-        channel::serve(state, authority, sockets).await;
+        channel::serve(state, sessions, authority, sockets).await;
     });
     Ok(())
 }

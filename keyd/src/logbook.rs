@@ -107,6 +107,12 @@ impl Logbook {
         }
     }
 
+    /// Writes the end of something that nobody hurries, at once.
+    pub fn write_end_now(&self, record: Record) {
+        // There is nothing to refuse, and `status` shows the trouble.
+        let _ = self.write(&record);
+    }
+
     fn write_ends(&self) {
         let ends = self.ends.take();
         if !ends.is_empty() {

@@ -15,6 +15,7 @@ mod gateway;
 mod listen;
 mod log;
 mod logbook;
+mod mismatch;
 mod peer;
 mod policy;
 mod sandbox;
@@ -83,7 +84,10 @@ fn run() -> Result<(), StartError> {
     checks.push(memory);
     checks.push(environment::check());
     checks.push(serve::roots_check(&trust));
-    serve::until_shutdown(runtime, serve::Parts { config, listeners, vault, audit, trust, worker, checks })
+    serve::until_shutdown(
+        runtime,
+        serve::Parts { config, agent_socket: home.agent_socket(), listeners, vault, audit, trust, worker, checks },
+    )
 }
 
 /// Whether `/etc/strongroom` is there: a user without files of their own administers the system's.

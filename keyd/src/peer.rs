@@ -71,7 +71,7 @@ impl std::error::Error for PeerError {
 }
 
 /// `/proc/sys/kernel/overflowuid`, which nobody changes; also the user `nobody`, who has no business here.
-const OVERFLOW_UID: u32 = 65534;
+pub const OVERFLOW_UID: u32 = 65534;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ pub mod find;
 #[cfg(test)]
 pub mod fixture;
 pub mod form;
+pub mod identity;
 pub mod json;
 pub mod key_strength;
 pub mod lenient;

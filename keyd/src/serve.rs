@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::listen::Listeners;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
 use crate::start_error::StartError;
-use crate::state::State;
+use crate::state::{Given, State};
 use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::vault::LockedVault;
 use crate::worker::Worker;
@@ -42,6 +43,8 @@ pub struct Ready {
 pub struct Parts {
     /// keyd.toml.
     pub config: Config,
+    /// Where gatewayd accepts agents' connections.
+    pub agent_socket: PathBuf,
     /// Both sockets.
     pub listeners: Listeners,
     /// The vault, locked.
@@ -81,9 +84,11 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     let Ready { runtime, mut terminate, mut interrupt } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let Parts { config, listeners, vault, audit, trust, worker, checks } = parts;
+        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
-        let state = Rc::new(State::new(vault, trust, worker, logbook, checks, most_channels(), &config));
+        let most_channels = most_channels();
+        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket };
+        let state = Rc::new(State::new(given, &config));
         let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,8 +26,10 @@ use crate::exchange::trust::Trust;
 use crate::exchange::whole_body::BodyRoom;
 use crate::gateway::Gateways;
 use crate::logbook::Logbook;
+use crate::mismatch::Mismatches;
 use crate::policy::limit::Bucket;
 use crate::policy::live::Live;
+use crate::vault::ca;
 use crate::vault::contents::{Contents, Grant};
 use crate::vault::{Keys, LockedVault};
 use crate::worker::Worker;
@@ -61,13 +64,36 @@ pub struct State {
     pub gateways: Gateways,
     /// keyd's account of its cage.
     pub checks: Vec<Check>,
+    /// Where gatewayd accepts agents' connections.
+    pub agent_socket: PathBuf,
+    /// Placeholders that came from the wrong agent.
+    pub mismatches: Mismatches,
     /// When a wrong passphrase was last written down.
     pub wrong_passphrase: Cell<Option<Instant>>,
     auto_lock: Option<Duration>,
+    sessions: Cell<u64>,
     turns: Cell<u64>,
     open: RefCell<Option<Open>>,
     buckets: RefCell<HashMap<u64, Bucket>>,
     changing: tokio::sync::Mutex<()>,
+}
+
+/// What was made before the first peer.
+pub struct Given {
+    /// The file, and the lock on it.
+    pub vault: LockedVault,
+    /// Whom keyd believes.
+    pub trust: Trust,
+    /// The thread that waits for the disk.
+    pub worker: Worker,
+    /// The audit log.
+    pub logbook: Rc<Logbook>,
+    /// keyd's account of its cage.
+    pub checks: Vec<Check>,
+    /// Most channels.
+    pub most_channels: usize,
+    /// Where gatewayd accepts agents' connections.
+    pub agent_socket: PathBuf,
 }
 
 /// What there is while the vault is unlocked.
@@ -92,15 +118,8 @@ pub enum Direction {
 impl State {
     /// At the start: locked.
     #[must_use]
-    pub fn new(
-        vault: LockedVault,
-        trust: Trust,
-        worker: Worker,
-        logbook: Rc<Logbook>,
-        checks: Vec<Check>,
-        most_channels: usize,
-        config: &Config,
-    ) -> Self {
+    pub fn new(given: Given, config: &Config) -> Self {
+        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket } = given;
         Self {
             vault,
             trust,
@@ -116,8 +135,11 @@ impl State {
             channels: ChannelTokens::default(),
             gateways: Gateways::default(),
             checks,
+            agent_socket,
+            mismatches: Mismatches::default(),
             wrong_passphrase: Cell::new(None),
             auto_lock: config.auto_lock,
+            sessions: Cell::new(0),
             turns: Cell::new(0),
             open: RefCell::new(None),
             buckets: RefCell::default(),
@@ -153,6 +175,12 @@ impl State {
         if self.open.borrow().is_some() { VaultState::Unlocked } else { self.vault.state() }
     }
 
+    /// A number for a session, never given before.
+    pub fn next_session(&self) -> u64 {
+        self.sessions.set(self.sessions.get() + 1);
+        self.sessions.get()
+    }
+
     /// A grant's bucket, full where it was not used yet.
     pub fn bucket(&self, grant: &Grant, now: Instant) -> std::cell::RefMut<'_, Bucket> {
         std::cell::RefMut::map(self.buckets.borrow_mut(), |buckets| {
@@ -168,7 +196,11 @@ impl State {
     ///
     /// # Errors
     /// Where the audit log cannot be continued: without it no key is used.
-    pub fn unlocked(self: &Rc<Self>, keys: Keys, contents: Contents) -> Result<(), Failure> {
+    pub fn unlocked(self: &Rc<Self>, keys: Keys, mut contents: Contents) -> Result<(), Failure> {
+        // An older release made the key alone; the certificate is kept with the next change.
+        for key in contents.ca_keys.iter_mut().filter(|key| key.certificate.is_empty()) {
+            key.certificate = ca::certificate(key).map_err(|_| Failure::Internal)?;
+        }
         let known = self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
         if let Some(known) = known.filter(|known| *known > contents.generation) {
             let generation = contents.generation;

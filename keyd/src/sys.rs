@@ -3,7 +3,7 @@
 //! Each file is one thing, and what it exports is safe to call: descriptors that arrive from outside
 //! ([`descriptor`], [`packet`]), sockets that another process may tamper with ([`passed_socket`]) and whose closing may
 //! wait ([`closer`], [`alarm`]), memory that is locked and wiped ([`arena`], [`allocator`]), the environment block
-//! ([`environment_block`]), capabilities and process flags ([`privilege`]). It refuses to decide anything: who may send what, and which layer is needed, is its callers' business.
+//! ([`environment_block`]), capabilities and process flags ([`privilege`]), the unit of a peer ([`unit`]). It refuses to decide anything: who may send what, and which layer is needed, is its callers' business.
 //!
 //! Called by `secret.rs`, `environment.rs`, `listen.rs`, `sandbox/` and the exchange.
 #![allow(unsafe_code)]
@@ -19,10 +19,11 @@ mod lingering_fixture;
 pub mod packet;
 pub mod passed_socket;
 pub mod privilege;
+pub mod unit;
 
 pub use allocator::WipingAllocator;
 pub use closer::PassedDescriptor;
-pub use descriptor::{SocketKind, accept, inherited, socket_kind, watched};
+pub use descriptor::{SocketKind, accept, hung_up, inherited, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
 

@@ -5,8 +5,10 @@
 //! and `seal.rs`, the way onto the disk in `writer.rs`; VAULT.md describes all of it for a reader without the code.
 //! It refuses to decide who may unlock or change anything: that is `admin/`'s, which calls it.
 
+pub mod ca;
 pub mod contents;
 mod contents_v1;
+mod contents_v2;
 pub mod create;
 pub mod file_format;
 mod invariants;

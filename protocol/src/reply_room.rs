@@ -27,7 +27,10 @@ const GATEWAY: &[(&str, &str)] = &[
     ("Environment.page.agent: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Environment.page.ca: Vec<u8>", "a certificate, made of public parts"),
     ("Environment.page.grants[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
-    ("Environment.page.grants[].placeholder: String", "a placeholder: random or a variable's name, and worth nothing elsewhere"),
+    (
+        "Environment.page.grants[].placeholder: String",
+        "a placeholder: random or a variable's name, and worth nothing elsewhere",
+    ),
     ("Environment.page.grants[].provider?: Name", "a name from the catalogue"),
     ("Environment.page.grants[].route?: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Environment.page.grants[].variables[]: String", "names of environment variables"),
@@ -81,7 +84,10 @@ const ADMIN: &[(&str, &str)] = &[
     ("Environment.0.agent: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Environment.0.ca: Vec<u8>", "a certificate, made of public parts"),
     ("Environment.0.grants[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
-    ("Environment.0.grants[].placeholder: String", "a placeholder: random or a variable's name, and worth nothing elsewhere"),
+    (
+        "Environment.0.grants[].placeholder: String",
+        "a placeholder: random or a variable's name, and worth nothing elsewhere",
+    ),
     ("Environment.0.grants[].provider?: Name", "a name from the catalogue"),
     ("Environment.0.grants[].route?: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Environment.0.grants[].variables[]: String", "names of environment variables"),

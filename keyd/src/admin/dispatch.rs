@@ -8,7 +8,7 @@ use std::rc::Rc;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Operation, Reply, Request};
 
-use super::operation::{agent, audit, credential, grant, vault};
+use super::operation::{agent, audit, ca, credential, grant, vault};
 use crate::peer::Caller;
 use crate::state::State;
 
@@ -35,10 +35,13 @@ fn needs(operation: &Operation) -> Needs {
         | Operation::AgentList { .. }
         | Operation::AgentShow { .. }
         | Operation::GrantList { .. }
+        | Operation::Environment { .. }
+        | Operation::CaShow
         | Operation::AuditVerify { .. } => Needs::Unlocked,
         // Narrows.
         Operation::AgentRevoke { .. }
         | Operation::AgentRemove { .. }
+        | Operation::AgentDisallow { .. }
         | Operation::GrantRevoke { .. }
         | Operation::CredentialRemove { purge: false, .. } => Needs::Unlocked,
         // Widens, or cannot be undone.
@@ -46,6 +49,8 @@ fn needs(operation: &Operation) -> Needs {
         | Operation::CredentialRotate { .. }
         | Operation::CredentialRemove { purge: true, .. }
         | Operation::AgentAdd { .. }
+        | Operation::AgentAllow { .. }
+        | Operation::CaRotate
         | Operation::GrantAdd(_) => Needs::Proof,
     }
 }
@@ -74,7 +79,14 @@ pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> R
         Operation::CredentialRemove { name, purge } => done(credential::remove(state, caller, &name, purge).await),
         Operation::AgentList { after } => agent::list(state, after.as_ref()),
         Operation::AgentShow { name } => agent::show(state, &name),
-        Operation::AgentAdd { name } => done(agent::add(state, caller, &name).await),
+        Operation::AgentAdd { name, uids, unit, token } => {
+            agent::add(state, caller, &name, agent::Evidence { uids, unit, token }).await
+        }
+        Operation::AgentAllow { name, hosts } => done(agent::allow(state, caller, &name, &hosts).await),
+        Operation::AgentDisallow { name, hosts } => done(agent::disallow(state, caller, &name, &hosts).await),
+        Operation::Environment { agent, after } => agent::environment(state, &agent, after),
+        Operation::CaShow => ca::show(state),
+        Operation::CaRotate => done(ca::rotate(state, caller).await),
         Operation::AgentRevoke { name } => done(agent::revoke(state, caller, &name, agent::Then::Keep).await),
         Operation::AgentRemove { name } => done(agent::revoke(state, caller, &name, agent::Then::Remove).await),
         Operation::GrantList { after } => grant::list(state, after),

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod audit;
+pub mod ca;
 pub mod credential;
 pub mod grant;
 pub mod vault;

@@ -73,7 +73,6 @@ impl Request {
 /// How a request's agent is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(dead_code, reason = "the outside contract names all four; which are used depends on the ways in")]
 pub enum Evidence {
     /// The kernel's word on agent.sock.
     Socket,
@@ -230,6 +229,9 @@ event_kinds! {
     AgentAdd "agent.add" "An agent was added."
     AgentRevoke "agent.revoke" "Everything was taken from an agent."
     AgentRemove "agent.remove" "An agent was removed."
+    AgentAllow "agent.allow" "An agent may reach further hosts without a key."
+    AgentDisallow "agent.disallow" "An agent may reach fewer hosts without a key."
+    CaRotate "ca.rotate" "A new certificate authority signs for hosts that agents reach through us."
     GrantAdd "grant.add" "A grant was made."
     GrantRevoke "grant.revoke" "A grant was revoked."
     AuditRecovered "audit.recovered" "A torn line at the end of the log was cut off; what it announced was never done."

@@ -54,7 +54,7 @@ pub async fn admit(
         if let Some(live) = channel.state.live() {
             record::refused(&channel.state, &live, about, &refused);
         }
-        Denial { refusal, wait: Duration::ZERO, other_status: refused.other_status }
+        Denial { refusal, wait: Duration::ZERO, other_status: refused.other_status, elsewhere: false }
     })?;
     let admitted = judge(channel, parts, Sent::Whole(body.bytes()), about)?;
     Ok((admitted.ok_or(Refusal::BadRequest)?, Upload::whole(body)))
@@ -88,6 +88,7 @@ fn judge(channel: &Channel, parts: &Parts, body: Sent<'_>, about: &About) -> Res
     let live = state.live().ok_or(Denial::until(Refusal::VaultLocked, LOCKED_WAIT))?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let origin_form = parts.uri.authority().is_none() && parts.uri.scheme().is_none();
+    let identity = about.identify(&live).map_err(|refusal| refused(channel, &live, about, Refused::nobody(refusal)))?;
     let now = Instant::now();
     let bound = channel.bound.borrow();
     let asked = Asked {
@@ -96,6 +97,7 @@ fn judge(channel: &Channel, parts: &Parts, body: Sent<'_>, about: &About) -> Res
         target: if origin_form { target } else { "" },
         headers: &parts.headers,
         body,
+        identity: &identity,
         bound: bound.as_ref(),
         now: self::now(),
     };
@@ -109,11 +111,17 @@ fn judge(channel: &Channel, parts: &Parts, body: Sent<'_>, about: &About) -> Res
             };
             Ok(Some(Admitted { live: Rc::clone(&live), allowed, leave }))
         }
-        Err((refused, wait)) => {
-            record::refused(state, &live, about, &refused);
-            Err(Denial { refusal: refused.refusal, wait, other_status: refused.other_status })
-        }
+        Err((no, wait)) => Err(Denial { wait, ..refused(channel, &live, about, no) }),
     }
+}
+
+fn refused(channel: &Channel, live: &Live, about: &About, refused: Refused) -> Denial {
+    // Another channel takes it: nothing was refused yet that would have to be on record.
+    if !refused.elsewhere {
+        record::refused(&channel.state, live, about, &refused);
+    }
+    let Refused { refusal, other_status, elsewhere, .. } = refused;
+    Denial { refusal, wait: Duration::ZERO, other_status, elsewhere }
 }
 
 /// Says no to a request that was judged well: something else is in the way.
@@ -123,6 +131,7 @@ pub fn refuse(channel: &Channel, admitted: &Admitted, about: &About, refusal: Re
         agent: Some(admitted.allowed.binding.agent),
         credential: admitted.allowed.binding.credentials.first().copied(),
         other_status: false,
+        elsewhere: false,
     };
     record::refused(&channel.state, &admitted.live, about, &refused);
 }

@@ -51,6 +51,6 @@ impl Ca {
     pub fn becomes_ours(&self, contents: &mut Contents) {
         let public_point = self.key.public_key_raw().to_vec();
         let pkcs8 = Rc::new(Secret::copy_from(&self.key.serialize_der()).unwrap());
-        contents.ca_keys.push(CaKey { pkcs8, public_point, created: 0 });
+        contents.ca_keys.push(CaKey { pkcs8, public_point, created: 0, certificate: self.der.to_vec() });
     }
 }

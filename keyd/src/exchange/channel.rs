@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::forward;
 use super::link::Link;
+use crate::gateway::sessions::Sessions;
 use crate::policy::decide::Binding;
 use crate::state::State;
 use crate::sys::{self, PassedDescriptor, PassedSocket, SocketKind};
@@ -25,6 +26,8 @@ use crate::sys::{self, PassedDescriptor, PassedSocket, SocketKind};
 pub struct Channel {
     /// Everything that is common to keyd.
     pub state: Rc<State>,
+    /// The sessions of the gateway that opened it.
+    pub sessions: Rc<Sessions>,
     /// Where it leads.
     pub authority: Authority,
     /// Its upstream connection.
@@ -86,10 +89,11 @@ impl Sockets {
 }
 
 /// Serves requests until either side hangs up or access is taken away.
-pub async fn serve(state: Rc<State>, authority: Authority, sockets: Sockets) {
+pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authority, sockets: Sockets) {
     let closed = state.channels.child_token();
     let channel = Rc::new(Channel {
         state,
+        sessions,
         authority,
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
-use strongroom_protocol::Refusal;
+use strongroom_protocol::{Refusal, channel as wire};
 
 use super::admit::{self, Admitted};
 use super::answer::passage::Passage;
@@ -24,12 +24,17 @@ use super::refuse::{self, Denial};
 use super::running::{Deadline, Ticket};
 use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
+use crate::gateway::sessions::Session;
 use crate::state::now;
 
 /// Answers one request of the channel.
 pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Response<Answer> {
     let (parts, body) = request.into_parts();
-    let about = About::new(&channel.authority, &parts);
+    let session = match session(&channel, &parts) {
+        Ok(session) => session,
+        Err(refusal) => return refuse::answer(refusal.into()),
+    };
+    let about = About::new(&channel.authority, &parts, session);
     match admitted(&channel, parts, body, about).await {
         Ok(response) => response,
         Err(No { denial, how: How::Usable }) => refuse::answer(denial),
@@ -37,6 +42,13 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
         Err(No { how: How::Stale, .. }) => refuse::stale(),
         Err(No { denial, how: How::Redial }) => refuse::redial(denial),
     }
+}
+
+/// The agent's connection that gatewayd names; one that has ended is none any more.
+fn session(channel: &Channel, parts: &http::request::Parts) -> Result<Option<Rc<Session>>, Refusal> {
+    let Some(number) = parts.headers.get(wire::SESSION) else { return Ok(None) };
+    let number = number.to_str().ok().and_then(|number| number.parse().ok()).ok_or(Refusal::BadRequest)?;
+    channel.sessions.get(number).map(Some).ok_or(Refusal::AgentUnknown)
 }
 
 async fn admitted(
@@ -54,7 +66,13 @@ async fn admitted(
     let state = &channel.state;
     let grants = admitted.allowed.uses.iter().map(|one| one.grant).collect();
     let deadline = Deadline::of(admitted.allowed.expires, now());
-    let ticket = state.running.enter(admitted.allowed.binding.clone(), grants, channel.closed.clone(), deadline);
+    let ticket = state.running.enter(
+        admitted.allowed.binding.clone(),
+        grants,
+        about.session(),
+        channel.closed.clone(),
+        deadline,
+    );
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
     let is_grpc = protocol::is_grpc(&parts.headers);
     let mut upstream = connection(channel, &admitted, is_grpc, &ticket).await.inspect_err(|no| {

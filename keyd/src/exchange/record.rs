@@ -4,7 +4,7 @@
 //! second line when it is dropped, however the exchange ends. It refuses to let a use go on that could not be written.
 //! Called by `admit` and `forward`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -16,12 +16,14 @@ use strongroom_protocol::{Authority, Name, Refusal, channel};
 use super::admit::Admitted;
 use super::running::Ticket;
 use crate::audit::AuditError;
-use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
+use crate::audit::record::{Decision, Ended, Record, Request};
+use crate::gateway::sessions::Session;
 use crate::policy::decide::{Allowed, Refused};
+use crate::policy::identity::Identity;
 use crate::policy::live::Live;
 use crate::policy::path::Target;
 use crate::policy::placeholder;
-use crate::state::State;
+use crate::state::{State, now};
 
 /// What a record says of a request.
 pub struct About {
@@ -30,12 +32,14 @@ pub struct About {
     method: Method,
     host: String,
     target: Uri,
+    session: Option<Rc<Session>>,
+    identity: RefCell<Identity>,
 }
 
 impl About {
     /// Of a request that came over a channel to this authority.
     #[must_use]
-    pub fn new(authority: &Authority, parts: &Parts) -> Self {
+    pub fn new(authority: &Authority, parts: &Parts, session: Option<Rc<Session>>) -> Self {
         let given = parts.headers.get(channel::REQUEST_ID).map(HeaderValue::as_bytes);
         let given = given.filter(|id| channel::is_request_id(id)).and_then(|id| std::str::from_utf8(id).ok());
         Self {
@@ -43,7 +47,25 @@ impl About {
             method: parts.method.clone(),
             host: authority.to_host_field(),
             target: parts.uri.clone(),
+            session,
+            identity: RefCell::new(Identity::UNKNOWN),
         }
+    }
+
+    /// The agent's connection, told from every other.
+    #[must_use]
+    pub fn session(&self) -> Option<u64> {
+        self.session.as_ref().map(|session| session.id())
+    }
+
+    /// Who sent it, by the records as they are now; kept for the log.
+    ///
+    /// # Errors
+    /// As [`Identity::of`].
+    pub fn identify(&self, live: &Live) -> Result<Identity, Refusal> {
+        let identity = self.session.as_ref().map_or(Ok(Identity::UNKNOWN), |session| session.identity(live))?;
+        self.identity.replace(identity.clone());
+        Ok(identity)
     }
 
     /// The path of a request that was not judged well, where what stands in which position is not known.
@@ -61,7 +83,7 @@ impl About {
         Request {
             request_id: Some(self.request_id.clone()),
             agent: name_of(live, agent),
-            evidence: agent.map(|_| Evidence::Placeholder),
+            evidence: agent.map(|_| self.identity.borrow().evidence()),
             credential: names.next(),
             more_credentials: names.collect(),
             method: Some(self.method.as_str().chars().take(LONGEST_METHOD).collect()),
@@ -76,7 +98,14 @@ impl About {
 /// Writes down a refusal; repeated ones are counted into a line a second.
 pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
     let decision = Decision::Refused(refused.refusal);
-    let request = about.request(live, refused.agent, refused.credential.as_slice(), &about.path(), decision);
+    // Who asked, where that is known by more than a placeholder that may be somebody else's.
+    let asker = about.identity.borrow().only();
+    if refused.refusal == Refusal::AgentMismatch
+        && let Some(owner) = name_of(live, refused.agent)
+    {
+        state.mismatches.count(owner, name_of(live, asker), now());
+    }
+    let request = about.request(live, asker.or(refused.agent), refused.credential.as_slice(), &about.path(), decision);
     tracing::debug!(request = %about.request_id, code = %refused.refusal, "refused");
     state.logbook.refusal(request, refused.refusal);
 }

@@ -19,13 +19,15 @@ pub struct Denial {
     pub wait: Duration,
     /// With [`Refusal::other_status`].
     pub other_status: bool,
+    /// The channel serves somebody else; a fresh one may be tried.
+    pub elsewhere: bool,
 }
 
 impl Denial {
     /// To be tried again after this time.
     #[must_use]
     pub fn until(refusal: Refusal, wait: Duration) -> Self {
-        Self { refusal, wait, other_status: false }
+        Self { refusal, wait, other_status: false, elsewhere: false }
     }
 }
 
@@ -38,13 +40,16 @@ impl From<Refusal> for Denial {
 /// The answer that says no.
 #[must_use]
 pub fn answer(denial: Denial) -> Response<Answer> {
-    let Denial { refusal, wait, other_status } = denial;
+    let Denial { refusal, wait, other_status, elsewhere } = denial;
     let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
     let mut response = Response::new(Answer::Empty);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if elsewhere {
+        headers.insert(channel::STALE, HeaderValue::from_static("1"));
+    }
     if !wait.is_zero() {
         // Rounded up: who comes back too early is refused again.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -27,6 +27,7 @@ pub struct Running {
 pub struct Exchange {
     binding: Binding,
     grants: Vec<u64>,
+    session: Option<u64>,
     deadline: Deadline,
     reason: Cell<Option<Refusal>>,
     answering: Cell<bool>,
@@ -44,12 +45,14 @@ pub struct Ticket {
 }
 
 impl Running {
-    /// Enters an exchange. `channel` is the token whose cancelling drops its channel.
+    /// Enters an exchange. `session` is the agent's connection, where one is known; `channel` is the token whose
+    /// cancelling drops its channel.
     #[must_use]
     pub fn enter(
         self: &Rc<Self>,
         binding: Binding,
         grants: Vec<u64>,
+        session: Option<u64>,
         channel: CancellationToken,
         deadline: Deadline,
     ) -> Ticket {
@@ -58,6 +61,7 @@ impl Running {
         let exchange = Rc::new(Exchange {
             binding,
             grants,
+            session,
             deadline,
             reason: Cell::new(None),
             answering: Cell::new(false),
@@ -116,6 +120,12 @@ impl Exchange {
     #[must_use]
     pub fn is_of_agent(&self, agent: u64) -> bool {
         self.binding.agent == agent
+    }
+
+    /// Whether it came over this connection of an agent's.
+    #[must_use]
+    pub fn is_of_session(&self, session: u64) -> bool {
+        self.session == Some(session)
     }
 
     /// Whether this grant is used.
@@ -186,7 +196,7 @@ mod tests {
         let channel = CancellationToken::new();
         let binding = Binding { agent, credentials: vec![9] };
         let deadline = Deadline::of(Some(1000 + agent), 1000);
-        (running.enter(binding, vec![5], channel.clone(), deadline), channel)
+        (running.enter(binding, vec![5], Some(agent), channel.clone(), deadline), channel)
     }
 
     #[tokio::test(flavor = "current_thread")]

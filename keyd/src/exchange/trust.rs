@@ -24,6 +24,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use self::pins::{Pin, Pins};
 use super::protocol::Offer;
 use crate::policy::live::Live;
+use crate::vault::ca::LEAF_MARKER;
 
 /// The platform's roots, and client configurations made so far.
 pub struct Trust {
@@ -158,13 +159,6 @@ impl OwnKeys {
             || memmem::find(certificate, LEAF_MARKER).is_some()
     }
 }
-
-/// Object identifier of the extension in every leaf that we sign, as DER: 2.25 and a random UUID
-/// (ITU-T X.667), d6b6d1a5-3f0e-4c0e-8f5e-6f1f2f0b9c11.
-pub const LEAF_MARKER: &[u8] = &[
-    0x06, 0x14, 0x69, 0x83, 0xad, 0xb6, 0xe8, 0xe9, 0xa7, 0xf0, 0xf2, 0xb0, 0x9d, 0x8f, 0xaf, 0x9b, 0xe3, 0xf2, 0xf8,
-    0xae, 0xb8, 0x11,
-];
 
 /// What one credential asks of a chain.
 #[derive(Debug)]

@@ -106,11 +106,24 @@ fn our_own_leaves_are_refused_by_their_marker() {
     });
     assert_eq!(verify(&[&one], fixture::contents(), &[], &plain, &[]), Ok(()), "the positive twin");
     let marked = one.leaf("a.example", |params| {
-        // rcgen takes arcs of 64 bits, a UUID's has 128: the identifier goes into the extension's content instead,
-        // where the search finds it as well.
         params.custom_extensions.push(CustomExtension::from_oid_content(&arcs, LEAF_MARKER.to_vec()));
     });
     assert!(verify(&[&one], fixture::contents(), &[], &marked, &[]).is_err());
+}
+
+#[test]
+fn a_leaf_that_we_signed_is_refused_though_the_platform_trusts_its_authority() {
+    let ours = crate::vault::ca::new_key(UnixTime::now().as_secs()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let sign = |point| crate::vault::ca::leaf(&ours, &"a.example".parse().unwrap(), point, UnixTime::now().as_secs());
+    let leaf = CertificateDer::from(sign(key.public_key_raw()).unwrap().certificate);
+    let mut platform = ca("platform");
+    let check = |platform: &Ca, contents| verify(&[platform], contents, &[], &leaf, &[]);
+    assert!(check(&platform, fixture::contents()).unwrap_err().contains("ApplicationVerification"), "by its marker");
+    platform.der = CertificateDer::from(ours.certificate.clone());
+    let mut contents = fixture::contents();
+    contents.ca_keys.push(ours);
+    assert!(check(&platform, contents).is_err(), "and by its authority");
 }
 
 #[test]

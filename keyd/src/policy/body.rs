@@ -77,11 +77,14 @@ pub fn find<'a>(
             },
         };
         let Some((span, decoded)) = value else { continue };
-        match live.grant_by_placeholder(&decoded) {
+        match find::grant_of(live, asked, &spot.by, &decoded) {
             Some(grant) => found.take(live, declared, grant, &spot.by, Position::Body(kind, span))?,
             None => match find::hidden_in(live, &decoded) {
                 Some(grant) => return Err(find::misplaced(live, declared, grant)),
-                None => found.stranger = true,
+                None => {
+                    found.stranger = true;
+                    found.name |= live.grants_by_name(&decoded).next().is_some();
+                }
             },
         }
     }

@@ -1,8 +1,8 @@
 //! The judgement over one request: whose is it, and which keys go where?
 //!
 //! In this order: is the head one that can be read in only one way; which placeholders stand where; do the grants
-//! stand; does the credential name this host and this position; is there one agent, and is it the channel's; is the
-//! request allowed; is the rate left. It takes nothing from any bucket and writes nothing: the caller does, if it goes
+//! stand; does the credential name this host and this position; is there one agent, the one that sent it and the
+//! channel's; is the request allowed; is the rate left. It takes nothing from any bucket and writes nothing: the caller does, if it goes
 //! on. It refuses a request that carries no placeholder at all, for a request without a key has no business here. A body
 //! is asked for where a credential names a place in it, and only when nothing in the head stands in the way.
 
@@ -14,6 +14,7 @@ use strongroom_protocol::{Authority, Refusal};
 use super::body::{self, Body};
 use super::find::{self, Found, Use};
 use super::form;
+use super::identity::Identity;
 use super::lenient;
 use super::live::Live;
 use super::path::Target;
@@ -33,6 +34,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: Sent<'a>,
+    /// Who sent it, by other evidence than its placeholders.
+    pub identity: &'a Identity,
     /// Whom the channel serves already, where it served before.
     pub bound: Option<&'a Binding>,
     /// Seconds of the Unix epoch.
@@ -92,19 +95,27 @@ pub struct Refused {
     pub credential: Option<u64>,
     /// Answered with [`Refusal::other_status`].
     pub other_status: bool,
+    /// On a fresh channel the same request could be allowed.
+    pub elsewhere: bool,
 }
 
 impl Refused {
     /// Because of a grant.
     #[must_use]
     pub fn of(grant: &Grant, refusal: Refusal) -> Self {
-        Self { refusal, agent: Some(grant.agent), credential: Some(grant.credential), other_status: false }
+        Self {
+            refusal,
+            agent: Some(grant.agent),
+            credential: Some(grant.credential),
+            other_status: false,
+            elsewhere: false,
+        }
     }
 
     /// It carried nobody's placeholder, or that is not known.
     #[must_use]
     pub fn nobody(refusal: Refusal) -> Self {
-        Self { refusal, agent: None, credential: None, other_status: false }
+        Self { refusal, agent: None, credential: None, other_status: false, elsewhere: false }
     }
 }
 
@@ -164,21 +175,32 @@ fn find<'a>(
         body::find(live, declared, asked, target, (kind, bytes), &mut found)?;
     }
     if found.stranger {
-        return Err(Refused::nobody(Refusal::UnknownPlaceholder));
+        let unknown = if found.name { without_proof(asked.identity) } else { Refusal::UnknownPlaceholder };
+        return Err(Refused::nobody(unknown));
     }
     let is_whole = !matches!(body, Body::Wanted(_)) || matches!(asked.body, Sent::Whole(_));
     if is_whole && found.uses.is_empty() {
-        return Err(without_placeholder(declared, asked, body, found.strange_path));
+        return Err(without_placeholder(declared, asked, body, (found.strange_path, found.name)));
     }
     Ok((found, is_whole))
 }
 
-fn without_placeholder(declared: &Declared, asked: &Asked<'_>, body: Body, strange_path: bool) -> Refused {
+/// A variable's name in place of a placeholder, from somebody to whom it means nothing.
+fn without_proof(identity: &Identity) -> Refusal {
+    if identity.proved().is_empty() { Refusal::AgentUnknown } else { Refusal::AgentMismatch }
+}
+
+fn without_placeholder(
+    declared: &Declared,
+    asked: &Asked<'_>,
+    body: Body,
+    (strange_path, is_name): (bool, bool),
+) -> Refused {
     if body == Body::Unreadable {
         return Refused::nobody(Refusal::BadRequest);
     }
     if strange_path {
-        return Refused::nobody(Refusal::UnknownPlaceholder);
+        return Refused::nobody(if is_name { without_proof(asked.identity) } else { Refusal::UnknownPlaceholder });
     }
     // git sends credentials only where it was asked for them.
     let asks = declared.takes_basic && !asked.headers.contains_key(header::AUTHORIZATION);
@@ -189,6 +211,8 @@ fn without_placeholder(declared: &Declared, asked: &Asked<'_>, body: Body, stran
 fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_whole: bool) -> Result<Binding, Refused> {
     let first = uses[0].0;
     for (grant, _) in uses {
+        let agent = live.agent(grant.agent).ok_or(Refused::of(grant, Refusal::Revoked))?;
+        asked.identity.permits(agent).map_err(|refusal| Refused::of(grant, refusal))?;
         if !live.stands(grant) {
             return Err(Refused::of(grant, Refusal::Revoked));
         }
@@ -209,7 +233,7 @@ fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_who
     let binding = Binding { agent: first.agent, credentials };
     // The body may name more credentials.
     if is_whole && asked.bound.is_some_and(|bound| *bound != binding) {
-        return Err(Refused::of(first, Refusal::AgentMismatch));
+        return Err(Refused { elsewhere: true, ..Refused::of(first, Refusal::AgentMismatch) });
     }
     Ok(binding)
 }

@@ -20,6 +20,7 @@ struct Case {
     body: Option<Vec<u8>>,
     has_body: bool,
     authority: Authority,
+    identity: Identity,
     bound: Option<Binding>,
     wait: Duration,
 }
@@ -40,6 +41,7 @@ fn case() -> (Case, String) {
         body: None,
         has_body: true,
         authority: "a.example".parse().unwrap(),
+        identity: Identity::UNKNOWN,
         bound: None,
         wait: Duration::ZERO,
     };
@@ -71,6 +73,7 @@ impl Case {
                 None if self.has_body => Sent::Unread,
                 None => Sent::Nothing,
             },
+            identity: &self.identity,
             bound: self.bound.as_ref(),
             now: 1000,
         };

@@ -16,7 +16,7 @@ use super::decide::{Asked, Refused};
 use super::form::{self, Parts};
 use super::live::Live;
 use super::path::Target;
-use super::positions::{BEARER, BodyKind, Declared, Prefix, Shape};
+use super::positions::{BEARER, BodyKind, Declared, Prefix, Shape, Spot};
 use super::{percent, placeholder};
 use crate::vault::contents::Grant;
 
@@ -59,6 +59,8 @@ pub struct Found<'a> {
     pub uses: Vec<(&'a Grant, Use)>,
     /// A declared position holds something else.
     pub stranger: bool,
+    /// That is the name of a variable, which counts only from an agent that has proved who it is.
+    pub name: bool,
     /// The path begins like a declared one, with something else in it. Other paths may begin so by chance.
     pub strange_path: bool,
 }
@@ -95,15 +97,16 @@ pub fn in_head<'a>(
     asked: &Asked<'_>,
     target: &mut Target,
 ) -> Result<Found<'a>, Refused> {
-    let mut found = Found { uses: Vec::with_capacity(1), stranger: false, strange_path: false };
+    let mut found = Found { uses: Vec::with_capacity(1), stranger: false, name: false, strange_path: false };
     in_fields(live, declared, asked, &mut found)?;
     let in_fields = found.uses.len();
-    in_query(live, declared, target, &mut found)?;
-    let path = in_path(live, declared, target, &mut found)?;
+    in_query(live, declared, asked, target, &mut found)?;
+    let path = in_path(live, declared, asked, target, &mut found)?;
     if let Some(grant) = misplaced_in_fields(live, asked, &found) {
         return Err(misplaced(live, declared, grant));
     }
-    let claimed = found.uses[in_fields..].iter().map(|(grant, _)| *grant).collect();
+    // A name is no secret: it may stand anywhere else too.
+    let claimed = found.uses[in_fields..].iter().map(|(grant, _)| *grant).filter(|grant| !grant.named).collect();
     if let Some(grant) = misplaced_in_target(live, asked.target, claimed) {
         return Err(misplaced(live, declared, grant));
     }
@@ -149,9 +152,10 @@ fn in_fields<'a>(live: &'a Live, declared: &Declared, asked: &Asked<'_>, found: 
     for field in &declared.fields {
         let mut values = asked.headers.get_all(&field.name).iter();
         let Some(value) = values.next() else { continue };
-        let inside = field.shapes.iter().find_map(|spot| Some((grant_in_shape(live, &spot.place, value)?, spot)));
+        let inside = field.shapes.iter().find_map(|spot| Some((grant_in_shape(live, asked, spot, value)?, spot)));
         let Some((grant, spot)) = inside else {
             found.stranger |= field.shapes.iter().any(|spot| spot.in_use);
+            found.name |= field.shapes.iter().any(|spot| is_a_name(live, &spot.place, value));
             continue;
         };
         if values.next().is_some() {
@@ -168,13 +172,33 @@ fn in_fields<'a>(live: &'a Live, declared: &Declared, asked: &Asked<'_>, found: 
     Ok(())
 }
 
-fn grant_in_shape<'a>(live: &'a Live, shape: &Shape, value: &HeaderValue) -> Option<&'a Grant> {
-    match shape {
-        Shape::Around(before, after) => live.grant_by_placeholder(strip(value.as_bytes(), before, after)?),
+fn grant_in_shape<'a>(live: &'a Live, asked: &Asked<'_>, spot: &Spot<Shape>, value: &HeaderValue) -> Option<&'a Grant> {
+    match &spot.place {
+        Shape::Around(before, after) => grant_of(live, asked, &spot.by, strip(value.as_bytes(), before, after)?),
         Shape::BasicPassword => {
             let (user, password) = basic(value)?;
-            live.grant_by_placeholder(&password).filter(|_| hidden_in(live, &user).is_none())
+            grant_of(live, asked, &spot.by, &password).filter(|_| hidden_in(live, &user).is_none())
         }
+    }
+}
+
+/// The grant whose placeholder this is: a random one, or the name of a variable where the agent has proved who it is.
+pub fn grant_of<'a>(live: &'a Live, asked: &Asked<'_>, by: &[u64], text: &[u8]) -> Option<&'a Grant> {
+    live.grant_by_placeholder(text).or_else(|| {
+        let proved = asked.identity.proved();
+        let fits = |grant: &&Grant| proved.contains(&grant.agent) && by.contains(&grant.credential);
+        let named = || live.grants_by_name(text).filter(fits);
+        // A revoked one is found last, so that it is refused as that.
+        named().find(|grant| live.stands(grant)).or_else(|| named().next())
+    })
+}
+
+/// Whether what stands there is a variable's name that some grant has for a placeholder.
+fn is_a_name(live: &Live, shape: &Shape, value: &HeaderValue) -> bool {
+    let known = |text: &[u8]| live.grants_by_name(text).next().is_some();
+    match shape {
+        Shape::Around(before, after) => strip(value.as_bytes(), before, after).is_some_and(known),
+        Shape::BasicPassword => basic(value).is_some_and(|(_, password)| known(&password)),
     }
 }
 
@@ -213,12 +237,18 @@ fn basic_user(live: &Live, grant: &Grant, value: &HeaderValue) -> String {
     users().find(|user| user.as_bytes() == sent).or_else(|| users().next()).cloned().unwrap_or_default()
 }
 
-fn in_query<'a>(live: &'a Live, declared: &Declared, target: &Target, found: &mut Found<'a>) -> Result<(), Refused> {
+fn in_query<'a>(
+    live: &'a Live,
+    declared: &Declared,
+    asked: &Asked<'_>,
+    target: &Target,
+    found: &mut Found<'a>,
+) -> Result<(), Refused> {
     let Some(query) = target.query().filter(|_| !declared.queries.is_empty()) else { return Ok(()) };
     for spot in &declared.queries {
         let name = &*spot.place;
         let mut count = 0;
-        let mut inside = None;
+        let (mut inside, mut is_name) = (None, false);
         for part in Parts::of(query.as_bytes()) {
             let part = &query[part];
             // Some servers take ';' for '&': what they would read as this parameter counts as it.
@@ -226,16 +256,18 @@ fn in_query<'a>(live: &'a Live, declared: &Declared, target: &Target, found: &mu
                 count += usize::from(form::same_name(piece.split('=').next().unwrap_or(piece).as_bytes(), name));
             }
             // The name is one that needs no encoding, so it is written without any.
-            if let Some(value) = part.strip_prefix(name).and_then(|rest| rest.strip_prefix('='))
-                && let Some(grant) = live.grant_by_placeholder(value.as_bytes())
-            {
-                inside = Some(grant);
+            if let Some(value) = part.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+                inside = grant_of(live, asked, &spot.by, value.as_bytes()).or(inside);
+                is_name |= live.grants_by_name(value.as_bytes()).next().is_some();
             }
         }
         match inside {
             Some(grant) if count > 1 => return Err(Refused::of(grant, Refusal::SiteNotAllowed)),
             Some(grant) => found.take(live, declared, grant, &spot.by, Position::Query(Rc::clone(&spot.place)))?,
-            None => found.stranger |= spot.in_use && count > 0,
+            None => {
+                found.stranger |= spot.in_use && count > 0;
+                found.name |= is_name;
+            }
         }
     }
     Ok(())
@@ -245,15 +277,17 @@ fn in_query<'a>(live: &'a Live, declared: &Declared, target: &Target, found: &mu
 fn in_path<'a>(
     live: &'a Live,
     declared: &Declared,
+    asked: &Asked<'_>,
     target: &Target,
     found: &mut Found<'a>,
 ) -> Result<Option<Range<usize>>, Refused> {
     for spot in &declared.prefixes {
         let Some(range) = key_in(target.path(), &spot.place) else { continue };
-        if let Some(grant) = live.grant_by_placeholder(&target.path().as_bytes()[range.clone()]) {
+        if let Some(grant) = grant_of(live, asked, &spot.by, &target.path().as_bytes()[range.clone()]) {
             found.take(live, declared, grant, &spot.by, Position::Path)?;
             return Ok(Some(range));
         }
+        found.name |= live.grants_by_name(&target.path().as_bytes()[range]).next().is_some();
         let Prefix { before, after } = &spot.place;
         let is_distinct = !before.ends_with('/') || !after.is_empty();
         found.strange_path |= spot.in_use && is_distinct;

@@ -64,7 +64,18 @@ pub fn credential(contents: &mut Contents, name: &str, host: &str, values: &[&[u
 pub fn agent(contents: &mut Contents, name: &str) -> u64 {
     let id = next(contents);
     let name = name.parse().expect("a name");
-    contents.agents.push(Agent { id, changed: 1, name, created: 0, revoked: None, removed: None });
+    contents.agents.push(Agent {
+        id,
+        changed: 1,
+        name,
+        created: 0,
+        revoked: None,
+        removed: None,
+        uids: Vec::new(),
+        unit: None,
+        token: None,
+        egress: Vec::new(),
+    });
     id
 }
 
@@ -83,6 +94,7 @@ pub fn grant(contents: &mut Contents, credential: u64, agent: u64) -> String {
         created: 0,
         expires: None,
         revoked: None,
+        named: false,
     });
     placeholder
 }

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use ring::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use strongroom_protocol::admin::Rule;
+use strongroom_protocol::environment::variable_of;
 use strongroom_protocol::exchange::{BodyRequest, Route};
 use strongroom_protocol::{Authority, Site};
 
@@ -19,6 +21,12 @@ use crate::vault::contents::{Agent, Contents, Credential, Grant};
 pub struct Live {
     contents: Contents,
     grants_by_tail: HashMap<String, usize>,
+    /// Grants whose placeholder is a variable's name, by that name.
+    grants_by_name: HashMap<String, Vec<usize>>,
+    /// By the token's hash: finding one takes as long for a near miss as for any other.
+    agents_by_token: HashMap<[u8; SHA256_OUTPUT_LEN], usize>,
+    agents_by_uid: HashMap<u32, Vec<usize>>,
+    agents_with_unit: Vec<usize>,
     credentials_by_authority: HashMap<Authority, Vec<usize>>,
     wildcard_credentials: Vec<usize>,
     /// What no grant may allow, in lower case, for each credential: see `decide`.
@@ -31,10 +39,23 @@ impl Live {
     #[must_use]
     pub fn new(contents: Contents) -> Self {
         let mut grants_by_tail = HashMap::new();
+        let mut grants_by_name: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, grant) in contents.grants.iter().enumerate() {
-            if let Some(tail) = placeholder::tail(&grant.placeholder) {
+            if grant.named {
+                grants_by_name.entry(grant.placeholder.clone()).or_default().push(index);
+            } else if let Some(tail) = placeholder::tail(&grant.placeholder) {
                 grants_by_tail.insert(tail.to_owned(), index);
             }
+        }
+        let mut agents_by_token = HashMap::new();
+        let mut agents_by_uid: HashMap<u32, Vec<usize>> = HashMap::new();
+        let mut agents_with_unit = Vec::new();
+        for (index, agent) in contents.agents.iter().enumerate().filter(|(_, agent)| agent.removed.is_none()) {
+            agents_by_token.extend(agent.token.as_ref().map(|token| (hash(token.as_bytes()), index)));
+            for uid in &agent.uids {
+                agents_by_uid.entry(*uid).or_default().push(index);
+            }
+            agents_with_unit.extend(agent.unit.as_ref().map(|_| index));
         }
         let mut credentials_by_authority: HashMap<Authority, Vec<usize>> = HashMap::new();
         let mut wildcard_credentials = Vec::new();
@@ -50,7 +71,18 @@ impl Live {
         let lower = |rule: &Rule| format!("{} {}", rule.method(), rule.path().to_ascii_lowercase()).parse().ok();
         let denials = contents.credentials.iter().map(|one| one.deny.iter().filter_map(lower).collect()).collect();
         let declared = RefCell::default();
-        Self { contents, grants_by_tail, credentials_by_authority, wildcard_credentials, denials, declared }
+        Self {
+            contents,
+            grants_by_tail,
+            grants_by_name,
+            agents_by_token,
+            agents_by_uid,
+            agents_with_unit,
+            credentials_by_authority,
+            wildcard_credentials,
+            denials,
+            declared,
+        }
     }
 
     /// The records.
@@ -72,6 +104,41 @@ impl Live {
         let grant = self.grant_by_tail(placeholder::tail(text)?)?;
         // Found by a random tail that nobody can approach step by step: the comparison's time tells nothing.
         (grant.placeholder == text).then_some(grant)
+    }
+
+    /// Grants that have this variable's name for a placeholder.
+    pub fn grants_by_name(&self, name: &[u8]) -> impl Iterator<Item = &Grant> {
+        let found = std::str::from_utf8(name).ok().and_then(|name| self.grants_by_name.get(name));
+        found.into_iter().flatten().map(|index| &self.contents.grants[*index])
+    }
+
+    /// Agents with this user, revoked ones too.
+    pub fn agents_of_uid(&self, uid: u32) -> impl Iterator<Item = &Agent> {
+        self.agents_by_uid.get(&uid).into_iter().flatten().map(|index| &self.contents.agents[*index])
+    }
+
+    /// Agents that are known by a unit, revoked ones too.
+    pub fn agents_with_unit(&self) -> impl Iterator<Item = &Agent> {
+        self.agents_with_unit.iter().map(|index| &self.contents.agents[*index])
+    }
+
+    /// The agent with this token, a revoked one too.
+    #[must_use]
+    pub fn agent_of_token(&self, token: &[u8]) -> Option<&Agent> {
+        self.agents_by_token.get(&hash(token)).map(|index| &self.contents.agents[*index])
+    }
+
+    /// Grants that stand and whose credential names the authority.
+    pub fn grants_naming<'a>(&'a self, authority: &'a Authority, now: u64) -> impl Iterator<Item = &'a Grant> {
+        let named = self.declared(authority);
+        let stands = move |grant: &&Grant| self.stands(grant) && grant.expires.is_none_or(|at| at > now);
+        self.contents.grants.iter().filter(move |grant| named.credentials.contains(&grant.credential)).filter(stands)
+    }
+
+    /// Variables in which programs expect a credential's key.
+    #[must_use]
+    pub fn variables(credential: &Credential) -> Vec<String> {
+        if credential.variables.is_empty() { vec![variable_of(&credential.name)] } else { credential.variables.clone() }
     }
 
     /// Credentials that name the authority, removed ones too: the scrubber still knows their keys.
@@ -173,6 +240,12 @@ impl Live {
         }
         routes
     }
+}
+
+fn hash(token: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut bytes = [0; SHA256_OUTPUT_LEN];
+    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+    bytes
 }
 
 /// Fields, and requests with a position in the body, of one route that gatewayd is told. Where a host has more, agents that differ only in the rest may meet on a

@@ -19,9 +19,16 @@ use super::percent;
 /// # Errors
 /// Where the kernel gives no random bytes.
 pub fn make(prefix: &str, random: &SystemRandom) -> Result<String, ring::error::Unspecified> {
-    let mut text = String::with_capacity(prefix.len() + MARK.len() + TAIL);
-    text.push_str(prefix);
-    text.push_str(MARK);
+    self::random(&format!("{prefix}{MARK}"), random)
+}
+
+/// A text that nobody guesses: what is given, and the same random tail.
+///
+/// # Errors
+/// Where the kernel gives no random bytes.
+pub fn random(beginning: &str, random: &SystemRandom) -> Result<String, ring::error::Unspecified> {
+    let mut text = String::with_capacity(beginning.len() + TAIL);
+    text.push_str(beginning);
     let mut left = TAIL;
     while left > 0 {
         let mut bytes = [0; 64];

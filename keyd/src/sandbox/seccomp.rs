@@ -16,6 +16,8 @@ use seccompiler::{
 };
 use strongroom_protocol::Check;
 
+use crate::sys::unit;
+
 /// Name of the check.
 pub const FILTER: &str = "seccomp";
 
@@ -106,6 +108,7 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_shutdown, Any),       // ending a channel though a duplicate of it lives
         (libc::SYS_getsockopt, Any),     // SO_PEERCRED, SO_DOMAIN, SO_ERROR: it only reads
         (libc::SYS_getpeername, Any),    // whether a passed socket is connected
+        (libc::SYS_getsockname, Any),    // where an agent's socket was accepted
 
         // Descriptors and files. Landlock leaves the data directory.
         (libc::SYS_read, Any),           // files, the runtime's wake-up
@@ -119,7 +122,10 @@ fn table() -> Vec<(i64, With)> {
             libc::F_GETFL as u32, libc::F_SETFL as u32,   // O_NONBLOCK
             libc::F_DUPFD_CLOEXEC as u32,                 // a file that the worker syncs
         ])),
-        (libc::SYS_ioctl, OneOf(1, &[libc::FIONBIO as u32])), // std's set_nonblocking
+        (libc::SYS_ioctl, OneOf(1, &[
+            libc::FIONBIO as u32,                         // std's set_nonblocking
+            unit::PIDFD_GET_INFO,                         // in which unit a peer is
+        ])),
         (libc::SYS_openat, Any),         // vault and audit files
         (libc::SYS_newfstatat, Any),     // their metadata
         (libc::SYS_fstat, Any),          // the same of open files

@@ -44,6 +44,24 @@ pub(super) fn watched_for<D: Kept>(descriptor: D, interest: Interest) -> Result<
     unsafe { AsyncFd::register_with_interest(descriptor, interest) }.map_err(|error| error.into_parts())
 }
 
+/// Comes back when nothing can be read from the other end or written to it any more, or when that cannot be watched.
+/// Who else reads from the socket is not disturbed: this looks at its state alone.
+pub async fn hung_up(socket: PassedDescriptor) {
+    // Of all events this is the rarest; a hang-up is told with every one.
+    let Ok(socket) = watched_for(socket, Interest::PRIORITY) else { return };
+    loop {
+        match socket.ready(Interest::PRIORITY).await {
+            Ok(ready) if ready.ready().is_read_closed() || ready.ready().is_error() => return,
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => return,
+        }
+        // Out-of-band bytes wake it too, and anybody may send them.
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
+const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// What keeps its descriptor open, under the same number, until it is dropped. Only for the types in this folder.
 pub trait Kept: AsRawFd {}
 impl Kept for OwnedFd {}

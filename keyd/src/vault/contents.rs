@@ -5,7 +5,7 @@
 //! sit in locked pages from the moment they are decoded. It refuses no request and knows no policy; see `policy/`.
 //!
 //! The file format is this order of fields. A change of it counts `file_format::VERSION` up, and what the version before
-//! had stays readable: see `contents_v1.rs`.
+//! had stays readable: see `contents_v2.rs` and `contents_v1.rs`.
 
 use std::rc::Rc;
 
@@ -46,6 +46,8 @@ pub struct CaKey {
     pub public_point: Vec<u8>,
     /// When it was made, in seconds of the Unix epoch.
     pub created: u64,
+    /// Its own certificate, DER; empty where an older release made the key, until it is wanted.
+    pub certificate: Vec<u8>,
 }
 
 /// The wrapping key of another slot.
@@ -126,6 +128,22 @@ pub struct Agent {
     pub revoked: Option<u64>,
     /// When it was removed.
     pub removed: Option<u64>,
+    /// Users whose processes are this agent.
+    pub uids: Vec<u32>,
+    /// The systemd unit whose processes are this agent.
+    pub unit: Option<String>,
+    /// What proves that somebody is this agent. No key of anything else; it is shown again to admins.
+    pub token: Option<String>,
+    /// Hosts that it may reach without a key.
+    pub egress: Vec<HostPattern>,
+}
+
+impl Agent {
+    /// Whether it is known by something else than its placeholders.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        !self.uids.is_empty() || self.unit.is_some() || self.token.is_some()
+    }
 }
 
 /// Agent × credential, with limits.
@@ -151,4 +169,6 @@ pub struct Grant {
     pub expires: Option<u64>,
     /// When it was revoked.
     pub revoked: Option<u64>,
+    /// The placeholder is the variable's own name, which many may have: it says nothing of who sends it.
+    pub named: bool,
 }

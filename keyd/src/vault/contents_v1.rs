@@ -1,35 +1,22 @@
-//! The contents of vault files of version 1, as they are today: credentials without `http2` and `pins`.
+//! The contents of vault files of version 1, as they are today: those of version 2, and credentials without `http2`
+//! and `pins`.
 //!
 //! Read only: the next write makes a file of the present version and keeps the old one as its backup. Keys go straight
 //! into locked memory, as with the present version. Called by `locked.rs`; VAULT.md has the fields.
-
-use std::rc::Rc;
 
 use serde::Deserialize;
 use strongroom_protocol::admin::Rule;
 use strongroom_protocol::{HostPattern, Name, Site};
 
-use super::contents::{Agent, CaKey, Contents, Credential, Grant, SlotKey, Version};
-use crate::secret::Secret;
+use super::contents::{Contents, Credential, Version};
+use super::contents_v2::ContentsV2;
 
 /// Decodes a body, and gives what is left over.
 ///
 /// # Errors
 /// Where it is no such body, or locked memory is full.
 pub fn decode(body: &[u8]) -> postcard::Result<(Contents, &[u8])> {
-    postcard::take_from_bytes::<ContentsV1>(body).map(|(contents, rest)| (contents.into(), rest))
-}
-
-#[derive(Deserialize)]
-struct ContentsV1 {
-    generation: u64,
-    next_id: u64,
-    audit_key: Rc<Secret>,
-    ca_keys: Vec<CaKey>,
-    slot_keys: Vec<SlotKey>,
-    credentials: Vec<CredentialV1>,
-    agents: Vec<Agent>,
-    grants: Vec<Grant>,
+    postcard::take_from_bytes::<ContentsV2<CredentialV1>>(body).map(|(contents, rest)| (contents.into(), rest))
 }
 
 #[derive(Deserialize)]
@@ -50,21 +37,6 @@ struct CredentialV1 {
     created: u64,
     removed: Option<u64>,
     versions: Vec<Version>,
-}
-
-impl From<ContentsV1> for Contents {
-    fn from(old: ContentsV1) -> Self {
-        Self {
-            generation: old.generation,
-            next_id: old.next_id,
-            audit_key: old.audit_key,
-            ca_keys: old.ca_keys,
-            slot_keys: old.slot_keys,
-            credentials: old.credentials.into_iter().map(Into::into).collect(),
-            agents: old.agents,
-            grants: old.grants,
-        }
-    }
 }
 
 impl From<CredentialV1> for Credential {

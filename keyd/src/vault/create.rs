@@ -9,14 +9,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use nix::fcntl::{Flock, FlockArg};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use strongroom_protocol::admin::NewVault;
 
-use super::contents::CaKey;
+use super::ca::{self, CaError};
 use super::file_format::{Header, LARGEST};
 use super::seal::{NoRandomness, fill_random, fresh_nonce};
 use super::slot::{Slot, SlotKind, WrapError};
@@ -82,7 +79,7 @@ pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
         generation: 1,
         next_id: 1,
         audit_key: audit_key.into(),
-        ca_keys: vec![new_ca_key(now)?],
+        ca_keys: vec![ca::new_key(now)?],
         slot_keys: Vec::new(),
         credentials: Vec::new(),
         agents: Vec::new(),
@@ -93,19 +90,6 @@ pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
         .map_err(|WrapError| CreateError::KeyLength)?;
     let header = Header { slots: vec![slot] };
     Keys::new(data_key, header).seal(&contents).map_err(CreateError::Seal)
-}
-
-fn new_ca_key(now: u64) -> Result<CaKey, CreateError> {
-    let random = SystemRandom::new();
-    // ring builds the document in an array of its own on the stack; it is moved into locked memory at once.
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).map_err(|_| NoRandomness)?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, document.as_ref(), &random)
-        .map_err(|_| NoRandomness)?;
-    Ok(CaKey {
-        pkcs8: Rc::new(Secret::copy_from(document.as_ref())?),
-        public_point: pair.public_key().as_ref().to_vec(),
-        created: now,
-    })
 }
 
 /// Why there is no new vault.
@@ -189,6 +173,15 @@ impl From<ArenaFull> for CreateError {
     }
 }
 
+impl From<CaError> for CreateError {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::NoRoom => Self::NoRoom,
+            CaError::Randomness | CaError::Clock | CaError::Point | CaError::Signing => Self::NoRandomness,
+        }
+    }
+}
+
 impl From<NoRandomness> for CreateError {
     fn from(_: NoRandomness) -> Self {
         Self::NoRandomness
@@ -227,10 +220,7 @@ pub(super) mod tests {
         let (_, contents) = locked.unlock(&KEY).unwrap().into_parts();
         assert_eq!((contents.generation, contents.next_id, contents.audit_key.len()), (1, 1, 32));
         assert_eq!(contents.ca_keys[0].created, 1_700_000_000);
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &contents.ca_keys[0].pkcs8, &SystemRandom::new())
-                .unwrap();
-        assert_eq!(pair.public_key().as_ref(), contents.ca_keys[0].public_point);
+        assert!(ca::certificate(&contents.ca_keys[0]).is_ok(), "the key signs");
     }
 
     #[test]

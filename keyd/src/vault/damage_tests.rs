@@ -82,6 +82,8 @@ fn every_flipped_bit_is_refused_as_what_it_is() {
         flipped[bit / 8] ^= 1 << (bit % 8);
         let expected = match bit / 8 {
             0..8 => VaultFault::NotAVault,
+            // One bit makes one of the older versions of this one.
+            8..10 if (1..=3).contains(&u16::from_le_bytes([flipped[8], flipped[9]])) => VaultFault::Damaged,
             8..10 => VaultFault::UnknownVersion,
             10..18 => VaultFault::Truncated,
             _ => VaultFault::Damaged,
@@ -127,7 +129,7 @@ fn other_files_and_other_versions_are_told_apart() {
     assert_eq!(disk.fault(b"-----BEGIN PGP MESSAGE-----"), Some(VaultFault::NotAVault));
     assert_eq!(disk.fault(b"STRONGBOX"), Some(VaultFault::NotAVault));
     let mut newer = small_file();
-    newer[8] = 3;
+    newer[8] = 4;
     assert_eq!(disk.fault(&with_checksum(newer)), Some(VaultFault::UnknownVersion));
     let mut large = small_file();
     large.resize(file_format::LARGEST + 1, 0);
@@ -268,6 +270,10 @@ fn worked_example() -> Vec<u8> {
             created: 1_700_000_000,
             revoked: None,
             removed: None,
+            uids: Vec::new(),
+            unit: None,
+            token: None,
+            egress: Vec::new(),
         }],
         grants: Vec::new(),
     };

@@ -22,7 +22,7 @@ use super::slot::{Slot, SlotKind};
 
 /// Version of the layout, of the header and of `Contents`: the one that is written. [`OLDEST`] to this one are read, and
 /// files of any other version are left alone.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The oldest version that is still read. Layout and header have been the same ever since.
 pub const OLDEST: u16 = 1;

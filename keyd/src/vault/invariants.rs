@@ -21,7 +21,7 @@ pub enum Inconsistent {
     KeyLength,
     /// A credential's versions are not counted upwards from 1 or more, or it has none and was not removed.
     Versions,
-    /// A placeholder is empty or belongs to two grants.
+    /// A placeholder is empty, or a random one belongs to two grants; or a token belongs to two agents.
     Placeholder,
     /// A rate that no bucket can be made of.
     Rate,
@@ -88,8 +88,11 @@ impl Contents {
                 return Err(Inconsistent::Rate);
             }
         }
-        let placeholders = || self.grants.iter().map(|grant| &grant.placeholder);
-        if are_distinct(placeholders()) && placeholders().all(|placeholder| !placeholder.is_empty()) {
+        let tokens = self.agents.iter().filter_map(|agent| agent.token.as_ref());
+        // A variable's name may be the placeholder of many.
+        let random = self.grants.iter().filter(|grant| !grant.named).map(|grant| &grant.placeholder);
+        if are_distinct(random) && are_distinct(tokens) && self.grants.iter().all(|grant| !grant.placeholder.is_empty())
+        {
             Ok(())
         } else {
             Err(Inconsistent::Placeholder)
@@ -162,6 +165,10 @@ pub(super) mod tests {
             created: 11,
             revoked: None,
             removed: None,
+            uids: vec![1000, 1001],
+            unit: Some("coder.service".to_owned()),
+            token: Some(format!("strongroom-agent-{id:A>40}")),
+            egress: vec!["pypi.org".parse().unwrap()],
         };
         let grant = |id: u64, agent: u64| Grant {
             id,
@@ -174,12 +181,18 @@ pub(super) mod tests {
             created: 12,
             expires: Some(99),
             revoked: None,
+            named: false,
         };
         Contents {
             generation: 5,
             next_id: 7,
             audit_key: secret(b'a', 32),
-            ca_keys: vec![CaKey { pkcs8: secret(b'c', 138), public_point: point, created: 1 }],
+            ca_keys: vec![CaKey {
+                pkcs8: secret(b'c', 138),
+                public_point: point,
+                created: 1,
+                certificate: vec![0x30, 0],
+            }],
             slot_keys: vec![SlotKey { slot: 2, key: secret(b's', 32) }],
             credentials: vec![credential(1, "openai", None), credential(2, "openai", Some(50))],
             agents: vec![agent(3, "coder"), agent(4, "tester")],
@@ -218,6 +231,7 @@ pub(super) mod tests {
                 contents.grants[0].placeholder = contents.grants[1].placeholder.clone()
             }),
             (Inconsistent::Placeholder, |contents| contents.grants[0].placeholder.clear()),
+            (Inconsistent::Placeholder, |contents| contents.agents[0].token = contents.agents[1].token.clone()),
             (Inconsistent::Rate, |contents| contents.grants[0].rate.burst = 0),
             (Inconsistent::Credential, |contents| contents.credentials[0].hosts.clear()),
             (Inconsistent::Credential, |contents| contents.credentials[0].sites.clear()),

@@ -16,7 +16,7 @@ use strongroom_protocol::admin::{Failure, KeyDerivation, VaultFault, VaultState}
 use super::file_format::{self, Parts};
 use super::seal::{self, SealBroken};
 use super::slot::{SlotKind, UnwrapError};
-use super::{Contents, Keys, Unlocked, contents_v1};
+use super::{Contents, Keys, Unlocked, contents_v1, contents_v2};
 use crate::secret::{ArenaFull, Secret};
 
 /// A vault file, perhaps not there yet, that this process alone may write.
@@ -103,6 +103,7 @@ pub(super) fn open_file(file: &[u8], key: &[u8]) -> Result<Unlocked, UnlockError
     // Decoded from locked memory into locked memory: `Secret` copies its bytes straight across.
     let decoded = match version {
         1 => contents_v1::decode(&body),
+        2 => contents_v2::decode(&body),
         _ => postcard::take_from_bytes::<Contents>(&body),
     };
     let contents = match decoded {

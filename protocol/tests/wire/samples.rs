@@ -5,8 +5,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strongroom_protocol::admin::{
-    AgentView, AuditVerified, BadHost, CaView, BadKey, CredentialView, Failure, Field, GrantView, KeyDerivation, Mismatch, NewCredential,
-    NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault, VaultState,
+    AgentView, AuditVerified, BadHost, BadKey, CaView, CredentialView, Failure, Field, GrantView, KeyDerivation,
+    Mismatch, NewCredential, NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault,
+    VaultState,
 };
 use strongroom_protocol::environment::{Environment, EnvironmentGrant};
 use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};

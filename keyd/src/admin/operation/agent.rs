@@ -5,13 +5,17 @@
 
 use std::rc::Rc;
 
-use strongroom_protocol::admin::{AgentView, Failure, PAGE, Reply, Thing};
-use strongroom_protocol::{Name, Refusal};
+use ring::rand::SystemRandom;
+use strongroom_protocol::admin::{AgentView, Failure, Field, MOST_EGRESS, MOST_UIDS, PAGE, Reply, Thing};
+use strongroom_protocol::session::TOKEN_PREFIX;
+use strongroom_protocol::{HostPattern, Name, Refusal};
 
 use super::{event, record, take_id};
 use crate::audit::record::EventKind;
-use crate::peer::Caller;
+use crate::gateway::environment;
+use crate::peer::{Caller, OVERFLOW_UID};
 use crate::policy::live::Live;
+use crate::policy::placeholder;
 use crate::state::{Direction, State, now};
 use crate::vault::contents::{Agent, Contents};
 
@@ -33,9 +37,30 @@ pub fn show(state: &State, name: &Name) -> Result<Reply, Failure> {
     Ok(Reply::Agents { items: vec![view(&live, agent)], more: false })
 }
 
-/// A new agent.
-pub async fn add(state: &Rc<State>, caller: &Caller, name: &Name) -> Result<(), Failure> {
+/// What a new agent is known by.
+pub struct Evidence {
+    /// Users.
+    pub uids: Vec<u32>,
+    /// A systemd unit.
+    pub unit: Option<String>,
+    /// It is to have a token.
+    pub token: bool,
+}
+
+/// A new agent; the answer is its token, where it is to have one.
+pub async fn add(state: &Rc<State>, caller: &Caller, name: &Name, evidence: Evidence) -> Result<Reply, Failure> {
     let created = now();
+    let Evidence { mut uids, unit, token } = evidence;
+    uids.sort_unstable();
+    uids.dedup();
+    if uids.len() > MOST_UIDS || uids.contains(&OVERFLOW_UID) {
+        return Err(Failure::OutOfBounds(Field::Uids));
+    }
+    if unit.as_deref().is_some_and(|unit| !is_unit(unit)) {
+        return Err(Failure::OutOfBounds(Field::Unit));
+    }
+    let token = token.then(|| placeholder::random(TOKEN_PREFIX, &SystemRandom::new())).transpose();
+    let token = token.map_err(|_| Failure::Internal)?;
     let live = state.live().ok_or(Failure::Locked)?;
     if live.contents().agents.iter().any(|agent| is_called(agent, name)) {
         return Err(Failure::Exists(Thing::Agent));
@@ -47,10 +72,88 @@ pub async fn add(state: &Rc<State>, caller: &Caller, name: &Name) -> Result<(), 
                 return Err(Failure::Exists(Thing::Agent));
             }
             let (id, changed) = (take_id(contents), contents.generation);
-            contents.agents.push(Agent { id, changed, name: name.clone(), created, revoked: None, removed: None });
+            contents.agents.push(Agent {
+                id,
+                changed,
+                name: name.clone(),
+                created,
+                revoked: None,
+                removed: None,
+                uids: uids.clone(),
+                unit: unit.clone(),
+                token: token.clone(),
+                egress: Vec::new(),
+            });
+            Ok(())
+        })
+        .await?;
+    Ok(token.map_or(Reply::Done, Reply::Token))
+}
+
+/// Hosts that an agent may reach without a key.
+pub async fn allow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[HostPattern]) -> Result<(), Failure> {
+    let add = |agent: &mut Agent| {
+        for host in hosts {
+            if !agent.egress.contains(host) {
+                agent.egress.push(host.clone());
+            }
+        }
+        if agent.egress.len() > MOST_EGRESS { Err(Failure::OutOfBounds(Field::Egress)) } else { Ok(()) }
+    };
+    let id = standing(state, name)?;
+    record(state, event(state, EventKind::AgentAllow, caller).named(name.clone()))?;
+    state
+        .change(Direction::Widening, |contents| {
+            let changed = contents.generation;
+            let agent = find(contents, id)?;
+            agent.changed = changed;
+            add(agent)
+        })
+        .await
+}
+
+/// Takes such hosts away; tunnels to them are cut.
+pub async fn disallow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[HostPattern]) -> Result<(), Failure> {
+    let id = standing(state, name)?;
+    let _ = record(state, event(state, EventKind::AgentDisallow, caller).named(name.clone()));
+    state
+        .change(Direction::Narrowing, |contents| {
+            let changed = contents.generation;
+            let agent = find(contents, id)?;
+            agent.changed = changed;
+            agent.egress.retain(|host| !hosts.contains(host));
             Ok(())
         })
         .await
+}
+
+/// What its environment is made of.
+pub fn environment(state: &State, name: &Name, after: Option<u64>) -> Result<Reply, Failure> {
+    let live = state.live().ok_or(Failure::Locked)?;
+    let agent =
+        live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?;
+    if agent.revoked.is_some() {
+        return Err(Failure::Revoked(Thing::Agent));
+    }
+    Ok(Reply::Environment(environment::page(&live, agent, true, after)))
+}
+
+/// The id of a living agent that was not revoked.
+fn standing(state: &State, name: &Name) -> Result<u64, Failure> {
+    let live = state.live().ok_or(Failure::Locked)?;
+    let agent =
+        live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?;
+    if agent.revoked.is_some() { Err(Failure::Revoked(Thing::Agent)) } else { Ok(agent.id) }
+}
+
+/// A service's name, or the path of its control group.
+fn is_unit(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:\\/".contains(&byte);
+    text.len() <= 256
+        && text.ends_with(".service")
+        && text.bytes().all(is_plain)
+        && !text.split('/').any(|part| matches!(part, "." | ".."))
+        && (text.starts_with('/') || !text.contains('/'))
 }
 
 /// What becomes of a revoked agent.
@@ -104,5 +207,9 @@ fn view(live: &Live, agent: &Agent) -> AgentView {
         created: agent.created,
         revoked: agent.revoked,
         grants: u32::try_from(grants).unwrap_or(u32::MAX),
+        uids: agent.uids.clone(),
+        unit: agent.unit.clone(),
+        token: agent.token.is_some(),
+        egress: agent.egress.clone(),
     }
 }

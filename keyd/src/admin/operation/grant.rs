@@ -42,8 +42,11 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Re
     record(state, event(state, EventKind::GrantAdd, caller).of_grant(new.credential.clone(), new.agent.clone()))?;
     let placeholder = state
         .change(Direction::Widening, |contents| {
-            let (agent, prefix, credential) = parties(contents, &new)?;
-            let text = placeholder::make(&prefix, &SystemRandom::new()).map_err(|_| Failure::Internal)?;
+            let Parties { agent, prefix, credential, variable } = parties(contents, &new)?;
+            let text = match &variable {
+                Some(variable) if new.named => variable.clone(),
+                _ => placeholder::make(&prefix, &SystemRandom::new()).map_err(|_| Failure::Internal)?,
+            };
             let (id, changed) = (take_id(contents), contents.generation);
             contents.grants.push(Grant {
                 id,
@@ -56,6 +59,7 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Re
                 created,
                 expires: new.expires_in.map(|seconds| created + seconds),
                 revoked: None,
+                named: new.named,
             });
             Ok(text)
         })
@@ -97,8 +101,17 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
     outcome
 }
 
-/// The agent, the prefix of its placeholder and the credential of a new grant.
-fn parties(contents: &Contents, new: &NewGrant) -> Result<(u64, String, u64), Failure> {
+/// Whose and of what a new grant is.
+struct Parties {
+    agent: u64,
+    credential: u64,
+    /// How the placeholder begins.
+    prefix: String,
+    /// Where programs expect the key.
+    variable: Option<String>,
+}
+
+fn parties(contents: &Contents, new: &NewGrant) -> Result<Parties, Failure> {
     let credential = contents.credentials.iter().find(|one| credential::is_called(one, &new.credential));
     let credential = credential.ok_or(Failure::NoSuch(Thing::Credential))?;
     let agent =
@@ -115,7 +128,8 @@ fn parties(contents: &Contents, new: &NewGrant) -> Result<(u64, String, u64), Fa
     if contents.grants.iter().any(standing) {
         return Err(Failure::Exists(Thing::Grant));
     }
-    Ok((agent.id, credential.key_prefix.clone(), credential.id))
+    let (prefix, variable) = (credential.key_prefix.clone(), Live::variables(credential).into_iter().next());
+    Ok(Parties { agent: agent.id, credential: credential.id, prefix, variable })
 }
 
 fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
@@ -129,6 +143,7 @@ fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
         allow: grant.allow.clone(),
         created: grant.created,
         expires: grant.expires,
+        named: grant.named,
         revoked: grant.revoked.or(agent.revoked).or(agent.removed).or(credential.removed),
     })
 }

@@ -26,6 +26,7 @@ pub fn status(state: &State) -> Reply {
         unlock: state.vault.derivation(),
         generation: state.live().map(|live| live.contents().generation),
         audit_broken: state.logbook.is_broken(),
+        mismatches: state.mismatches.list(),
     })
 }
 

@@ -1,0 +1,196 @@
+//! An agent's CONNECT: intercept, tunnel or refuse; and the tunnels that are open.
+//!
+//! A host that a grant of the agent's names is intercepted: gatewayd gets a leaf and reads the requests, each of which
+//! is judged as it comes. Any other host needs an entry in the agent's list of hosts, and is then a blind tunnel, on
+//! record. It refuses everything else. Tunnels are judged again whenever the vault changes, and cut where nothing allows
+//! them any more. Called by `gateway.rs`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::Method;
+use strongroom_protocol::exchange::KeydMessage;
+use strongroom_protocol::{Authority, Refusal, channel};
+
+use super::sessions::{Session, Sessions};
+use crate::audit::record::{Decision, Ended, Record, Request};
+use crate::policy::identity::Identity;
+use crate::policy::live::Live;
+use crate::state::{State, now};
+use crate::vault::ca;
+use crate::vault::contents::Agent;
+
+/// A CONNECT.
+pub struct Question {
+    /// gatewayd's number for it.
+    pub number: u64,
+    /// Whose it is.
+    pub session: u64,
+    /// Where it wants to go.
+    pub authority: Authority,
+    /// A key of gatewayd's that wants a leaf.
+    pub point: Option<Vec<u8>>,
+    /// gatewayd's id for the request.
+    pub request_id: String,
+}
+
+/// The tunnels of one gateway connection.
+#[derive(Default)]
+pub struct Tunnels(RefCell<HashMap<u64, Tunnel>>);
+
+struct Tunnel {
+    session: Rc<Session>,
+    authority: Authority,
+    request_id: String,
+    agent: Option<u64>,
+    began: Instant,
+    is_cut: bool,
+}
+
+/// What may be done.
+enum Way {
+    Intercept,
+    Tunnel,
+}
+
+/// Answers the question.
+pub fn answer(state: &Rc<State>, sessions: &Sessions, tunnels: &Tunnels, question: Question) -> KeydMessage {
+    let number = question.number;
+    match judge(state, sessions, tunnels, question) {
+        Ok(message) => message,
+        Err(refusal) => KeydMessage::NotConnected { question: number, refusal },
+    }
+}
+
+fn judge(
+    state: &Rc<State>,
+    sessions: &Sessions,
+    tunnels: &Tunnels,
+    question: Question,
+) -> Result<KeydMessage, Refusal> {
+    let live = state.live().ok_or(Refusal::VaultLocked)?;
+    let session = sessions.get(question.session).ok_or(Refusal::AgentUnknown)?;
+    let about = |identity: &Identity, decision| record(&live, identity, &question, decision);
+    let identity = session.identity(&live).inspect_err(|refusal| {
+        state.logbook.refusal(about(&Identity::UNKNOWN, Decision::Refused(*refusal)), *refusal);
+    })?;
+    let way = way(&live, &identity, &question.authority).inspect_err(|refusal| {
+        state.logbook.refusal(about(&identity, Decision::Refused(*refusal)), *refusal);
+    })?;
+    if let Way::Intercept = way {
+        // The requests inside are on record each for itself.
+        let leaf = question.point.as_deref().map(|point| {
+            let key = live.contents().ca_keys.last().ok_or(Refusal::KeydUnavailable)?;
+            ca::leaf(key, &question.authority, point, now()).map_err(|_| Refusal::BadRequest)
+        });
+        return Ok(KeydMessage::Intercept { question: question.number, leaf: leaf.transpose()? });
+    }
+    if tunnels.0.borrow().len() >= MOST_TUNNELS || tunnels.0.borrow().contains_key(&question.number) {
+        return Err(Refusal::Overloaded);
+    }
+    let record = about(&identity, Decision::Allowed);
+    state.logbook.write(&Record::Request(record)).map_err(|_| Refusal::AuditUnavailable)?;
+    let Question { number, authority, request_id, .. } = question;
+    let (agent, began) = (identity.only(), Instant::now());
+    let tunnel = Tunnel { session, authority, request_id, agent, began, is_cut: false };
+    tunnels.0.borrow_mut().insert(number, tunnel);
+    Ok(KeydMessage::Tunnel { question: number })
+}
+
+fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, Refusal> {
+    let agents = || identity.agents().unwrap_or_default().iter().filter_map(|id| live.agent(*id));
+    let mut grants = live.grants_naming(authority, now());
+    let Some(known) = identity.agents() else {
+        let bound = |id: u64| live.agent(id).is_some_and(Agent::is_bound);
+        let holders: Vec<u64> = grants.map(|grant| grant.agent).collect();
+        if holders.iter().any(|id| !bound(*id)) {
+            return Ok(Way::Intercept);
+        }
+        // Who proves to be somebody could go there.
+        let somebody_may =
+            !holders.is_empty() || live.contents().agents.iter().any(|agent| may_reach(agent, authority));
+        return Err(if somebody_may { Refusal::AgentUnknown } else { Refusal::HostNotAllowed });
+    };
+    if agents().all(|agent| agent.revoked.is_some()) {
+        return Err(Refusal::Revoked);
+    }
+    if grants.any(|grant| known.contains(&grant.agent)) {
+        return Ok(Way::Intercept);
+    }
+    // One user may be several agents: all of them have to be allowed there.
+    if agents().all(|agent| may_reach(agent, authority)) { Ok(Way::Tunnel) } else { Err(Refusal::HostNotAllowed) }
+}
+
+fn may_reach(agent: &Agent, authority: &Authority) -> bool {
+    agent.revoked.is_none() && agent.removed.is_none() && agent.egress.iter().any(|host| host.matches(authority))
+}
+
+fn record(live: &Live, identity: &Identity, question: &Question, decision: Decision) -> Request {
+    let agent = identity.only().and_then(|id| live.agent(id));
+    let id = Some(&question.request_id).filter(|id| channel::is_request_id(id.as_bytes()));
+    Request {
+        request_id: id.cloned(),
+        agent: agent.map(|agent| agent.name.clone()),
+        evidence: agent.map(|_| identity.evidence()),
+        credential: None,
+        more_credentials: Vec::new(),
+        method: Some(Method::CONNECT.to_string()),
+        host: Some(question.authority.to_host_field()),
+        path: None,
+        decision,
+        count: None,
+    }
+}
+
+impl Tunnels {
+    /// gatewayd says that it has ended, and how much went through: its word, for keyd sees none of it.
+    pub fn end(&self, state: &State, number: u64, bytes_in: u64, bytes_out: u64) {
+        let Some(tunnel) = self.0.borrow_mut().remove(&number) else { return };
+        let agent = state.live().and_then(|live| Some(live.agent(tunnel.agent?)?.name.clone()));
+        state.logbook.write_end_now(Record::Ended(Ended {
+            request_id: tunnel.request_id,
+            agent,
+            credential: None,
+            status: None,
+            failure: tunnel.is_cut.then_some(Decision::Refused(Refusal::Revoked)),
+            bytes_in,
+            bytes_out,
+            duration_ms: u64::try_from(tunnel.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            scrubbed: 0,
+            usage: None,
+        }));
+    }
+
+    /// Numbers of the tunnels that nothing allows any more.
+    pub fn to_cut(&self, live: Option<&Live>) -> Vec<u64> {
+        let stands = |tunnel: &Tunnel| {
+            live.is_some_and(|live| {
+                let identity = tunnel.session.identity(live);
+                identity.is_ok_and(|identity| matches!(way(live, &identity, &tunnel.authority), Ok(Way::Tunnel)))
+            })
+        };
+        let mut tunnels = self.0.borrow_mut();
+        let fallen = tunnels.iter_mut().filter(|(_, tunnel)| !tunnel.is_cut && !stands(tunnel));
+        fallen
+            .map(|(number, tunnel)| {
+                tunnel.is_cut = true;
+                *number
+            })
+            .collect()
+    }
+
+    /// All that are left: gatewayd has gone.
+    pub fn end_all(&self, state: &State) {
+        let numbers: Vec<u64> = self.0.borrow().keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.end(state, number, 0, 0));
+    }
+}
+
+/// As many as gatewayd takes connections by default, and more.
+const MOST_TUNNELS: usize = 4096;
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;
