@@ -12,7 +12,7 @@ use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use strongroom_protocol::Name;
 use strongroom_protocol::admin::{Operation, Reply};
-use strongroom_protocol::environment::{Environment as Page, EnvironmentGrant};
+use strongroom_protocol::environment::EnvironmentGrant;
 use strongroom_protocol::home::Home;
 
 use super::Environment;
@@ -27,21 +27,14 @@ use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
 /// agent.
 pub fn environment(home: &Home, agent: &Name) -> Outcome<Environment> {
     let environment = match of_keyd(home, agent) {
-        // No admin, or nothing but agent.sock here.
-        Ok(None) => of_gateway(home, agent)?,
         Ok(Some(environment)) => environment,
-        Err(error) if error.code() == UNREACHABLE => {
-            // Where neither answers, keyd is what is missing first.
-            of_gateway(home, agent).map_err(|other| if other.code() == UNREACHABLE { error } else { other })?
+        Ok(None) => of_gateway(home, agent)?,
+        // Nothing but agent.sock is here, as in a container. A keyd that is there and does not answer is not gone around.
+        Err(error) if error.code() == UNREACHABLE && !home.admin_socket().exists() && home.agent_socket().exists() => {
+            of_gateway(home, agent)?
         }
         Err(error) => return Err(error),
     };
-    if environment.agent != *agent {
-        return Err(CtlError::not_permitted(format!(
-            "this program is the agent {} and not {agent}. Name that one, or ask an admin.",
-            environment.agent
-        )));
-    }
     TcpStream::connect_timeout(&environment.gateway, PATIENCE).map_err(|error| {
         CtlError::unreachable(format!(
             "gatewayd cannot be reached at {}: {error}. Check 'listen' in gatewayd.toml and that this is no network of its own.",
@@ -63,9 +56,9 @@ fn of_keyd(home: &Home, agent: &Name) -> Outcome<Option<Environment>> {
             Err(error) if error.code() == NOT_PERMITTED => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Page { grants: more_grants, .. } = &page;
-        let progress = !more_grants.is_empty();
-        grants.extend_from_slice(more_grants);
+        is_asked_for(&page.agent, agent)?;
+        let progress = !page.grants.is_empty();
+        grants.extend_from_slice(&page.grants);
         if !page.more || !progress {
             break page;
         }
@@ -82,6 +75,7 @@ fn of_gateway(home: &Home, agent: &Name) -> Outcome<Environment> {
     let page = loop {
         let after = grants.last().map(|last| format!("&after={}", last.number)).unwrap_or_default();
         let mut page: AgentPage = client.ask(&format!("environment?agent={agent}{after}"))?;
+        is_asked_for(&page.agent, agent)?;
         let progress = !page.grants.is_empty();
         grants.append(&mut page.grants);
         if !page.more || !progress || grants.len() > MOST_GRANTS {
@@ -93,6 +87,15 @@ fn of_gateway(home: &Home, agent: &Name) -> Outcome<Environment> {
         CtlError::fault("gatewayd's certificate is not understood. Install programs of one release and restart them.")
     })?;
     Ok(Environment { agent: page.agent, token: None, ca: ca.to_vec(), gateway, grants, as_admin: false })
+}
+
+fn is_asked_for(told: &Name, asked: &Name) -> Outcome<()> {
+    if told == asked {
+        return Ok(());
+    }
+    Err(CtlError::not_permitted(format!(
+        "this program is the agent {told} and not {asked}. Name that one, or ask an admin."
+    )))
 }
 
 /// `/.strongroom/health`
