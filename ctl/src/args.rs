@@ -234,7 +234,7 @@ pub struct AgentAdd {
     /// Processes of this systemd service are the agent
     #[arg(long, value_parser = unit::parse)]
     pub unit: Option<String>,
-    /// Make a token, for containers and other machines' programs, and print it
+    /// Make a token, for what neither user nor service tells apart, such as containers, and print it
     #[arg(long)]
     pub token: bool,
 }

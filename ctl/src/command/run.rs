@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -64,11 +65,23 @@ fn replace(
     let error = Command::new(program).args(arguments).env_clear().envs(environment).exec();
     let shown = output::printable(&PathBuf::from(program).display().to_string());
     match error.kind() {
-        ErrorKind::NotFound => CtlError::not_found(format!("there is no program {shown}. Check its name and PATH.")),
+        ErrorKind::NotFound => not_found(&shown),
+        // A directory of PATH that this user may not enter gives the same error, and the program need not be there.
+        ErrorKind::PermissionDenied if !is_somewhere(program) => not_found(&shown),
         _ => {
             CtlError::not_executable(format!("the program {shown} cannot be run: {error}. Check its mode and format."))
         }
     }
+}
+
+fn not_found(shown: &str) -> CtlError {
+    CtlError::not_found(format!("there is no program {shown}. Check its name and PATH."))
+}
+
+/// Named by a path, or to be seen in a directory of PATH.
+fn is_somewhere(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    program.as_bytes().contains(&b'/') || std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
 /// An agent that can administer Strongroom can take from others, and see all that needs no passphrase.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -24,7 +25,10 @@ impl Stage {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for part in ["home", "home/run", "home/data", "user"] {
-            fs::create_dir(folder.path().join(part)).unwrap();
+            let part = folder.path().join(part);
+            fs::create_dir(&part).unwrap();
+            // Whatever the umask.
+            fs::set_permissions(&part, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let key = rcgen::KeyPair::generate().unwrap();
         let ca = rcgen::CertificateParams::new(vec!["ca.example".to_owned()]).unwrap().self_signed(&key).unwrap();
