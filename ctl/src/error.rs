@@ -1,7 +1,8 @@
 //! Why a command failed: two sentences for a tired person, and an exit code for scripts.
 //!
 //! The codes are a contract: 1 the command itself, 64 usage, 69 not reachable, 70 a fault of ours, 75 locked, 77 not
-//! permitted, 78 configuration; 126 and 127 where `run`'s program does not start, as with `env` and `sudo`. Made everywhere in ctl, printed by `main`.
+//! permitted, 78 configuration; 126 and 127 where `run`'s program does not start, as with `env` and `sudo`. Made
+//! everywhere in ctl, printed by `main`.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! `run`: a program as an agent, with placeholders for keys and the way to the gateway in its environment.
 //!
-//! The program takes this one's place, so signals, the terminal, job control and the exit code are its own. It refuses to
-//! pass on keys that lie in the caller's environment. With `--user` privileges go down first, in this order, and the
-//! program can get none of them back.
+//! The program takes this one's place, so signals, the terminal, job control and the exit code are its own. It refuses
+//! to pass on keys that lie in the caller's environment. With `--user` privileges go down before anything is written
+//! for the program or started, and it can get none of them back.
 
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};

@@ -23,13 +23,13 @@ use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
 /// Asks for the agent's environment, and makes sure that its gateway is there.
 ///
 /// # Errors
-/// 69 where a daemon does not answer, 75 while the vault is locked, 77 where another agent asks, 1 where there is no such
-/// agent.
+/// 69 where a daemon does not answer, 75 while the vault is locked, 77 where another agent asks, 1 where there is no
+/// such agent.
 pub fn environment(home: &Home, agent: &Name) -> Outcome<Environment> {
     let environment = match of_keyd(home, agent) {
         Ok(Some(environment)) => environment,
         Ok(None) => of_gateway(home, agent)?,
-        // Nothing but agent.sock is here, as in a container. A keyd that is there and does not answer is not gone around.
+        // Nothing but agent.sock is here, as in a container. A keyd that is there and silent is not gone around.
         Err(error) if error.code() == UNREACHABLE && !home.admin_socket().exists() && home.agent_socket().exists() => {
             of_gateway(home, agent)?
         }
