@@ -44,6 +44,24 @@ impl AdminClient {
     pub fn connect(home: &Home) -> Outcome<Self> {
         let path = home.admin_socket();
         let stream = UnixStream::connect(&path).map_err(|error| connect_error(&path, &error))?;
+        Self::over(stream, home)
+    }
+
+    /// Connects where this user may: nothing where the socket's mode keeps it out. Somebody else's socket is an error
+    /// all the same.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_as_admin(home: &Home) -> Outcome<Option<Self>> {
+        let path = home.admin_socket();
+        match UnixStream::connect(&path) {
+            Ok(stream) => Self::over(stream, home).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(connect_error(&path, &error)),
+        }
+    }
+
+    fn over(stream: UnixStream, home: &Home) -> Outcome<Self> {
         for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
             set(&stream, Some(PATIENCE))
                 .map_err(|error| CtlError::fault(format!("no time-out could be set: {error}. Try again.")))?;
@@ -55,7 +73,7 @@ impl AdminClient {
         if !is_trusted(server.uid, home) {
             return Err(CtlError::not_permitted(format!(
                 "{} is served by uid {}, which is not Strongroom's. Nothing was sent; find out who put it there.",
-                path.display(),
+                home.admin_socket().display(),
                 server.uid
             )));
         }

@@ -2,17 +2,18 @@
 //!
 //! It refuses secrets as arguments: there is no place for one. Called by `main`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use strongroom_protocol::admin::{Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
 
 use crate::demo::DemoOptions;
 use crate::discreet::SiteParser;
-use crate::{pin, quantity};
+use crate::{pin, quantity, unit};
 
 /// Lets AI agents use API keys that they never hold.
 #[derive(Debug, Parser)]
@@ -60,8 +61,15 @@ pub enum Command {
     /// Which agent may use which credential, with limits
     #[command(subcommand)]
     Grant(Grant),
+    /// Print what an agent's programs find in their environment
+    Env(Env),
+    /// Run a program as an agent: with placeholders for keys, and the way to the gateway
+    Run(Run),
     /// Show who used what
     Audit(Audit),
+    /// The certificate authority that intercepted connections are signed by
+    #[command(subcommand)]
+    Ca(Ca),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),
@@ -187,11 +195,12 @@ pub struct CredentialAdd {
 /// `strongroom agent`
 #[derive(Debug, Subcommand)]
 pub enum Agent {
-    /// Add an agent
-    Add {
-        /// Its name
-        name: Name,
-    },
+    /// Add an agent; with --token prints its token
+    Add(AgentAdd),
+    /// Let an agent reach hosts without a key, through the proxy
+    Allow(Egress),
+    /// Take such hosts from an agent, now
+    Disallow(Egress),
     /// List agents
     List(Json),
     /// Show one agent and its grants
@@ -212,6 +221,35 @@ pub enum Agent {
         /// Its name
         name: Name,
     },
+}
+
+/// `strongroom agent add`
+#[derive(Debug, ClapArgs)]
+pub struct AgentAdd {
+    /// Its name
+    pub name: Name,
+    /// Processes of this user are the agent; may be given again
+    #[arg(long = "uid", value_name = "USER|UID")]
+    pub uids: Vec<String>,
+    /// Processes of this systemd service are the agent
+    #[arg(long, value_parser = unit::parse)]
+    pub unit: Option<String>,
+    /// Make a token, for what neither user nor service tells apart, such as containers, and print it
+    #[arg(long)]
+    pub token: bool,
+}
+
+/// `strongroom agent allow` and `disallow`
+#[derive(Debug, ClapArgs)]
+pub struct Egress {
+    /// Its name
+    pub name: Name,
+    /// HOST or HOST:PORT; '*.' in front stands for one label
+    #[arg(value_name = "HOST", value_parser = host, required_unless_present = "profiles")]
+    pub hosts: Vec<HostPattern>,
+    /// The hosts that this tool needs, such as pip or git; may be given again
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub profiles: Vec<String>,
 }
 
 /// `strongroom grant`
@@ -262,6 +300,78 @@ pub struct GrantAdd {
     /// End by itself after this time, such as 30d
     #[arg(long, value_parser = quantity::duration, allow_hyphen_values = true)]
     pub expires: Option<Duration>,
+    /// What the agent holds: a random text, or the variable's own name, which counts only with agent.sock or a token
+    #[arg(long, value_enum, default_value_t = Placeholder::Random)]
+    pub placeholder: Placeholder,
+}
+
+/// `--placeholder`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Placeholder {
+    /// A random text
+    Random,
+    /// The variable's own name
+    Named,
+}
+
+/// `strongroom env`
+#[derive(Debug, ClapArgs)]
+pub struct Env {
+    /// Whose environment
+    #[arg(long)]
+    pub agent: Name,
+    /// How its programs reach the gateway
+    #[arg(long, value_enum, default_value_t = Mode::Proxy)]
+    pub mode: Mode,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Shell)]
+    pub format: Format,
+}
+
+/// `strongroom run`
+#[derive(Debug, ClapArgs)]
+pub struct Run {
+    /// As this agent
+    #[arg(long)]
+    pub agent: Name,
+    /// How it reaches the gateway
+    #[arg(long, value_enum, default_value_t = Mode::Proxy)]
+    pub mode: Mode,
+    /// Run it as this user; as root only
+    #[arg(long, value_name = "USER|UID")]
+    pub user: Option<String>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `--mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Proxy variables, and certificates to trust
+    Proxy,
+    /// Base-URL variables, where the provider's programs have them
+    BaseUrl,
+}
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines for a shell to read
+    Shell,
+    /// A .env file
+    Dotenv,
+    /// One JSON object
+    Json,
+}
+
+/// `strongroom ca`
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Print the certificate to trust
+    Show(Json),
+    /// Make a new certificate authority in place of the old one
+    Rotate,
 }
 
 /// `strongroom audit`
@@ -386,6 +496,15 @@ mod tests {
             &["audit", "--agent", "a", "--since", "1h", "--follow", "--json"],
             &["grant", "show", "x", "--agent", "a", "--json"],
             &["config", "check", "--json"],
+            &["agent", "add", "a", "--uid", "1000", "--uid", "root", "--unit", "a.service", "--token"],
+            &["agent", "allow", "a", "pypi.org", "*.b.example:8443", "--profile", "npm", "--profile", "git"],
+            &["agent", "allow", "a", "--profile", "pip"],
+            &["agent", "disallow", "a", "pypi.org"],
+            &["grant", "add", "x", "--agent", "a", "--placeholder", "named"],
+            &["env", "--agent", "a", "--mode", "base-url", "--format", "dotenv"],
+            &["run", "--agent", "a", "--user", "u", "--mode", "proxy", "--", "git", "-C", "/", "log", "--yes"],
+            &["ca", "show", "--json"],
+            &["ca", "rotate", "--yes"],
             &["audit", "verify"],
             &["completions", "fish"],
         ] {
@@ -409,7 +528,15 @@ mod tests {
             &["credential", "add", "x", "--body-form", "POST /token"],
             &["credential", "add", "x", "--pin", "sha1//AAAA"],
             &["credential", "add", "x", "--header", "host: {}"],
-            &["agent", "add", "a", "--uid", "1"],
+            &["agent", "add", "a", "--uid"],
+            &["agent", "add", "a", "--unit", "a.socket"],
+            &["agent", "allow", "a"],
+            &["agent", "allow", "a", "https://pypi.org"],
+            &["env"],
+            &["env", "--agent", "a", "--format", "fish"],
+            &["run", "--agent", "a"],
+            &["run", "--", "true"],
+            &["grant", "add", "x", "--agent", "a", "--placeholder", "none"],
             &["grant", "add", "x"],
             &["grant", "add", "x", "--agent", "a", "--rate", "0/hour"],
             &["grant", "add", "x", "--agent", "a", "--burst", "0"],
@@ -420,6 +547,19 @@ mod tests {
             &["completions", "no-such-shell"],
         ] {
             assert!(!parses(line), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_options() {
+        for line in [
+            &["run", "--agent", "a", "--", "env", "-i", "--", "x", "--yes", "--agent", "b"][..],
+            &["run", "--agent", "a", "env", "-i", "--", "x", "--yes", "--agent", "b"],
+        ] {
+            let args = Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied())).unwrap();
+            let Command::Run(run) = args.command else { panic!("another command") };
+            assert!(!args.yes && run.agent.as_str() == "a", "{line:?}");
+            assert_eq!(run.command, ["env", "-i", "--", "x", "--yes", "--agent", "b"]);
         }
     }
 }

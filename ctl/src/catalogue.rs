@@ -1,7 +1,9 @@
 //! The catalogue of providers: data in `providers/`, one a file, built into the program.
 //!
 //! Says for each provider where its keys go, how they look and which variables programs read them from. It refuses
-//! entries with fields that it does not know. Called by `credential add --provider`.
+//! entries with fields that it does not know. Called by `credential add --provider`, `env` and `run`.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use strongroom_protocol::admin::Rule;
@@ -22,7 +24,11 @@ pub struct Provider {
     pub sites: Vec<Site>,
     /// Variables from which its SDKs read a key.
     pub variables: Vec<String>,
-    /// How its keys begin.
+    /// More variables in which its programs look for a key: `run` takes them away, for they may hold a real one.
+    pub other_keys: Vec<String>,
+    /// Variables from which its SDKs read a base URL, and what goes behind the route there.
+    pub base_url: BTreeMap<String, String>,
+    /// How its keys begin, which is no secret; its placeholders begin alike.
     pub key_prefix: String,
     /// Requests that mint keys.
     pub deny: Vec<Rule>,
@@ -40,6 +46,18 @@ pub fn find(id: &str) -> Outcome<Provider> {
             known.join(", ")
         )));
     };
+    parsed(id, text)
+}
+
+/// All of them.
+///
+/// # Errors
+/// Where one of our own files is wrong.
+pub fn all() -> Outcome<Vec<Provider>> {
+    FILES.iter().map(|(id, text)| parsed(id, text)).collect()
+}
+
+fn parsed(id: &str, text: &str) -> Outcome<Provider> {
     parse(id, text)
         .map_err(|error| CtlError::fault(format!("the catalogue's entry {id} is wrong: {error}. Report it.")))
 }
@@ -51,6 +69,10 @@ struct File {
     hosts: Vec<String>,
     sites: Vec<String>,
     variables: Vec<String>,
+    #[serde(default)]
+    other_keys: Vec<String>,
+    #[serde(default)]
+    base_url: BTreeMap<String, String>,
     key_prefix: String,
     #[serde(default)]
     deny: Vec<Rule>,
@@ -59,25 +81,42 @@ struct File {
 fn parse(id: &str, text: &str) -> Result<Provider, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let hosts = file.hosts.iter().map(|host| host.parse().map_err(|error| format!("{host}: {error}")));
-    let sites = file.sites.iter().map(|site| match site.strip_prefix("header ") {
-        Some(header) => Site::parse_header(header).map_err(|error| format!("{site}: {error}")),
-        None if site == "bearer" => Ok(Site::Bearer),
-        None => Err(format!("{site}: no kind of site")),
-    });
+    let sites = file.sites.iter().map(|text| site(text).map_err(|error| format!("{text}: {error}")));
     Ok(Provider {
         id: id.parse().map_err(|error| format!("{id}: {error}"))?,
         name: file.name,
         hosts: hosts.collect::<Result<_, _>>()?,
         sites: sites.collect::<Result<_, _>>()?,
         variables: file.variables,
+        other_keys: file.other_keys,
+        base_url: file.base_url,
         key_prefix: file.key_prefix,
         deny: file.deny,
     })
 }
 
+/// A position, in the words of `credential add` without the dashes: `bearer`, `header x-api-key: {}`, `basic USER`.
+fn site(text: &str) -> Result<Site, String> {
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match kind {
+        "bearer" if rest.is_empty() => Ok(Site::Bearer),
+        "header" => Site::parse_header(rest).map_err(|error| error.to_string()),
+        "basic" => Site::parse_basic(rest).map_err(|error| error.to_string()),
+        "query" => Site::parse_query(rest).map_err(|error| error.to_string()),
+        _ => Err("no kind of site".to_owned()),
+    }
+}
+
 const FILES: &[(&str, &str)] = &[
     ("anthropic", include_str!("../../providers/anthropic.toml")),
+    ("github", include_str!("../../providers/github.toml")),
+    ("google", include_str!("../../providers/google.toml")),
+    ("groq", include_str!("../../providers/groq.toml")),
+    ("mistral", include_str!("../../providers/mistral.toml")),
     ("openai", include_str!("../../providers/openai.toml")),
+    ("openrouter", include_str!("../../providers/openrouter.toml")),
+    ("slack", include_str!("../../providers/slack.toml")),
+    ("stripe", include_str!("../../providers/stripe.toml")),
 ];
 
 #[cfg(test)]
@@ -95,9 +134,44 @@ mod tests {
             let id = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let provider = find(&id).unwrap();
             assert!(!provider.hosts.is_empty() && !provider.sites.is_empty() && !provider.variables.is_empty(), "{id}");
+            let names = provider.variables.iter().chain(&provider.other_keys).chain(provider.base_url.keys());
+            for name in names {
+                assert!(
+                    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'),
+                    "{name}"
+                );
+            }
+            for suffix in provider.base_url.values() {
+                assert!(suffix.is_empty() || (suffix.starts_with('/') && !suffix.ends_with('/')), "{id}: {suffix}");
+            }
             count += 1;
         }
-        assert_eq!(count, FILES.len());
+        assert_eq!((count, all().unwrap().len()), (FILES.len(), FILES.len()));
+    }
+
+    #[test]
+    fn no_variable_belongs_to_two_providers() {
+        let mut seen = std::collections::BTreeSet::new();
+        for provider in all().unwrap() {
+            for name in provider.variables.iter().chain(&provider.other_keys).chain(provider.base_url.keys()) {
+                assert!(seen.insert(name.clone()), "{}: {name}", provider.id);
+            }
+        }
+    }
+
+    #[test]
+    fn sites_are_written_as_on_the_command_line() {
+        for (text, shown) in [
+            ("bearer", "authorization: Bearer {}"),
+            ("header authorization: token {}", "authorization: token {}"),
+            ("basic x-access-token", "basic x-access-token"),
+            ("query key", "query key"),
+        ] {
+            assert_eq!(site(text).unwrap().to_string(), shown);
+        }
+        for text in ["bearer x", "cookie x", "basic a:b", "query a=b", "header x", ""] {
+            assert!(site(text).is_err(), "{text}");
+        }
     }
 
     #[test]

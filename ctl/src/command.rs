@@ -4,12 +4,15 @@
 
 mod agent;
 mod audit;
+mod ca;
 mod config;
 mod credential;
 mod doctor;
 mod down;
+mod env;
 mod grant;
 mod init;
+mod run;
 mod spawn;
 mod status;
 mod up;
@@ -65,6 +68,9 @@ pub fn run(args: Args) -> Outcome<u8> {
         Command::Credential(command) => done(credential::run(&context, command)),
         Command::Agent(command) => done(agent::run(&context, command)),
         Command::Grant(command) => done(grant::run(&context, command)),
+        Command::Env(command) => done(env::run(&context, &command)),
+        Command::Run(command) => run::run(&context, &command).map(|never| match never {}),
+        Command::Ca(command) => done(ca::run(&context, &command)),
         Command::Audit(command) => audit::run(&context, command),
         Command::Config(crate::args::Config::Check(json)) => config::check(&context, json.json),
         Command::Doctor(json) => doctor::run(&context, json.json),

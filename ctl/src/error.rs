@@ -1,7 +1,8 @@
 //! Why a command failed: two sentences for a tired person, and an exit code for scripts.
 //!
 //! The codes are a contract: 1 the command itself, 64 usage, 69 not reachable, 70 a fault of ours, 75 locked, 77 not
-//! permitted, 78 configuration. Made everywhere in ctl, printed by `main`.
+//! permitted, 78 configuration; 126 and 127 where `run`'s program does not start, as with `env` and `sudo`. Made
+//! everywhere in ctl, printed by `main`.
 
 use std::fmt;
 
@@ -38,6 +39,10 @@ kinds! {
     not_permitted = NOT_PERMITTED;
     /// A configuration file, or the set-up.
     configuration = CONFIGURATION;
+    /// `run`'s program is there and cannot be run.
+    not_executable = NOT_EXECUTABLE;
+    /// `run`'s program is not there.
+    not_found = NOT_FOUND;
 }
 
 impl CtlError {
@@ -81,3 +86,7 @@ pub const LOCKED: u8 = 75;
 pub const NOT_PERMITTED: u8 = 77;
 /// Configuration.
 pub const CONFIGURATION: u8 = 78;
+/// The program cannot be run, as shells have it.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// There is no such program, as shells have it.
+pub const NOT_FOUND: u8 = 127;

@@ -4,7 +4,8 @@
 //! `admin_client.rs`.
 
 use strongroom_protocol::admin::{
-    BadKey, Failure, Field, LONGEST_KEY, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES, MOST_SITES, Thing, VaultFault,
+    BadKey, Failure, Field, LONGEST_KEY, MOST_EGRESS, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES, MOST_SITES,
+    MOST_UIDS, Thing, VaultFault,
 };
 
 use crate::error::CtlError;
@@ -101,6 +102,13 @@ fn out_of_bounds(field: Field) -> String {
         }
         Field::Route => "a route needs a host without '*'. Name one with --host, or leave --route out.".to_owned(),
         Field::Pins => format!("a credential has at most {MOST_PINS} pins, each once. Check what was given to --pin."),
+        Field::Uids => format!(
+            "an agent has at most {MOST_UIDS} users, each once, and not 65534, which stands for strangers. Check what was given to --uid."
+        ),
+        Field::Unit => "the unit is not the name of a systemd service. Write it like 'coder.service'.".to_owned(),
+        Field::Egress => format!(
+            "an agent may reach at most {MOST_EGRESS} hosts without a key. Take some away with 'strongroom agent disallow'."
+        ),
         Field::Vault => "there is no more room in the vault. Purge credentials that are no longer used.".to_owned(),
     }
 }
@@ -171,6 +179,9 @@ mod tests {
                 Field::Route,
                 Field::Vault,
                 Field::Pins,
+                Field::Uids,
+                Field::Unit,
+                Field::Egress,
             ]
             .map(F::OutOfBounds),
         );

@@ -3,7 +3,7 @@
 //! One uid for everything is user mode, to try things out. As root each daemon can have a user of its own, by
 //! `--keyd-user` and `--gateway-user`; for the system's home the package's users are taken. It refuses to mix: both or
 //! none, and to start a daemon under another user than the one that owns its files: what it would leave behind, the
-//! right one could not open. Called by `init` and `up`.
+//! right one could not open. Called by `init`, `up` and, for uids, by `agent add`.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -92,6 +92,17 @@ pub fn of_existing(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
     }
 }
 
+/// The uid of this user, or this number.
+///
+/// # Errors
+/// Where there is no user of that name.
+pub fn uid_of(text: &str) -> Outcome<u32> {
+    let named = || User::from_name(text).ok().flatten().map(|user| user.uid.as_raw());
+    text.parse().ok().or_else(named).ok_or_else(|| {
+        CtlError::failed(format!("there is no user {text:?}. Name one of this machine's accounts, or give its uid."))
+    })
+}
+
 fn find(text: &str) -> Outcome<RunAs> {
     let user = match text.parse::<u32>() {
         // A number needs no account: its group is of the same number then.
@@ -129,6 +140,14 @@ mod tests {
     fn a_home_of_ones_own_needs_no_users() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(of_existing(&home(&folder), &Users::default()), Ok(None));
+    }
+
+    #[test]
+    fn uids_are_found_by_name_and_number() {
+        assert_eq!((uid_of("root"), uid_of("61001")), (Ok(0), Ok(61_001)));
+        for text in ["no-such-user", "-1", "4294967296", ""] {
+            assert_eq!(uid_of(text).unwrap_err().code(), 1, "{text}");
+        }
     }
 
     #[test]

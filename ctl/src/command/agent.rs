@@ -1,27 +1,73 @@
 //! `agent ...`: who may use credentials.
 
 use serde_json::{Value, json};
-use strongroom_protocol::Name;
 use strongroom_protocol::admin::{AgentView, Operation, Reply};
+use strongroom_protocol::{HostPattern, Name};
 
 use super::{Context, grant, only};
 use crate::admin_client::unexpected;
-use crate::args::Agent;
+use crate::args::{Agent, AgentAdd, Egress};
 use crate::error::Outcome;
-use crate::output;
+use crate::{output, profiles, public_suffix, users};
 
 pub fn run(context: &Context, command: Agent) -> Outcome<()> {
-    let mut client = context.connect()?;
     match command {
-        Agent::Add { name } => context.widen(&mut client, Operation::AgentAdd { name }).map(drop),
-        Agent::Revoke { name } => client.ask(Operation::AgentRevoke { name }).map(drop),
+        Agent::Add(add) => self::add(context, add),
+        Agent::Allow(egress) => allow(context, egress),
+        Agent::Disallow(egress) => {
+            let hosts = hosts(&egress)?;
+            if hosts.is_empty() {
+                return Ok(());
+            }
+            context.connect()?.ask(Operation::AgentDisallow { name: egress.name, hosts }).map(drop)
+        }
+        Agent::Revoke { name } => context.connect()?.ask(Operation::AgentRevoke { name }).map(drop),
         Agent::Remove { name } => {
+            let mut client = context.connect()?;
             context.confirm(&format!("Revoke the agent {name} and take it off the list?"))?;
             client.ask(Operation::AgentRemove { name }).map(drop)
         }
         Agent::List(json) => list(context, json.json),
         Agent::Show { name, json } => show(context, name, json.json),
     }
+}
+
+fn add(context: &Context, add: AgentAdd) -> Outcome<()> {
+    // What is wrong in the command line is said before anything is asked for.
+    let uids = add.uids.iter().map(|user| users::uid_of(user)).collect::<Outcome<_>>()?;
+    let operation = Operation::AgentAdd { name: add.name, uids, unit: add.unit, token: add.token };
+    let reply = context.widen(&mut context.connect()?, operation)?;
+    match reply {
+        Reply::Token(token) if add.token => output::line(&token),
+        Reply::Done if !add.token => Ok(()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn allow(context: &Context, egress: Egress) -> Outcome<()> {
+    let hosts = hosts(&egress)?;
+    hosts.iter().try_for_each(public_suffix::check)?;
+    if hosts.is_empty() {
+        output::note("There is nothing to allow: with its provider's host alone the tool works.");
+        return Ok(());
+    }
+    let operation = Operation::AgentAllow { name: egress.name, hosts };
+    context.widen(&mut context.connect()?, operation).map(drop)
+}
+
+/// Those that are named and those of the profiles, each once: two tools may need the same.
+fn hosts(egress: &Egress) -> Outcome<Vec<HostPattern>> {
+    let mut hosts: Vec<HostPattern> = Vec::new();
+    let mut add = |host: &HostPattern| {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    };
+    egress.hosts.iter().for_each(&mut add);
+    for profile in &egress.profiles {
+        profiles::find(profile)?.hosts.iter().for_each(&mut add);
+    }
+    Ok(hosts)
 }
 
 fn list(context: &Context, as_json: bool) -> Outcome<()> {
@@ -43,9 +89,10 @@ fn list(context: &Context, as_json: bool) -> Outcome<()> {
     }
     let rows = agents.iter().map(|one| {
         let state = one.revoked.map_or_else(|| "live".to_owned(), |at| format!("revoked {}", output::time(at)));
-        vec![one.name.to_string(), state, one.grants.to_string(), output::time(one.created)]
+        let allowed = words(one.egress.iter().map(ToString::to_string));
+        vec![one.name.to_string(), state, one.grants.to_string(), evidence(one), allowed, output::time(one.created)]
     });
-    output::table(&["name", "state", "grants", "created"], rows.collect())
+    output::table(&["name", "state", "grants", "known by", "may reach", "created"], rows.collect())
 }
 
 fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
@@ -60,6 +107,8 @@ fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
     }
     let state = agent.revoked.map_or_else(|| "live".to_owned(), |at| format!("revoked {}", output::time(at)));
     output::line(&format!("{}\t{state}\tcreated {}", agent.name, output::time(agent.created)))?;
+    output::line(&format!("known by\t{}", evidence(&agent)))?;
+    output::line(&format!("may reach\t{}", words(agent.egress.iter().map(ToString::to_string))))?;
     grant::print(&grants)
 }
 
@@ -69,5 +118,75 @@ fn to_json(one: &AgentView) -> Value {
         "created": output::time(one.created),
         "revoked": one.revoked.map(output::time),
         "live_grants": one.grants,
+        "uids": one.uids,
+        "unit": one.unit,
+        "token": one.token,
+        "allowed_hosts": one.egress.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// What proves that a program is this agent; its placeholders do where nothing else is bound.
+fn evidence(one: &AgentView) -> String {
+    let uids = one.uids.iter().map(|uid| format!("uid {uid}"));
+    let unit = one.unit.iter().map(|unit| format!("unit {unit}"));
+    let token = one.token.then(|| "token".to_owned());
+    let all: Vec<String> = uids.chain(unit).chain(token).collect();
+    if all.is_empty() { "its placeholders".to_owned() } else { all.join(", ") }
+}
+
+fn words(all: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = all.collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn egress(line: &[&str]) -> Outcome<Vec<String>> {
+        let line = ["strongroom", "agent", "allow", "a"].iter().chain(line);
+        let Command::Agent(Agent::Allow(egress)) = Args::try_parse_from(line).unwrap().command else {
+            panic!("another command")
+        };
+        Ok(hosts(&egress)?.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn hosts_and_profiles_are_joined_and_each_is_named_once() {
+        let both = egress(&["pypi.org", "a.example:8443", "pypi.org", "--profile", "pip", "--profile", "pip"]).unwrap();
+        assert_eq!(both, ["pypi.org", "a.example:8443", "files.pythonhosted.org"]);
+        assert_eq!(egress(&["--profile", "no-such-tool"]).unwrap_err().code(), 1);
+    }
+
+    #[test]
+    fn evidence_is_said_in_words_and_in_json() {
+        let bare = AgentView {
+            name: "a".parse().unwrap(),
+            created: 0,
+            revoked: None,
+            grants: 0,
+            uids: vec![],
+            unit: None,
+            token: false,
+            egress: vec![],
+        };
+        assert_eq!(evidence(&bare), "its placeholders");
+        assert_eq!(to_json(&bare)["unit"], Value::Null);
+        let bound = AgentView {
+            uids: vec![1000, 1001],
+            unit: Some("a.service".to_owned()),
+            token: true,
+            egress: vec!["*.b.example".parse().unwrap()],
+            ..bare
+        };
+        assert_eq!(evidence(&bound), "uid 1000, uid 1001, unit a.service, token");
+        let value = to_json(&bound);
+        assert_eq!(
+            (&value["uids"], &value["token"], &value["allowed_hosts"]),
+            (&json!([1000, 1001]), &json!(true), &json!(["*.b.example"]))
+        );
+    }
 }

@@ -2,15 +2,14 @@
 
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{CredentialView, NewCredential, Operation, Reply};
-use strongroom_protocol::authority::Host;
-use strongroom_protocol::{HostPattern, Name, Site};
+use strongroom_protocol::{Name, Site};
 
 use super::{Context, only};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Credential, CredentialAdd};
 use crate::error::{CtlError, Outcome};
 use crate::pin::Pin;
-use crate::{catalogue, certificates, output, secret_input};
+use crate::{catalogue, certificates, output, public_suffix, secret_input};
 
 pub fn run(context: &Context, command: Credential) -> Outcome<()> {
     match command {
@@ -62,7 +61,7 @@ fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
             "the position of the key is missing. Name it with --bearer, --header, --basic, --query, --path-prefix, --body-json, --body-form or --provider.",
         ));
     }
-    hosts.iter().try_for_each(check_wildcard)?;
+    hosts.iter().try_for_each(public_suffix::check)?;
     let has_exact = hosts.iter().any(|host| host.exact().is_some());
     let usual = provider.as_ref().map_or(&add.name, |provider| &provider.id);
     let route = add.route.clone().or_else(|| has_exact.then(|| usual.clone()));
@@ -83,18 +82,6 @@ fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
         http2: add.http2,
         pins: add.pins.iter().map(|pin| pin.0).collect(),
     })
-}
-
-/// `*.co.uk` would name half a country.
-fn check_wildcard(host: &HostPattern) -> Outcome<()> {
-    let HostPattern::OneLabelBefore(rest) = host else { return Ok(()) };
-    let Host::Name(name) = rest.host() else { return Ok(()) };
-    if psl::suffix_str(name) == Some(name) {
-        return Err(CtlError::usage(format!(
-            "*.{name} would name everybody's hosts below a public suffix. Name the hosts one by one."
-        )));
-    }
-    Ok(())
 }
 
 fn list(context: &Context, as_json: bool) -> Outcome<()> {

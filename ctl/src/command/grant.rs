@@ -5,7 +5,7 @@ use strongroom_protocol::admin::{Failure, GrantView, NewGrant, Operation, Rate, 
 
 use super::Context;
 use crate::admin_client::{AdminClient, unexpected};
-use crate::args::{Grant, GrantAdd};
+use crate::args::{Grant, GrantAdd, Placeholder};
 use crate::error::Outcome;
 use crate::output;
 
@@ -40,7 +40,8 @@ fn described(add: GrantAdd) -> NewGrant {
         (rate, Some(burst)) => Some(Rate { burst, ..rate.unwrap_or(Rate::DEFAULT) }),
     };
     let expires_in = add.expires.map(|duration| duration.as_secs());
-    NewGrant { credential: add.credential, agent: add.agent, rate, allow: add.allow, expires_in }
+    let named = add.placeholder == Placeholder::Named;
+    NewGrant { credential: add.credential, agent: add.agent, rate, allow: add.allow, expires_in, named }
 }
 
 /// Every grant, page by page.
@@ -86,6 +87,7 @@ pub fn to_json(one: &GrantView) -> Value {
         "credential": one.credential,
         "agent": one.agent,
         "placeholder": one.placeholder,
+        "named": one.named,
         "rate": { "count": one.rate.count, "seconds": one.rate.seconds, "burst": one.rate.burst },
         "allow": one.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "created": output::time(one.created),

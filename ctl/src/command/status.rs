@@ -1,7 +1,7 @@
 //! `status`: how things are, for people and as JSON. Answers too when nothing runs; the exit code is 69 then.
 
 use serde_json::{Value, json};
-use strongroom_protocol::admin::{Status, VaultState};
+use strongroom_protocol::admin::{Mismatch, Status, VaultState};
 use strongroom_protocol::home::Kind;
 
 use super::{Context, down};
@@ -47,6 +47,7 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
         "exchanges": status.map(|status| status.exchanges),
         "audit_broken": status.map(|status| status.audit_broken),
         "vault_fault": fault,
+        "mismatches": status.map(|status| status.mismatches.iter().map(mismatch_to_json).collect::<Vec<_>>()),
         "listen": config_values::listen(home),
         "home": { "config": home.config, "data": home.data, "run": home.run, "log": home.log },
     })
@@ -68,6 +69,7 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
                 "is written".to_owned()
             },
         ));
+        rows.extend(status.mismatches.iter().map(|one| ("MISMATCH", mismatch(one))));
     }
     rows.push(("listens at", config_values::listen(home).join(", ")));
     rows.push(("configuration", home.config.display().to_string()));
@@ -75,6 +77,17 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
     rows.push(("sockets", home.run.display().to_string()));
     rows.push(("logs", home.log.as_ref().map_or_else(|| "the journal".to_owned(), |path| path.display().to_string())));
     rows.into_iter().map(|(what, how)| vec![what.to_owned(), how]).collect()
+}
+
+fn mismatch_to_json(one: &Mismatch) -> Value {
+    json!({ "agent": one.agent, "by": one.by, "count": one.count, "last": output::time(one.last) })
+}
+
+/// A placeholder in the wrong hands: stolen, or given to the wrong program.
+fn mismatch(one: &Mismatch) -> String {
+    let by = one.by.as_ref().map_or_else(|| "somebody else".to_owned(), |by| format!("the agent {by}"));
+    let times = if one.count == 1 { "once".to_owned() } else { format!("{} times", one.count) };
+    format!("a placeholder of {} came from {by}, {times}, last {}", one.agent, output::time(one.last))
 }
 
 /// gatewayd's process: by keyd's word; where keyd does not answer, by `up`'s note.
@@ -94,5 +107,30 @@ fn word(status: Option<&Status>) -> &'static str {
         Some(VaultState::Uninitialised) => "uninitialised",
         // There is a file, and it stays shut; `vault_fault` says why.
         Some(VaultState::Unusable(_)) => "locked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mismatch_says_whose_it_was_and_who_had_it() {
+        let one = Mismatch {
+            agent: "coder".parse().unwrap(),
+            by: Some("other".parse().unwrap()),
+            count: 3,
+            last: 1_700_000_000,
+        };
+        assert_eq!(
+            mismatch(&one),
+            "a placeholder of coder came from the agent other, 3 times, last 2023-11-14T22:13:20Z"
+        );
+        assert_eq!(
+            mismatch_to_json(&one),
+            json!({ "agent": "coder", "by": "other", "count": 3, "last": "2023-11-14T22:13:20Z" })
+        );
+        let nobody = mismatch(&Mismatch { by: None, count: 1, ..one });
+        assert!(nobody.contains("from somebody else, once,"), "{nobody}");
     }
 }
