@@ -18,17 +18,21 @@ mod framing;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{Interest, ReadBuf, Ready};
+use nix::sys::socket::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 pub use self::agent_io::AgentIo;
 use self::framing::Framing;
 use crate::config::Timeouts;
+use crate::loopback_peer;
 
 /// The socket of a connection.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over agent.sock.
     Unix(UnixStream),
+    /// Inside a tunnel whose TLS ends here, over this other connection.
+    Tls(RefCell<Box<TlsStream<AgentIo>>>, Rc<Connection>),
 }
 
 /// A connection: its socket, and where it stands. Shared by hyper's half ([`AgentIo`]), the service and the watch for
@@ -51,6 +57,7 @@ pub struct Connection {
     preface: Cell<Preface>,
     framing: RefCell<Framing>,
     linger: Cell<bool>,
+    is_broken: Cell<bool>,
 }
 
 /// How much of HTTP/2's connection preface has been seen.
@@ -59,6 +66,8 @@ enum Preface {
     Bytes(usize),
     Http1,
     Http2,
+    /// Nothing that is ours to read any more: a tunnel.
+    Opaque,
 }
 
 impl Connection {
@@ -74,6 +83,7 @@ impl Connection {
             preface: Cell::new(Preface::Bytes(0)),
             framing: RefCell::default(),
             linger: Cell::new(false),
+            is_broken: Cell::new(false),
         })
     }
 
@@ -105,8 +115,43 @@ impl Connection {
 
     /// Makes closing a reset: an answer without a length would otherwise look complete.
     pub fn break_off(&self) {
-        if let Stream::Tcp(stream) = &self.stream {
-            let _ = stream.set_zero_linger();
+        self.is_broken.set(true);
+        match &self.stream {
+            Stream::Tcp(stream) => drop(stream.set_zero_linger()),
+            Stream::Unix(_) => {}
+            Stream::Tls(_, outer) => outer.break_off(),
+        }
+    }
+
+    /// What follows is a tunnel: no clock looks into it.
+    pub fn become_tunnel(&self) {
+        self.preface.set(Preface::Opaque);
+    }
+
+    /// It is spoken to in the clear: the clocks look at its bytes again.
+    pub fn is_no_tunnel_after_all(&self) {
+        self.preface.set(Preface::Bytes(0));
+    }
+
+    /// The socket of agent.sock, to be shown to keyd.
+    #[must_use]
+    pub fn agent_socket(&self) -> Option<BorrowedFd<'_>> {
+        match &self.stream {
+            Stream::Unix(stream) => Some(stream.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// Whose process is at the other end, by the kernel's word: of agent.sock, and of a TCP connection of this machine.
+    #[must_use]
+    pub fn user(&self) -> Option<u32> {
+        match &self.stream {
+            Stream::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
+            Stream::Tcp(_) => {
+                let (own, peer) = self.addresses()?;
+                loopback_peer::look_up(peer, own).ok()?.user()
+            }
+            Stream::Tls(_, outer) => outer.user(),
         }
     }
 
@@ -116,6 +161,7 @@ impl Connection {
         match &self.stream {
             Stream::Tcp(stream) => Some((stream.local_addr().ok()?, stream.peer_addr().ok()?)),
             Stream::Unix(_) => None,
+            Stream::Tls(_, outer) => outer.addresses(),
         }
     }
 
@@ -127,17 +173,35 @@ impl Connection {
         match &self.stream {
             Stream::Tcp(stream) => stream.ready(interest).await,
             Stream::Unix(stream) => stream.ready(interest).await,
+            Stream::Tls(_, outer) => Box::pin(outer.ready(interest)).await,
         }
     }
 
-    fn raw_fd(&self) -> RawFd {
-        match &self.stream {
+    /// Says that nothing more is written.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = match &self.stream {
             Stream::Tcp(stream) => stream.as_raw_fd(),
             Stream::Unix(stream) => stream.as_raw_fd(),
+            // A word of farewell would make a broken answer look whole.
+            Stream::Tls(..) if self.is_broken.get() => return Poll::Ready(()),
+            Stream::Tls(tls, _) => return Pin::new(&mut **tls.borrow_mut()).poll_shutdown(cx).map(drop),
+        };
+        // An agent that is gone already has nothing left to be told.
+        let _ = nix::sys::socket::shutdown(socket, Shutdown::Write);
+        Poll::Ready(())
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls, _) => Pin::new(&mut **tls.borrow_mut()).poll_flush(cx),
         }
     }
 
     fn saw(&self, bytes: &[u8]) {
+        if self.preface.get() == Preface::Opaque {
+            return;
+        }
         if let Preface::Bytes(count) = self.preface.get() {
             self.preface.set(match HTTP2_PREFACE[count..].len().min(bytes.len()) {
                 length if HTTP2_PREFACE[count..count + length] != bytes[..length] => Preface::Http1,
@@ -180,6 +244,11 @@ impl Connection {
                     ready!(stream.poll_read_ready(cx))?;
                     stream.try_read_buf(buffer)
                 }
+                Stream::Tls(tls, _) => {
+                    let read = ready!(Pin::new(&mut **tls.borrow_mut()).poll_read(cx, buffer));
+                    self.saw(&buffer.filled()[before..]);
+                    return Poll::Ready(read);
+                }
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -202,6 +271,7 @@ impl Connection {
         let _ = match &self.stream {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Stream::Tls(..) => Ok(()),
         };
     }
 
@@ -216,11 +286,21 @@ impl Connection {
                     ready!(stream.poll_write_ready(cx))?;
                     stream.try_write_vectored(slices)
                 }
+                Stream::Tls(tls, _) => return Pin::new(&mut **tls.borrow_mut()).poll_write_vectored(cx, slices),
             };
             match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // keyd has a copy of an agent's socket, and closing ours alone would leave the agent waiting.
+        if let Stream::Unix(stream) = &self.stream {
+            let _ = nix::sys::socket::shutdown(stream.as_raw_fd(), Shutdown::Both);
         }
     }
 }

@@ -3,16 +3,18 @@
 //! The words come from the protocol's list, so nothing that a request or an upstream held can appear in them.
 //! It refuses to say more than the code says. Called once for each request that is refused, by whoever refused it.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
-use strongroom_protocol::channel;
 use strongroom_protocol::refusal::{Refusal, Retry};
+use strongroom_protocol::{Authority, channel};
 
 use crate::request_id::RequestId;
 
 /// A refusal on its way to the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The code.
     pub refusal: Refusal,
@@ -20,26 +22,48 @@ pub struct Rejection {
     pub retry_after: Option<u32>,
     /// keyd chose [`Refusal::other_status`].
     pub other_status: bool,
+    /// A proxy's request came without credentials: it is told that it may send some.
+    pub asks_for_credentials: bool,
+    /// The host that is not allowed, to be named in the hint.
+    pub host: Option<Authority>,
+}
+
+impl Rejection {
+    /// Of a request in a proxy's form, to this host, with credentials or without.
+    #[must_use]
+    pub fn of_a_proxy(self, host: &Authority, has_credentials: bool) -> Self {
+        Self { asks_for_credentials: !has_credentials, host: Some(host.clone()), ..self }
+    }
 }
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: None, other_status: false }
+        Self { refusal, retry_after: None, other_status: false, asks_for_credentials: false, host: None }
     }
 }
 
 /// Writes the answer; the body is JSON.
 #[must_use]
 pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
-    let Rejection { refusal, retry_after, other_status } = rejection;
-    let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
+    let Rejection { refusal, retry_after, other_status, asks_for_credentials, host } = rejection;
+    let asks = asks_for_credentials && refusal == Refusal::AgentUnknown;
+    let own_status =
+        if asks { Some(PROXY_AUTHENTICATION_REQUIRED) } else { refusal.other_status().filter(|_| other_status) };
+    let status = own_status.unwrap_or_else(|| refusal.status());
+    let hint = match host.filter(|_| refusal == Refusal::HostNotAllowed) {
+        Some(host) => Cow::Owned(format!(
+            "Run 'strongroom agent allow AGENT {}' to let an agent reach it without a key, or 'strongroom credential list' for the hosts that have one.",
+            host.to_host_field()
+        )),
+        None => Cow::Borrowed(refusal.hint()),
+    };
     let body = serde_json::json!({
         "error": {
             "type": "strongroom",
             "code": refusal.code(),
             // Half of the clients show this part alone.
-            "message": format!("{} {} ({})", refusal.message(), refusal.hint(), refusal.code()),
-            "hint": refusal.hint(),
+            "message": format!("{} {} ({})", refusal.message(), hint, refusal.code()),
+            "hint": hint,
             "request_id": id.to_string(),
         }
     });
@@ -48,6 +72,9 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"strongroom\""));
+    }
+    if asks {
+        headers.insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"strongroom\""));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
@@ -81,6 +108,8 @@ fn default_wait(refusal: Refusal) -> u32 {
 /// Seconds in which a library may try again by itself; what takes longer the agent hears at once.
 const LONGEST_PAUSE: u32 = 60;
 
+const PROXY_AUTHENTICATION_REQUIRED: u16 = 407;
+
 /// OpenAI's and Anthropic's client libraries obey it.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -112,6 +141,20 @@ mod tests {
             }
             assert_eq!(error["request_id"], id.to_string());
         }
+    }
+
+    #[test]
+    fn a_proxys_request_is_told_that_it_may_send_credentials_and_which_command_allows_a_host() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        let host: Authority = "pypi.org".parse().unwrap();
+        let asked = write(Rejection::from(Refusal::AgentUnknown).of_a_proxy(&host, false), &id);
+        assert_eq!((asked.status().as_u16(), asked.headers().contains_key("proxy-authenticate")), (407, true));
+        let tried = write(Rejection::from(Refusal::AgentUnknown).of_a_proxy(&host, true), &id);
+        assert_eq!((tried.status().as_u16(), tried.headers().contains_key("proxy-authenticate")), (403, false));
+        let refused = write(Rejection::from(Refusal::HostNotAllowed).of_a_proxy(&host, false), &id);
+        let body: serde_json::Value = serde_json::from_slice(refused.body()).unwrap();
+        assert!(body["error"]["hint"].as_str().unwrap().contains("agent allow AGENT pypi.org'"), "{body}");
+        assert_eq!(refused.status().as_u16(), 403);
     }
 
     #[test]

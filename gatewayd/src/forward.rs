@@ -46,6 +46,8 @@ pub struct Outbound {
     pub source: Source,
     /// The agent's HTTP version.
     pub version: Version,
+    /// The number of the agent's session, where there is one.
+    pub session: Option<u64>,
 }
 
 /// Sends a request and gives back the head of its answer, with the body to come.
@@ -104,6 +106,9 @@ impl Outbound {
         let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
         fields.insert(header::HOST, host);
         fields.insert(wire::REQUEST_ID, id.to_header());
+        if let Some(session) = self.session {
+            fields.insert(wire::SESSION, session.into());
+        }
         let (method, target) = (self.method.clone(), self.target.clone());
         Ok(RequestHead { has_body: !self.source.is_empty(), method, target, fields }.encode())
     }
@@ -158,7 +163,7 @@ fn answer(
         let retry_after = head.headers.get(wire::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         drop(Relay::new(body, lease, false));
         let other_status = refusal.other_status() == Some(head.status.as_u16());
-        return Err(Rejection { refusal, retry_after, other_status });
+        return Err(Rejection { retry_after, other_status, ..refusal.into() });
     }
     // Upgrades are not offered, so none can be accepted.
     if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -4,28 +4,32 @@
 //! request's id. Called by the HTTP server of each connection.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use ring::rand::SystemRandom;
-use strongroom_protocol::{Name, Refusal, channel as wire};
+use serde_json::json;
+use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use crate::config::Config;
+use crate::connect::leaves::{self, Leaves};
 use crate::connection::{Busy, Connection};
 use crate::error_response::{self, Rejection};
 use crate::forward::relay::{AgentBody, Relay};
 use crate::forward::replay::Source;
 use crate::forward::{Outbound, forward};
-use crate::ingress::{self, Door, Entry};
-use crate::key_client::KeyClient;
+use crate::ingress::{self, Door, Entry, own_paths};
+use crate::key_client::{KeyClient, Positions, Way};
 use crate::log::Brake;
 use crate::pool::Pool;
 use crate::request_id::{RequestId, RequestIds};
+use crate::visitor::{Token, Visitor};
 
 /// What all connections share.
 pub struct Gateway {
@@ -33,10 +37,15 @@ pub struct Gateway {
     pub keyd: KeyClient,
     /// Idle channels.
     pub pool: Pool,
+    /// Certificates for hosts that agents reach through us.
+    pub leaves: Leaves,
+    /// Addresses that are really listened on.
+    pub listening: RefCell<Vec<SocketAddr>>,
     /// Brake on lines about dials that failed.
     pub dials: Brake,
     config: RefCell<Rc<Config>>,
-    ids: RequestIds,
+    /// Names of requests.
+    pub ids: RequestIds,
     refusals: Brake,
 }
 
@@ -46,8 +55,16 @@ impl Gateway {
     pub fn new(config: Config, keyd: KeyClient) -> Rc<Self> {
         let random = SystemRandom::new();
         let pool = Pool::new(&random);
-        let config = RefCell::new(Rc::new(config));
-        Rc::new(Self { keyd, pool, dials: Brake::new(), config, ids: RequestIds::new(random), refusals: Brake::new() })
+        Rc::new(Self {
+            keyd,
+            pool,
+            leaves: Leaves::default(),
+            listening: RefCell::default(),
+            dials: Brake::new(),
+            config: RefCell::new(Rc::new(config)),
+            ids: RequestIds::new(random),
+            refusals: Brake::new(),
+        })
     }
 
     /// The configuration as it is now.
@@ -64,18 +81,21 @@ impl Gateway {
     }
 
     /// Answers a request.
-    pub async fn answer(self: &Rc<Self>, request: Request<Incoming>, door: Door, busy: Busy) -> Response<AgentBody> {
+    pub async fn answer(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        door: Door,
+        visitor: Rc<Visitor>,
+        busy: Busy,
+    ) -> Response<AgentBody> {
         let id = self.ids.next();
         let (head, body) = request.into_parts();
         let (is_head, is_http2) = (head.method == Method::HEAD, head.version == Version::HTTP_2);
         let source = Source::new(body);
-        let response = match self.handle(head, source.clone(), door, &id, busy.connection()).await {
-            Ok(Reply::Health) => {
-                let mut response = Response::new(AgentBody::whole(Bytes::from_static(b"{\"status\":\"ok\"}"), busy));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response.headers_mut().insert(wire::REQUEST_ID, id.to_header());
-                response
-            }
+        let asked =
+            Asked { door, visitor, source: source.clone(), id: id.clone(), connection: busy.connection().clone() };
+        let response = match self.handle(head, asked).await {
+            Ok(Reply::Own(value)) => own_answer(&value, &id, is_head, busy),
             Ok(Reply::Upstream(response)) => response.map(|relay| AgentBody::relay(relay, busy)),
             Err(rejection) => {
                 if !source.has_ended() {
@@ -98,46 +118,158 @@ impl Gateway {
         if is_http2 { response.map(|body| body.holding(Source::new(request.into_body()))) } else { response }
     }
 
-    fn refuse(&self, rejection: Rejection, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {
+    /// A refusal in the log; not each of a flood.
+    pub fn note_refusal(&self, refusal: Refusal, id: &RequestId) {
         if let Some(held) = self.refusals.pass() {
-            tracing::info!(code = %rejection.refusal, request_id = %id, held, "refused");
+            tracing::info!(code = %refusal, request_id = %id, held, "refused");
         }
+    }
+
+    fn refuse(&self, rejection: Rejection, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {
+        self.note_refusal(rejection.refusal, id);
         let body = |bytes| AgentBody::whole(if is_head { Bytes::new() } else { bytes }, busy);
         error_response::write(rejection, id).map(body)
     }
 
-    async fn handle(
-        self: &Rc<Self>,
-        head: Parts,
-        source: Source,
-        door: Door,
-        id: &RequestId,
-        connection: &Rc<Connection>,
-    ) -> Result<Reply, Rejection> {
-        if connection.has_double_framing() {
+    async fn handle(self: &Rc<Self>, head: Parts, asked: Asked) -> Result<Reply, Rejection> {
+        if asked.connection.has_double_framing() {
             return Err(Refusal::BadRequest.into());
         }
-        match ingress::read(&head, door, &self.config().limits)? {
-            Entry::Health => Ok(Reply::Health),
-            Entry::Route { name, target } => {
-                let outbound = self.outbound(&name, target, head, source)?;
-                forward(self, outbound, id, connection).await.map(|answer| Reply::Upstream(Box::new(answer)))
+        match ingress::read(&head, &asked.door, &self.config().limits)? {
+            Entry::Health => Ok(Reply::Own(json!({ "status": "ok", "listen": self.addresses() }))),
+            Entry::Environment(query) => Ok(Reply::Own(self.environment(&head, query, &asked).await?)),
+            Entry::Route { name, target, token } => {
+                let routes = self.keyd.standing().routes()?;
+                let authority = routes.authority(&name).ok_or(Refusal::HostNotAllowed)?.clone();
+                let session = asked.visitor.session(token.as_ref()).await?;
+                let to = To { positions: routes.positions(&authority), authority, target, token, session };
+                self.send(head, to, asked).await
+            }
+            Entry::Host { authority, target, token } => {
+                let has_credentials = token.is_some();
+                let to = self.to_host(authority.clone(), target, token, &asked).await;
+                let to = match (to, &asked.door) {
+                    (Ok(to), _) => to,
+                    // Inside a tunnel there is no proxy any more to log in to.
+                    (Err(refusal), Door::Inside(_)) => return Err(refusal.into()),
+                    (Err(refusal), _) => {
+                        return Err(Rejection::from(refusal).of_a_proxy(&authority, has_credentials));
+                    }
+                };
+                self.send(head, to, asked).await
             }
         }
     }
 
-    fn outbound(&self, name: &Name, target: http::Uri, head: Parts, source: Source) -> Result<Outbound, Refusal> {
-        let routes = self.keyd.standing().routes()?;
-        let authority = routes.authority(name).ok_or(Refusal::HostNotAllowed)?.clone();
+    async fn to_host(
+        &self,
+        authority: Authority,
+        target: Uri,
+        token: Option<Token>,
+        asked: &Asked,
+    ) -> Result<To, Refusal> {
+        self.keyd.standing().routes()?;
+        if let Door::Inside(inside) = &asked.door {
+            let session = asked.visitor.session(token.as_ref()).await?;
+            return Ok(To { positions: inside.positions.clone(), authority, target, token, session });
+        }
+        let session = asked.visitor.any_session(token.as_ref()).await?;
+        let positions = match asked.visitor.known_host(&authority) {
+            Some(positions) => positions,
+            None => {
+                let told = self.keyd.told();
+                let Way::Intercept { positions, .. } =
+                    self.keyd.connect(session, &authority, None, asked.id.to_string(), false).await?
+                else {
+                    return Err(Refusal::HostNotAllowed);
+                };
+                let positions = Rc::new(positions);
+                asked.visitor.learn_host(authority.clone(), told, positions.clone());
+                positions
+            }
+        };
+        Ok(To { positions, authority, target, token, session: Some(session) })
+    }
+
+    async fn send(self: &Rc<Self>, head: Parts, to: To, asked: Asked) -> Result<Reply, Rejection> {
+        let To { authority, positions, target, token, session } = to;
         let Parts { method, headers, version, .. } = head;
         let written = target.path_and_query().map_or("", |target| target.as_str());
-        let key = (!routes.may_be_in_body(&authority, &method, written))
-            .then(|| self.pool.key(&authority, routes.fields(&authority), &headers, written));
-        Ok(Outbound { authority, key, method, target, headers, source, version })
+        let key = (!positions.may_be_in_body(&method, written)).then(|| {
+            let identity = asked.visitor.identity(token.as_ref());
+            self.pool.key(&authority, positions.fields(), &headers, written, identity)
+        });
+        let source = asked.source;
+        let outbound = Outbound { authority, key, method, target, headers, source, version, session };
+        forward(self, outbound, &asked.id, &asked.connection).await.map(|answer| Reply::Upstream(Box::new(answer)))
+    }
+
+    /// What the agent's environment is made of, as it may know it: nothing in it is worth anything elsewhere.
+    async fn environment(
+        &self,
+        head: &Parts,
+        query: own_paths::Query,
+        asked: &Asked,
+    ) -> Result<serde_json::Value, Refusal> {
+        let presented = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let placeholder = presented.and_then(|value| value.split_once(' ')).map(|(_, text)| text.trim().to_owned());
+        self.keyd.standing().routes()?;
+        let session = asked.visitor.any_session(query.token.as_ref()).await?;
+        let page = self.keyd.environment(session, placeholder, query.after).await?;
+        if query.agent.is_some_and(|agent| agent != page.agent) {
+            return Err(Refusal::AgentMismatch);
+        }
+        let grants: Vec<_> = page
+            .grants
+            .iter()
+            .map(|grant| {
+                json!({
+                    "number": grant.number,
+                    "credential": grant.credential,
+                    "provider": grant.provider,
+                    "route": grant.route,
+                    "variables": grant.variables,
+                    "placeholder": grant.placeholder,
+                    "named": grant.named,
+                })
+            })
+            .collect();
+        let (ca, listen) = (leaves::pem(&page.ca), self.addresses());
+        Ok(json!({ "agent": page.agent, "ca": ca, "listen": listen, "grants": grants, "more": page.more }))
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.listening.borrow().iter().map(ToString::to_string).collect()
     }
 }
 
+/// A request and where it came from.
+struct Asked {
+    door: Door,
+    visitor: Rc<Visitor>,
+    source: Source,
+    id: RequestId,
+    connection: Rc<Connection>,
+}
+
+/// Where a request goes, and for whom.
+struct To {
+    authority: Authority,
+    positions: Rc<Positions>,
+    target: Uri,
+    token: Option<Token>,
+    session: Option<u64>,
+}
+
+fn own_answer(value: &serde_json::Value, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {
+    let text = if is_head { Bytes::new() } else { Bytes::from(value.to_string()) };
+    let mut response = Response::new(AgentBody::whole(text, busy));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(wire::REQUEST_ID, id.to_header());
+    response
+}
+
 enum Reply {
-    Health,
+    Own(serde_json::Value),
     Upstream(Box<Response<Relay>>),
 }

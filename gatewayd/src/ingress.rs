@@ -5,44 +5,99 @@
 
 pub mod base_url;
 pub mod fields;
+pub mod full_name;
 pub mod own_host;
+pub mod own_paths;
+pub mod proxy_auth;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use http::request::Parts;
-use http::{Method, Version};
-use strongroom_protocol::Refusal;
+use http::{Method, Uri, Version};
+use strongroom_protocol::{Authority, Name, Refusal};
 
 use crate::config::Limits;
-pub use base_url::Entry;
+use crate::key_client::Positions;
+use crate::visitor::Token;
 
 /// Where a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Door {
     /// Over TCP, on this address of ours.
     Tcp(SocketAddr),
     /// Over agent.sock: no web page reaches it, and Host says nothing.
     Unix,
+    /// In a tunnel whose TLS ends here.
+    Inside(Rc<Inside>),
+}
+
+/// A tunnel whose TLS ends here: everything in it is for one host.
+pub struct Inside {
+    /// The host of the CONNECT.
+    pub authority: Authority,
+    /// Where placeholders may stand there.
+    pub positions: Rc<Positions>,
+    /// What the CONNECT proved its agent with.
+    pub token: Option<Token>,
+    /// Why nothing in it is answered: another name in the handshake, or no handshake at all.
+    pub refusal: Option<Refusal>,
+}
+
+/// What a request asks for.
+pub enum Entry {
+    /// `/.strongroom/health`.
+    Health,
+    /// `/.strongroom/environment`.
+    Environment(own_paths::Query),
+    /// Something at the host of a route.
+    Route {
+        /// Its name; whether there is one of that name is not known here.
+        name: Name,
+        /// The target for the upstream, in origin form.
+        target: Uri,
+        /// What the agent proves itself with.
+        token: Option<Token>,
+    },
+    /// Something at a host that is named in full.
+    Host {
+        /// Which.
+        authority: Authority,
+        /// The target for the upstream, in origin form.
+        target: Uri,
+        /// What the agent proves itself with.
+        token: Option<Token>,
+    },
 }
 
 /// Reads a request head as far as its destination.
 ///
 /// # Errors
 /// Why it is not taken.
-pub fn read(head: &Parts, door: Door, limits: &Limits) -> Result<Entry, Refusal> {
+pub fn read(head: &Parts, door: &Door, limits: &Limits) -> Result<Entry, Refusal> {
     fields::check_size(head, limits)?;
     match head.method {
+        // The first request of a connection may be one, and is taken before it comes here.
         Method::CONNECT => return Err(Refusal::BadRequest),
         // It would echo a key back (RFC 9110, 9.3.8).
         Method::TRACE => return Err(Refusal::RequestNotAllowed),
         _ => {}
     }
+    fields::check_framing(&head.headers)?;
+    let address = match door {
+        Door::Inside(inside) => return full_name::inside(head, inside),
+        Door::Tcp(address) => Some(*address),
+        Door::Unix => None,
+    };
     // HTTP/2 has an authority with every request; in HTTP/1 one is a proxy's form.
-    if head.version < Version::HTTP_2 && (head.uri.scheme().is_some() || head.uri.authority().is_some()) {
+    let is_for_a_proxy = head.version < Version::HTTP_2 && head.uri.authority().is_some();
+    if is_for_a_proxy && !address.is_some_and(|address| own_host::is_named_in_full(head, address)) {
+        return full_name::for_a_proxy(head);
+    }
+    if head.version < Version::HTTP_2 && !is_for_a_proxy && head.uri.scheme().is_some() {
         return Err(Refusal::BadRequest);
     }
-    fields::check_framing(&head.headers)?;
-    if let Door::Tcp(address) = door {
+    if let Some(address) = address {
         own_host::check(head, address)?;
     }
     own_host::check_browser(&head.headers)?;
@@ -57,7 +112,7 @@ mod tests {
     use super::*;
 
     fn read_request(request: http::request::Builder, door: Door) -> Result<Entry, Refusal> {
-        read(&request.body(()).unwrap().into_parts().0, door, &Limits::default())
+        read(&request.body(()).unwrap().into_parts().0, &door, &Limits::default())
     }
 
     fn tcp() -> Door {
@@ -79,16 +134,16 @@ mod tests {
     fn health_too_is_for_our_own_host_alone() {
         let request = |host: &str| Request::get("/.strongroom/health").header("host", host);
         assert!(matches!(read_request(request("127.0.0.1:7777"), tcp()), Ok(Entry::Health)));
-        assert_eq!(read_request(request("evil.example:7777"), tcp()).unwrap_err(), Refusal::AuthorityMismatch);
+        assert_eq!(read_request(request("evil.example:7777"), tcp()).err().unwrap(), Refusal::AuthorityMismatch);
     }
 
     #[test]
     fn other_forms_and_methods_are_refused() {
-        let case =
-            |method: &str, uri: &str| read_request(Request::builder().method(method).uri(uri), Door::Unix).unwrap_err();
+        let case = |method: &str, uri: &str| {
+            read_request(Request::builder().method(method).uri(uri), Door::Unix).err().unwrap()
+        };
         assert_eq!(case("TRACE", "/openai/"), Refusal::RequestNotAllowed);
         assert_eq!(case("CONNECT", "api.example:443"), Refusal::BadRequest);
-        assert_eq!(case("GET", "http://api.example/v1"), Refusal::BadRequest);
         assert_eq!(case("OPTIONS", "*"), Refusal::BadRequest);
     }
 
@@ -96,6 +151,6 @@ mod tests {
     fn a_target_that_is_too_long_is_refused_and_the_longest_is_not() {
         let uri = |length: usize| format!("/openai/{}", "a".repeat(length - "/openai/".len()));
         assert!(read_request(Request::get(uri(16_384)), Door::Unix).is_ok());
-        assert_eq!(read_request(Request::get(uri(16_385)), Door::Unix).unwrap_err(), Refusal::TooLarge);
+        assert_eq!(read_request(Request::get(uri(16_385)), Door::Unix).err().unwrap(), Refusal::TooLarge);
     }
 }

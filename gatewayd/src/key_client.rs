@@ -1,4 +1,4 @@
-//! The conversation with keyd: greeting, channels, routes, the lock; and connecting again, for ever.
+//! The conversation with keyd: greeting, channels, sessions, CONNECTs, routes, the lock; and connecting again, for ever.
 //!
 //! While there is no connection nothing waits for one: requests are refused at once. It refuses to trust a reply to a
 //! question that it did not ask, and to wait for one beyond its time limit.
@@ -11,6 +11,7 @@ mod test_keyd;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -18,13 +19,16 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Route, Upstream};
+use strongroom_protocol::environment::Environment;
+use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};
+use strongroom_protocol::session::Presented;
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::packet_socket::{LinkError, PacketSocket};
-pub use self::routes::{Routes, Standing};
+pub use self::routes::{Positions, Routes, Standing};
 
 /// What is known of keyd, and the way to ask it.
 #[derive(Default)]
@@ -32,8 +36,43 @@ pub struct KeyClient {
     standing: RefCell<Standing>,
     changed: Notify,
     link: RefCell<Link>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<Result<(), Refusal>>>>,
-    last_channel: Cell<u64>,
+    /// Who waits for which reply; channels, sessions and questions share their numbers.
+    waiting: RefCell<HashMap<u64, oneshot::Sender<KeydMessage>>>,
+    last_number: Cell<u64>,
+    /// What was told, counted: what was made before may be of no use any more.
+    told: Cell<u64>,
+    /// Tunnels that keyd may cut.
+    tunnels: RefCell<HashMap<u64, Rc<Notify>>>,
+    /// Connections to keyd that have ended.
+    links: Cell<u64>,
+}
+
+/// What keyd says to a CONNECT.
+#[derive(Debug)]
+pub enum Way {
+    /// TLS ends here.
+    Intercept {
+        /// A certificate, where a point was sent.
+        leaf: Option<Leaf>,
+        /// Where placeholders may stand.
+        positions: Positions,
+    },
+    /// Nobody looks inside.
+    Tunnel(Tunnel),
+}
+
+/// A tunnel that keyd has on record; its end is told with the bytes that went through.
+#[derive(Debug)]
+pub struct Tunnel {
+    number: u64,
+    cut: Rc<Notify>,
+}
+
+impl Tunnel {
+    /// Comes back when keyd wants it to end.
+    pub async fn cut(&self) {
+        self.cut.notified().await;
+    }
 }
 
 #[derive(Default)]
@@ -85,10 +124,7 @@ impl KeyClient {
             #[cfg(test)]
             Link::Test(keyd) => return keyd(theirs, kind).map(|()| ours),
         };
-        let channel = self.last_channel.get() + 1;
-        self.last_channel.set(channel);
-        let (sender, reply) = oneshot::channel();
-        self.waiting.borrow_mut().insert(channel, sender);
+        let (channel, reply) = self.expect();
         let question = GatewayMessage::OpenChannel { channel, authority: authority.clone(), upstream: kind };
         let asking = async {
             let mut descriptors: Vec<BorrowedFd<'_>> = vec![theirs.as_fd()];
@@ -97,11 +133,152 @@ impl KeyClient {
             // Only keyd's copies may be left: the channel ends when keyd closes it.
             drop(descriptors);
             drop((theirs, upstream));
-            reply.await.unwrap_or(Err(Refusal::KeydUnavailable))
+            reply.await.map_err(|_| Refusal::KeydUnavailable)
         };
+        match self.patiently(channel, asking).await? {
+            KeydMessage::Accepted { .. } => Ok(ours),
+            KeydMessage::Refused { refusal, .. } => Err(refusal),
+            _ => Err(Refusal::KeydUnavailable),
+        }
+    }
+
+    /// Presents an agent's connection; its number comes back, and which link to keyd it belongs to.
+    ///
+    /// # Errors
+    /// keyd's refusal, or [`Refusal::KeydUnavailable`].
+    pub async fn open_session(&self, presented: Presented, socket: Option<BorrowedFd<'_>>) -> Result<u64, Refusal> {
+        let (session, reply) = self.expect();
+        #[cfg(test)]
+        if matches!(&*self.link.borrow(), Link::Test(_)) {
+            return Ok(session);
+        }
+        let question = GatewayMessage::OpenSession { session, presented };
+        match self.ask(session, reply, &question, socket.as_slice()).await? {
+            KeydMessage::SessionOpened { .. } => Ok(session),
+            KeydMessage::SessionRefused { refusal, .. } => Err(refusal),
+            _ => Err(Refusal::KeydUnavailable),
+        }
+    }
+
+    /// The agent has gone.
+    pub fn close_session(&self, session: u64) {
+        self.say(GatewayMessage::CloseSession { session });
+    }
+
+    /// May this session go there?
+    ///
+    /// # Errors
+    /// keyd's refusal, or [`Refusal::KeydUnavailable`].
+    pub async fn connect(
+        &self,
+        session: u64,
+        authority: &Authority,
+        point: Option<Vec<u8>>,
+        request_id: String,
+        tunnel: bool,
+    ) -> Result<Way, Refusal> {
+        let (question, reply) = self.expect();
+        let authority = authority.clone();
+        let message = GatewayMessage::Connect { question, session, authority, point, request_id, tunnel };
+        match self.ask(question, reply, &message, &[]).await? {
+            KeydMessage::Intercept { leaf, fields, bodies, .. } => {
+                Ok(Way::Intercept { leaf, positions: Positions::new(&fields, bodies) })
+            }
+            KeydMessage::Tunnel { .. } => {
+                let cut = Rc::new(Notify::new());
+                self.tunnels.borrow_mut().insert(question, cut.clone());
+                Ok(Way::Tunnel(Tunnel { number: question, cut }))
+            }
+            KeydMessage::NotConnected { refusal, .. } => Err(refusal),
+            _ => Err(Refusal::KeydUnavailable),
+        }
+    }
+
+    /// A tunnel has ended.
+    pub fn end_tunnel(&self, tunnel: &Tunnel, bytes_in: u64, bytes_out: u64) {
+        self.tunnels.borrow_mut().remove(&tunnel.number);
+        self.say(GatewayMessage::EndTunnel { tunnel: tunnel.number, bytes_in, bytes_out });
+    }
+
+    /// A page of the agent's own environment.
+    ///
+    /// # Errors
+    /// keyd's refusal, or [`Refusal::KeydUnavailable`].
+    pub async fn environment(
+        &self,
+        session: u64,
+        placeholder: Option<String>,
+        after: Option<u64>,
+    ) -> Result<Environment, Refusal> {
+        let (question, reply) = self.expect();
+        let message = GatewayMessage::AskEnvironment { question, session, placeholder, after };
+        match self.ask(question, reply, &message, &[]).await? {
+            KeydMessage::Environment { page, .. } => Ok(page),
+            KeydMessage::NoEnvironment { refusal, .. } => Err(refusal),
+            _ => Err(Refusal::KeydUnavailable),
+        }
+    }
+
+    /// Counts what keyd has told: leaves and sessions that were made before it last changed may be of no use.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told.get()
+    }
+
+    /// Tells one connection to keyd from the next: sessions end with it.
+    #[must_use]
+    pub fn link(&self) -> u64 {
+        self.links.get()
+    }
+
+    fn expect(&self) -> (u64, oneshot::Receiver<KeydMessage>) {
+        let number = self.last_number.get() + 1;
+        self.last_number.set(number);
+        let (sender, reply) = oneshot::channel();
+        self.waiting.borrow_mut().insert(number, sender);
+        (number, reply)
+    }
+
+    async fn ask(
+        &self,
+        number: u64,
+        reply: oneshot::Receiver<KeydMessage>,
+        message: &GatewayMessage,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<KeydMessage, Refusal> {
+        let socket = self.socket();
+        let asking = async {
+            let socket = socket.ok_or(Refusal::KeydUnavailable)?;
+            socket.send(message, descriptors).await.map_err(|_| Refusal::KeydUnavailable)?;
+            reply.await.map_err(|_| Refusal::KeydUnavailable)
+        };
+        self.patiently(number, asking).await
+    }
+
+    async fn patiently(
+        &self,
+        number: u64,
+        asking: impl Future<Output = Result<KeydMessage, Refusal>>,
+    ) -> Result<KeydMessage, Refusal> {
         let answer = timeout(PATIENCE, asking).await;
-        self.waiting.borrow_mut().remove(&channel);
-        answer.unwrap_or(Err(Refusal::KeydUnavailable)).map(|()| ours)
+        self.waiting.borrow_mut().remove(&number);
+        answer.unwrap_or(Err(Refusal::KeydUnavailable))
+    }
+
+    fn socket(&self) -> Option<Rc<PacketSocket>> {
+        match &*self.link.borrow() {
+            Link::Up(socket) => Some(socket.clone()),
+            _ => None,
+        }
+    }
+
+    /// Says something that gets no reply; where keyd has gone there is nobody to tell.
+    fn say(&self, message: GatewayMessage) {
+        if let Some(socket) = self.socket() {
+            spawn_local(async move {
+                let _ = socket.send(&message, &[]).await;
+            });
+        }
     }
 
     /// Connects, listens, and connects again when the connection ends. `cut` is called when channels that were opened
@@ -159,8 +336,20 @@ impl KeyClient {
                     );
                 }
             }
-            KeydMessage::Accepted { channel } => self.answer(channel, Ok(())),
-            KeydMessage::Refused { channel, refusal } => self.answer(channel, Err(refusal)),
+            KeydMessage::Accepted { channel: number }
+            | KeydMessage::Refused { channel: number, .. }
+            | KeydMessage::SessionOpened { session: number }
+            | KeydMessage::SessionRefused { session: number, .. }
+            | KeydMessage::Intercept { question: number, .. }
+            | KeydMessage::Tunnel { question: number }
+            | KeydMessage::NotConnected { question: number, .. }
+            | KeydMessage::Environment { question: number, .. }
+            | KeydMessage::NoEnvironment { question: number, .. } => self.answer(number, message),
+            KeydMessage::CutTunnel { tunnel } => {
+                if let Some(cut) = self.tunnels.borrow().get(&tunnel) {
+                    cut.notify_one();
+                }
+            }
             KeydMessage::Locked => {
                 tracing::info!("the vault is locked");
                 self.set(Standing::Locked);
@@ -179,9 +368,9 @@ impl KeyClient {
         }
     }
 
-    fn answer(&self, channel: u64, answer: Result<(), Refusal>) {
+    fn answer(&self, number: u64, answer: KeydMessage) {
         // A reply that comes after its time has nobody waiting; keyd sees the pair closed.
-        if let Some(sender) = self.waiting.borrow_mut().remove(&channel) {
+        if let Some(sender) = self.waiting.borrow_mut().remove(&number) {
             let _ = sender.send(answer);
         }
     }
@@ -191,10 +380,14 @@ impl KeyClient {
         self.set(Standing::Unavailable);
         // Dropping the senders tells every asker at once.
         self.waiting.borrow_mut().clear();
+        self.links.set(self.links.get() + 1);
+        // What nobody watches over any more is not to go on.
+        self.tunnels.borrow().values().for_each(|cut| cut.notify_one());
     }
 
     fn set(&self, standing: Standing) {
         *self.standing.borrow_mut() = standing;
+        self.told.set(self.told.get() + 1);
         self.changed.notify_waiters();
     }
 }

@@ -66,10 +66,18 @@ impl<T: Pooled> Pool<T> {
         Self { idle: RefCell::default(), open: Rc::default(), salt }
     }
 
-    /// The key of a request: its authority, its values of `fields`, which are sorted, and the placeholders in its target.
+    /// The key of a request: its authority, its values of `fields`, which are sorted, the placeholders in its target, and
+    /// what is known of who sent it.
     /// An absent field differs from an empty one, and two values differ from one that joins them.
     #[must_use]
-    pub fn key(&self, authority: &Authority, fields: &[HeaderName], headers: &HeaderMap, target: &str) -> Key {
+    pub fn key<'a>(
+        &self,
+        authority: &Authority,
+        fields: &[HeaderName],
+        headers: &HeaderMap,
+        target: &str,
+        identity: impl Iterator<Item = &'a [u8]>,
+    ) -> Key {
         let mut digest = Context::new(&SHA256);
         digest.update(&self.salt);
         for name in fields {
@@ -86,6 +94,10 @@ impl<T: Pooled> Pool<T> {
         for tail in placeholder::tails(target) {
             digest.update(&[0]);
             digest.update(tail.as_bytes());
+        }
+        for part in identity {
+            digest.update(&part.len().to_le_bytes());
+            digest.update(part);
         }
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest.finish().as_ref());
@@ -209,7 +221,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let watched = [HeaderName::from_static("authorization"), HeaderName::from_static("x-api-key")];
-        pool.key(&authority.parse().unwrap(), &watched, &headers, target)
+        pool.key(&authority.parse().unwrap(), &watched, &headers, target, std::iter::empty())
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,13 +17,15 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use strongroom_protocol::Check;
+use strongroom_protocol::{Check, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
+use crate::connect::intercept::Opened;
+use crate::connect::{self, Beginning, Granted, Granting, Outcome};
 use crate::connection::{AgentIo, Connection, Stream};
 use crate::crowd::{Crowd, Place};
 use crate::gateway::Gateway;
@@ -33,6 +36,7 @@ use crate::listen::Sockets;
 use crate::log::Brake;
 use crate::shutdown::{Signals, Wish};
 use crate::start_error::StartError;
+use crate::visitor::Visitor;
 
 /// Serves until a signal says stop.
 ///
@@ -57,6 +61,7 @@ pub fn until_shutdown(
         let listeners = Listener::from_sockets(sockets).map_err(StartError::Runtime)?;
         let mut signals = Signals::listen().map_err(StartError::Runtime)?;
         let gateway = Gateway::new(config, KeyClient::default());
+        *gateway.listening.borrow_mut() = listeners.iter().filter_map(Listener::address).collect();
         let shared = gateway.clone();
         spawn_local(async move { shared.keyd.run(&gateway_socket, &checks, || shared.pool.clear()).await });
         let stop = async {
@@ -126,6 +131,14 @@ impl Listener {
         tcp.chain(agent).collect()
     }
 
+    /// Where it listens, over TCP.
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     async fn accept(&self) -> std::io::Result<(Stream, Door)> {
         match self {
             Self::Tcp(listener) => {
@@ -167,27 +180,102 @@ async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut 
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end: CONNECTs first, then requests.
 async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place, mut draining: watch::Receiver<bool>) {
     let config = gateway.config();
     let connection = Connection::new(stream, config.timeouts);
+    let mut io = AgentIo::new(connection.clone());
+    let visitor = Visitor::new(&gateway, &connection);
+    let limits = (&config.limits).into();
+    loop {
+        let beginning = tokio::select! {
+            beginning = connect::begin(&mut io, &limits) => beginning,
+            _ = draining.wait_for(|&stop| stop) => return,
+        };
+        let head = match beginning {
+            Ok(Beginning::Http) => break,
+            Ok(_) if !place.is_welcome => Err(Refusal::Overloaded),
+            Ok(Beginning::Connect(head)) => Ok(*head),
+            Ok(Beginning::Bad(refusal)) => Err(refusal),
+            Err(_) => return,
+        };
+        match connect::answer(&gateway, &connection, &visitor, &mut io, head).await {
+            Ok(Outcome::MayTryAgain) => {}
+            Ok(Outcome::Granted(granted)) => {
+                let place = Rc::new(place);
+                return tunnel(&gateway, &connection, visitor, io, *granted, &place, draining).await;
+            }
+            Ok(Outcome::Refused) | Err(_) => return,
+        }
+    }
+    speak_http(&gateway, connection, visitor, io, door, &Rc::new(place), draining).await;
+}
+
+/// What follows a CONNECT that was granted.
+async fn tunnel(
+    gateway: &Rc<Gateway>,
+    connection: &Rc<Connection>,
+    visitor: Rc<Visitor>,
+    io: AgentIo,
+    granted: Granted,
+    place: &Rc<Place>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let Granted { authority, token, way, busy } = granted;
+    match way {
+        Granting::Tunnel(tunnel, upstream) => {
+            let _busy = busy;
+            tokio::select! {
+                () = connect::tunnel::carry(gateway, io, tunnel, upstream) => {}
+                // Nobody can tell when a blind tunnel is at rest.
+                _ = draining.wait_for(|&stop| stop) => {}
+            }
+        }
+        Granting::Intercept(ready) => {
+            let timeouts = gateway.config().timeouts;
+            match connect::intercept::open(io, connection, &timeouts, authority, token, ready).await {
+                Ok(Opened { io, connection: inner, inside }) => {
+                    // The clocks of the connection inside tell a slow agent from a busy one; of the outer one, where that
+                    // is another, nothing is expected.
+                    let _busy = (!Rc::ptr_eq(connection, &inner)).then_some(busy);
+                    speak_http(gateway, inner, visitor, io, Door::Inside(inside), place, draining).await;
+                }
+                Err(error) => tracing::debug!(%error, "no handshake with an agent"),
+            }
+        }
+    }
+}
+
+/// Serves requests to the end of the connection.
+async fn speak_http(
+    gateway: &Rc<Gateway>,
+    connection: Rc<Connection>,
+    visitor: Rc<Visitor>,
+    io: AgentIo,
+    door: Door,
+    place: &Rc<Place>,
+    mut draining: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let busy = connection.begin();
-        let gateway = gateway.clone();
+        let (gateway, door, visitor) = (gateway.clone(), door.clone(), visitor.clone());
         let is_welcome = place.is_welcome;
         let is_http1 = request.version() < Version::HTTP_2;
         async move {
             let connection = busy.connection().clone();
-            let mut response =
-                if is_welcome { gateway.answer(request, door, busy).await } else { gateway.turn_away(request, busy) };
+            let mut response = if is_welcome {
+                gateway.answer(request, door, visitor, busy).await
+            } else {
+                gateway.turn_away(request, busy)
+            };
             if is_http1 && (!is_welcome || connection.has_double_framing()) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)
         }
     });
-    let server = server(&config);
-    let mut conversation = pin!(server.serve_connection(TokioIo::new(AgentIo::new(connection.clone())), service));
+    let server = server(&gateway.config());
+    let mut conversation = pin!(server.serve_connection(TokioIo::new(io), service));
     let mut watch = pin!(hang_up(&connection));
     let mut told = false;
     loop {

@@ -181,10 +181,10 @@ fn handle(
             gateway.sessions.close(state, session);
             Ok(())
         }
-        GatewayMessage::Connect { question: number, session, authority, point, request_id }
+        GatewayMessage::Connect { question: number, session, authority, point, request_id, tunnel }
             if greeted && descriptors.is_empty() =>
         {
-            let question = Question { number, session, authority, point, request_id };
+            let question = Question { number, session, authority, point, request_id, may_be_tunnel: tunnel };
             gateway.say(connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
             Ok(())
         }

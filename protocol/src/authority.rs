@@ -37,6 +37,13 @@ impl Authority {
     /// The port that is meant where none is written: https is all that we speak.
     pub const DEFAULT_PORT: u16 = 443;
 
+    /// This host at this port, which is not 0.
+    #[must_use]
+    pub fn new(host: Host, port: u16) -> Self {
+        debug_assert_ne!(port, 0, "no port");
+        Self { host, port }
+    }
+
     /// The host half.
     #[must_use]
     pub fn host(&self) -> &Host {

@@ -46,7 +46,7 @@ pub enum GatewayMessage {
         /// Its number.
         session: u64,
     },
-    /// An agent sent CONNECT. Answered by `Intercept`, `Tunnel` or `NotConnected`.
+    /// An agent sent CONNECT, or a request for a host by its full name. Answered by `Intercept`, `Tunnel` or `NotConnected`.
     Connect {
         /// gatewayd's own number for the question; of a tunnel that comes of it too.
         question: u64,
@@ -58,6 +58,8 @@ pub enum GatewayMessage {
         point: Option<Vec<u8>>,
         /// gatewayd's id for the request, as on channels.
         request_id: String,
+        /// A tunnel is wanted where the host is not intercepted; else it is refused.
+        tunnel: bool,
     },
     /// A tunnel has ended. No answer.
     EndTunnel {
@@ -162,6 +164,10 @@ pub enum KeydMessage {
         question: u64,
         /// A certificate for its key, where it sent a point.
         leaf: Option<Leaf>,
+        /// As those of a [`Route`].
+        fields: Vec<String>,
+        /// As those of a [`Route`].
+        bodies: Vec<BodyRequest>,
     },
     /// The agent may go there, and nobody looks inside.
     Tunnel {

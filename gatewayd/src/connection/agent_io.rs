@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use nix::sys::socket::Shutdown;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -24,6 +24,10 @@ pub struct AgentIo {
     timer: RefCell<Pin<Box<Sleep>>>,
     blocked_since: Option<Instant>,
     closing_since: Option<Instant>,
+    /// Bytes that were read already, to be read once more.
+    again: Bytes,
+    /// Nothing more is written.
+    has_ended: bool,
 }
 
 impl AgentIo {
@@ -31,7 +35,13 @@ impl AgentIo {
     #[must_use]
     pub fn new(connection: Rc<Connection>) -> Self {
         let timer = RefCell::new(Box::pin(sleep_until(Instant::now() + connection.timeouts.idle.get())));
-        Self { connection, timer, blocked_since: None, closing_since: None }
+        Self { connection, timer, blocked_since: None, closing_since: None, again: Bytes::new(), has_ended: false }
+    }
+
+    /// These bytes come first in the next read: they were read by somebody who only wanted to see them.
+    pub fn rewind(&mut self, bytes: Bytes) {
+        debug_assert!(self.again.is_empty(), "one look at a time");
+        self.again = bytes;
     }
 
     /// Whether a clock has run out; if not, the task is woken when the next one does.
@@ -66,7 +76,12 @@ impl AgentIo {
 }
 
 impl AsyncRead for AgentIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let length = self.again.len().min(buffer.remaining());
+            buffer.put_slice(&self.again.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         match self.connection.poll_read(cx, buffer) {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => self.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
@@ -91,15 +106,19 @@ impl AsyncWrite for AgentIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.connection.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing_since.is_none() {
             self.closing_since = Some(Instant::now());
-            // An agent that is gone already has nothing left to be told.
-            let _ = nix::sys::socket::shutdown(self.connection.raw_fd(), Shutdown::Write);
+        }
+        if !self.has_ended {
+            if self.connection.poll_end(cx).is_pending() && self.poll_expired(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.has_ended = true;
         }
         if !self.connection.linger.get() {
             return Poll::Ready(Ok(()));

@@ -146,7 +146,6 @@ async fn what_is_refused_here_opens_no_channel() {
     stage("", ok, async |stage| {
         for (target, fields, status, code) in [
             ("/nowhere/", "", 403, "host_not_allowed"),
-            ("/@token/a/", "", 403, "agent_unknown"),
             ("/a/", "Origin: http://evil.example\r\n", 400, "authority_mismatch"),
             ("/a/", "Connection: authorization\r\n", 400, "bad_request"),
         ] {

@@ -1,4 +1,5 @@
-//! The base-URL way in: `/ROUTE/rest?query` means `/rest?query` at the host that ROUTE stands for.
+//! The base-URL way in: `/ROUTE/rest?query` means `/rest?query` at the host that ROUTE stands for, and
+//! `/@TOKEN/ROUTE/...` the same for an agent that has a token.
 //!
 //! The rest is passed on byte for byte; keyd brings the path into its one form. It refuses every target that does not
 //! begin with a route's name; percent-encoded names are no names. Called by [`super::read`].
@@ -7,19 +8,8 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use strongroom_protocol::{Name, Refusal};
 
-/// What a request asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// `/.strongroom/health`.
-    Health,
-    /// Something at the host of a route.
-    Route {
-        /// Its name; whether there is one of that name is not known here.
-        name: Name,
-        /// The target for the upstream, in origin form.
-        target: Uri,
-    },
-}
+use super::{Entry, own_paths};
+use crate::visitor::Token;
 
 /// Reads the path and query of a request.
 ///
@@ -30,17 +20,23 @@ pub fn read(target: &str) -> Result<Entry, Refusal> {
     let end = path.find(['/', '?']).unwrap_or(path.len());
     let (segment, rest) = path.split_at(end);
     if segment == RESERVED {
-        let is_health = rest == "/health" || rest.starts_with("/health?");
-        return if is_health { Ok(Entry::Health) } else { Err(Refusal::HostNotAllowed) };
+        return own_paths::read(rest);
     }
-    // A token names its agent; none is known here.
-    if segment.starts_with('@') {
-        return Err(Refusal::AgentUnknown);
+    if let Some(secret) = segment.strip_prefix('@') {
+        let token = Token { agent: None, secret: secret.as_bytes().into() };
+        // No token in it, no route, and nothing reserved behind one but the agent's own.
+        let behind =
+            read(rest).map_err(|refusal| if rest.starts_with('/') { refusal } else { Refusal::HostNotAllowed })?;
+        return match behind {
+            Entry::Route { name, target, token: None } => Ok(Entry::Route { name, target, token: Some(token) }),
+            Entry::Environment(query) => Ok(Entry::Environment(query.with_token(token))),
+            _ => Err(Refusal::HostNotAllowed),
+        };
     }
     let name: Name = segment.parse().map_err(|_| Refusal::HostNotAllowed)?;
     let origin = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     let target = PathAndQuery::try_from(origin).map_err(|_| Refusal::BadRequest)?;
-    Ok(Entry::Route { name, target: Uri::from(target) })
+    Ok(Entry::Route { name, target: Uri::from(target), token: None })
 }
 
 /// First segment of the gateway's own paths; no [`Name`] begins with a dot.
@@ -54,7 +50,7 @@ mod tests {
 
     fn route(target: &str) -> Option<(String, String)> {
         match read(target) {
-            Ok(Entry::Route { name, target }) => Some((name.to_string(), target.to_string())),
+            Ok(Entry::Route { name, target, token: None }) => Some((name.to_string(), target.to_string())),
             _ => None,
         }
     }
@@ -77,24 +73,37 @@ mod tests {
 
     #[test]
     fn reserved_paths_are_not_routes() {
-        assert_eq!(read("/.strongroom/health"), Ok(Entry::Health));
-        assert_eq!(read("/.strongroom/health?probe"), Ok(Entry::Health));
+        assert!(matches!(read("/.strongroom/health"), Ok(Entry::Health)));
+        assert!(matches!(read("/.strongroom/health?probe"), Ok(Entry::Health)));
         for target in
             ["/.strongroom", "/.strongroom/", "/.strongroom/healthy", "/.strongroom/health/x", "/.strongroom/status"]
         {
-            assert_eq!(read(target), Err(Refusal::HostNotAllowed), "{target}");
+            assert_eq!(read(target).err(), Some(Refusal::HostNotAllowed), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_token_stands_before_a_route_and_goes_no_further() {
+        for (text, secret, rest) in [("/@tok/openai/v1?x", "tok", "/v1?x"), ("/@/openai", "", "/")] {
+            let Ok(Entry::Route { name, target, token: Some(token) }) = read(text) else { panic!("{text}") };
+            assert_eq!(
+                (name.as_str(), target.to_string().as_str(), &*token.secret),
+                ("openai", rest, secret.as_bytes())
+            );
+        }
+        for text in ["/@tok", "/@tok/", "/@tok/@other/openai", "/@tok/.strongroom/health", "/@tok?x"] {
+            assert_eq!(read(text).err(), Some(Refusal::HostNotAllowed), "{text}");
         }
     }
 
     #[test]
     fn what_is_no_route_is_refused() {
-        assert_eq!(read("/@token/openai/v1"), Err(Refusal::AgentUnknown));
-        assert_eq!(read("*"), Err(Refusal::BadRequest));
-        assert_eq!(read(""), Err(Refusal::BadRequest));
+        assert_eq!(read("*").err(), Some(Refusal::BadRequest));
+        assert_eq!(read("").err(), Some(Refusal::BadRequest));
         for target in
             ["/", "//openai", "/%6fpenai/v1", "/../openai", "/.openai/", "/open ai", "/?q", "/.Strongroom/health"]
         {
-            assert_eq!(read(target), Err(Refusal::HostNotAllowed), "{target}");
+            assert_eq!(read(target).err(), Some(Refusal::HostNotAllowed), "{target}");
         }
     }
 

@@ -28,6 +28,13 @@ pub fn check(head: &Parts, address: SocketAddr) -> Result<(), Refusal> {
     if host.is_some_and(|host| is_own(host, address)) { Ok(()) } else { Err(Refusal::AuthorityMismatch) }
 }
 
+/// Whether a request in absolute form names this gateway itself: a client that was told to use a proxy for everything.
+#[must_use]
+pub fn is_named_in_full(head: &Parts, address: SocketAddr) -> bool {
+    let is_http = head.uri.scheme_str() == Some("http");
+    is_http && head.uri.authority().is_some_and(|authority| is_own(authority.as_str(), address))
+}
+
 /// Checks that no browser sent the request for a page.
 ///
 /// # Errors

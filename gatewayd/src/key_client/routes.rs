@@ -41,14 +41,47 @@ impl Standing {
 #[derive(Debug, Default)]
 pub struct Routes {
     by_name: HashMap<Name, Authority>,
-    at: HashMap<Authority, Positions>,
+    at: HashMap<Authority, Rc<Positions>>,
 }
 
 /// Where credentials of one authority take a placeholder.
 #[derive(Debug, Default)]
-struct Positions {
+pub struct Positions {
     fields: Vec<HeaderName>,
     bodies: Vec<BodyRequest>,
+}
+
+impl Positions {
+    /// As keyd told them.
+    #[must_use]
+    pub fn new(fields: &[String], bodies: Vec<BodyRequest>) -> Self {
+        let mut positions = Self::default();
+        positions.add(fields, bodies);
+        positions
+    }
+
+    fn add(&mut self, fields: &[String], bodies: Vec<BodyRequest>) {
+        self.fields.extend(fields.iter().filter_map(|name| HeaderName::try_from(name).ok()));
+        self.fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        self.fields.dedup();
+        self.bodies.extend(bodies);
+    }
+
+    /// Fields in which credentials take a placeholder, sorted.
+    #[must_use]
+    pub fn fields(&self) -> &[HeaderName] {
+        &self.fields
+    }
+
+    /// Whether a placeholder may be in the body of such a request, which is not looked at here: then nobody knows which
+    /// others could share its channel. `target` is path and query as the agent sent them.
+    #[must_use]
+    pub fn may_be_in_body(&self, method: &Method, target: &str) -> bool {
+        let path = target.split('?').next().unwrap_or(target);
+        // keyd compares the canonical path; a path in which there is nothing to canonicalise is compared here.
+        let is_plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
+        self.bodies.iter().any(|body| body.method == method.as_str() && (!is_plain || body.path == path))
+    }
 }
 
 impl Routes {
@@ -57,15 +90,13 @@ impl Routes {
     #[must_use]
     pub fn new(list: Vec<Route>) -> Self {
         let mut routes = Self::default();
+        let mut positions: HashMap<Authority, Positions> = HashMap::new();
         for route in list {
-            let Positions { fields, bodies } = routes.at.entry(route.authority.clone()).or_default();
-            fields.extend(route.fields.iter().filter_map(|name| HeaderName::try_from(name).ok()));
-            fields.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-            fields.dedup();
-            bodies.extend(route.bodies);
+            positions.entry(route.authority.clone()).or_default().add(&route.fields, route.bodies);
             // keyd gives no name to two authorities; were it to, the first would stand.
             routes.by_name.entry(route.name).or_insert(route.authority);
         }
+        routes.at = positions.into_iter().map(|(authority, positions)| (authority, Rc::new(positions))).collect();
         routes
     }
 
@@ -75,23 +106,10 @@ impl Routes {
         self.by_name.get(name)
     }
 
-    /// Fields in which credentials of this authority take a placeholder, sorted.
+    /// Where credentials of this authority take a placeholder.
     #[must_use]
-    pub fn fields(&self, authority: &Authority) -> &[HeaderName] {
-        self.at.get(authority).map_or(&[], |positions| &positions.fields)
-    }
-
-    /// Whether a placeholder may be in the body of such a request, which is not looked at here: then nobody knows which
-    /// others could share its channel. `target` is path and query as the agent sent them.
-    #[must_use]
-    pub fn may_be_in_body(&self, authority: &Authority, method: &Method, target: &str) -> bool {
-        let Some(positions) = self.at.get(authority).filter(|positions| !positions.bodies.is_empty()) else {
-            return false;
-        };
-        let path = target.split('?').next().unwrap_or(target);
-        // keyd compares the canonical path; a path in which there is nothing to canonicalise is compared here.
-        let is_plain = !path.contains('%') && !path.contains("//") && !path.contains("/.");
-        positions.bodies.iter().any(|body| body.method == method.as_str() && (!is_plain || body.path == path))
+    pub fn positions(&self, authority: &Authority) -> Rc<Positions> {
+        self.at.get(authority).cloned().unwrap_or_default()
     }
 }
 
@@ -114,8 +132,8 @@ mod tests {
         ]);
         let authority = routes.authority(&"a".parse().unwrap()).unwrap();
         assert_eq!(authority.to_string(), "a.example:443");
-        assert_eq!(routes.fields(authority), ["authorization", "x-api-key", "x-third"]);
-        assert!(routes.fields(&"b.example:8443".parse().unwrap()).is_empty());
+        assert_eq!(routes.positions(authority).fields(), ["authorization", "x-api-key", "x-third"]);
+        assert!(routes.positions(&"b.example:8443".parse().unwrap()).fields().is_empty());
         assert!(routes.authority(&"c".parse().unwrap()).is_none());
     }
 
@@ -127,7 +145,7 @@ mod tests {
         let routes =
             Routes::new(vec![route("a", "a.example", &["x-api-key"]), with_body, route("b", "b.example", &[])]);
         let known = |authority: &str, method: Method, target: &str| {
-            routes.may_be_in_body(&authority.parse().unwrap(), &method, target)
+            routes.positions(&authority.parse().unwrap()).may_be_in_body(&method, target)
         };
         for target in ["/token", "/token?x=1", "//token", "/x/../token", "/%74oken", "/./token"] {
             assert!(known("a.example", Method::POST, target), "{target}");

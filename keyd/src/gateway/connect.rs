@@ -34,6 +34,8 @@ pub struct Question {
     pub point: Option<Vec<u8>>,
     /// gatewayd's id for the request.
     pub request_id: String,
+    /// What is not intercepted may be a tunnel.
+    pub may_be_tunnel: bool,
 }
 
 /// The tunnels of one gateway connection.
@@ -76,7 +78,11 @@ fn judge(
     let identity = session.identity(&live).inspect_err(|refusal| {
         state.logbook.refusal(about(&Identity::UNKNOWN, Decision::Refused(*refusal)), *refusal);
     })?;
-    let way = way(&live, &identity, &question.authority).inspect_err(|refusal| {
+    let way = match way(&live, &identity, &question.authority) {
+        Ok(Way::Tunnel) if !question.may_be_tunnel => Err(Refusal::HostNotAllowed),
+        way => way,
+    };
+    let way = way.inspect_err(|refusal| {
         state.logbook.refusal(about(&identity, Decision::Refused(*refusal)), *refusal);
     })?;
     if let Way::Intercept = way {
@@ -85,7 +91,8 @@ fn judge(
             let key = live.contents().ca_keys.last().ok_or(Refusal::KeydUnavailable)?;
             ca::leaf(key, &question.authority, point, now()).map_err(|_| Refusal::BadRequest)
         });
-        return Ok(KeydMessage::Intercept { question: question.number, leaf: leaf.transpose()? });
+        let (fields, bodies) = live.positions(&question.authority);
+        return Ok(KeydMessage::Intercept { question: question.number, leaf: leaf.transpose()?, fields, bodies });
     }
     if tunnels.0.borrow().len() >= MOST_TUNNELS || tunnels.0.borrow().contains_key(&question.number) {
         return Err(Refusal::Overloaded);

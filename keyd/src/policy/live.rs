@@ -209,6 +209,24 @@ impl Live {
             && self.credential(grant.credential).is_some_and(|credential| credential.removed.is_none())
     }
 
+    /// Where a placeholder for the authority may stand, as gatewayd is told it.
+    #[must_use]
+    pub fn positions(&self, authority: &Authority) -> (Vec<String>, Vec<BodyRequest>) {
+        let sites = || self.credentials_naming(authority).flat_map(|credential| &credential.sites);
+        let mut fields: Vec<String> = sites().filter_map(|site| site.header_field().map(ToOwned::to_owned)).collect();
+        fields.sort();
+        fields.dedup();
+        fields.truncate(MOST_FIELDS);
+        let mut bodies: Vec<BodyRequest> = sites()
+            .filter_map(Site::body_request)
+            .map(|(method, path)| BodyRequest { method: method.to_owned(), path: path.to_owned() })
+            .collect();
+        bodies.sort();
+        bodies.dedup();
+        bodies.truncate(MOST_FIELDS);
+        (fields, bodies)
+    }
+
     /// What gatewayd is told: first path segments, where they lead, and which header fields tell agents apart.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
@@ -219,23 +237,7 @@ impl Live {
             if routes.iter().any(|route| route.name == *name) {
                 continue;
             }
-            let mut fields: Vec<String> = self
-                .credentials_naming(authority)
-                .flat_map(|other| &other.sites)
-                .filter_map(|site| site.header_field().map(ToOwned::to_owned))
-                .collect();
-            fields.sort();
-            fields.dedup();
-            fields.truncate(MOST_FIELDS);
-            let mut bodies: Vec<BodyRequest> = self
-                .credentials_naming(authority)
-                .flat_map(|other| &other.sites)
-                .filter_map(Site::body_request)
-                .map(|(method, path)| BodyRequest { method: method.to_owned(), path: path.to_owned() })
-                .collect();
-            bodies.sort();
-            bodies.dedup();
-            bodies.truncate(MOST_FIELDS);
+            let (fields, bodies) = self.positions(authority);
             routes.push(Route { name: name.clone(), authority: authority.clone(), fields, bodies });
         }
         routes

@@ -1,0 +1,67 @@
+//! The gateway's own paths, below `/.strongroom/`.
+//!
+//! `health` answers everybody; `environment` answers for the agent that its evidence, or a placeholder that it presents,
+//! names. Nothing here can widen what an agent may do. It refuses every other path. Called by [`super::base_url`].
+
+use strongroom_protocol::{Name, Refusal};
+
+use super::Entry;
+use crate::visitor::Token;
+
+/// What `environment` is asked.
+pub struct Query {
+    /// Whose it should be; an error where it is another's.
+    pub agent: Option<Name>,
+    /// Number of the last grant of the page before.
+    pub after: Option<u64>,
+    /// What the agent proves itself with.
+    pub token: Option<Token>,
+}
+
+impl Query {
+    /// With what the agent proves itself with.
+    #[must_use]
+    pub fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
+    }
+}
+
+/// Reads what follows the reserved segment.
+///
+/// # Errors
+/// `host_not_allowed` for every path that there is not, `bad_request` for a query that makes no sense.
+pub fn read(rest: &str) -> Result<Entry, Refusal> {
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    match path {
+        "/health" => Ok(Entry::Health),
+        "/environment" => {
+            let (mut agent, mut after) = (None, None);
+            for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                match name {
+                    "agent" => agent = Some(value.parse().map_err(|_| Refusal::BadRequest)?),
+                    "after" => after = Some(value.parse().map_err(|_| Refusal::BadRequest)?),
+                    _ => {}
+                }
+            }
+            Ok(Entry::Environment(Query { agent, after, token: None }))
+        }
+        _ => Err(Refusal::HostNotAllowed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_an_environment_is_asked_for() {
+        let Ok(Entry::Environment(query)) = read("/environment?agent=coder&after=7") else { panic!("an environment") };
+        assert_eq!((query.agent.unwrap().as_str(), query.after), ("coder", Some(7)));
+        let Ok(Entry::Environment(query)) = read("/environment") else { panic!("an environment") };
+        assert!(query.agent.is_none() && query.after.is_none());
+        for bad in ["/environment?agent=../x", "/environment?after=x"] {
+            assert_eq!(read(bad).err(), Some(Refusal::BadRequest), "{bad}");
+        }
+        assert_eq!(read("/environment/").err(), Some(Refusal::HostNotAllowed));
+    }
+}

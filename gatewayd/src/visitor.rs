@@ -1,0 +1,152 @@
+//! An agent's connection as keyd gets to know it: sessions, and what tells agents apart in the pool.
+//!
+//! A connection is presented to keyd when its first request comes: with its socket where it came over agent.sock, with
+//! the user of its process where it is a TCP connection of this machine, and with each token that its requests bring.
+//! Nothing here is believed by keyd but what it can check. It refuses a connection that tries one token after another.
+//! Made for each connection by `serve`; asked for each request by the gateway.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use strongroom_protocol::session::{Presented, PresentedToken};
+use strongroom_protocol::{Authority, Name, Refusal, SecretBytes};
+
+use crate::connection::Connection;
+use crate::gateway::Gateway;
+use crate::key_client::Positions;
+
+/// An agent's connection.
+pub struct Visitor {
+    gateway: Rc<Gateway>,
+    connection: Rc<Connection>,
+    /// Whose process it is, as far as this machine's kernel says.
+    user: Option<u32>,
+    user_bytes: Option<[u8; 4]>,
+    sessions: RefCell<Vec<Opened>>,
+    /// Hosts that keyd said are intercepted, and when it said so.
+    hosts: RefCell<HashMap<Authority, (u64, Rc<Positions>)>>,
+}
+
+/// What an agent proves itself with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The name that came with it.
+    pub agent: Option<Name>,
+    /// The token.
+    pub secret: Rc<[u8]>,
+}
+
+struct Opened {
+    token: Option<Token>,
+    link: u64,
+    number: u64,
+}
+
+impl Visitor {
+    /// Of a connection that was just accepted: its peer is looked at before a byte of it is read.
+    #[must_use]
+    pub fn new(gateway: &Rc<Gateway>, connection: &Rc<Connection>) -> Rc<Self> {
+        let user = connection.user();
+        Rc::new(Self {
+            gateway: gateway.clone(),
+            connection: connection.clone(),
+            user,
+            user_bytes: user.map(u32::to_le_bytes),
+            sessions: RefCell::default(),
+            hosts: RefCell::default(),
+        })
+    }
+
+    /// The number of the session; none where nothing at all is known of the agent but its placeholder.
+    ///
+    /// # Errors
+    /// keyd's refusal, or that it is unavailable.
+    pub async fn session(&self, token: Option<&Token>) -> Result<Option<u64>, Refusal> {
+        if token.is_none() && self.user.is_none() {
+            return Ok(None);
+        }
+        self.any_session(token).await.map(Some)
+    }
+
+    /// The same, though there may be nothing to present.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub async fn any_session(&self, token: Option<&Token>) -> Result<u64, Refusal> {
+        let link = self.gateway.keyd.link();
+        if let Some(number) = self.opened(token, link) {
+            return Ok(number);
+        }
+        if self.sessions.borrow().len() >= MOST_SESSIONS {
+            return Err(Refusal::Overloaded);
+        }
+        let socket = self.connection.agent_socket();
+        let presented = Presented {
+            socket: socket.is_some(),
+            uid: self.user.filter(|_| socket.is_none()),
+            token: token.map(|token| PresentedToken {
+                agent: token.agent.clone(),
+                token: SecretBytes::new(token.secret.to_vec()),
+            }),
+        };
+        let number = self.gateway.keyd.open_session(presented, socket).await?;
+        // Another request of the same connection may have been faster.
+        if let Some(first) = self.opened(token, link) {
+            self.gateway.keyd.close_session(number);
+            return Ok(first);
+        }
+        self.sessions.borrow_mut().push(Opened { token: token.cloned(), link, number });
+        Ok(number)
+    }
+
+    fn opened(&self, token: Option<&Token>, link: u64) -> Option<u64> {
+        let mut sessions = self.sessions.borrow_mut();
+        // With the connection to keyd its sessions ended.
+        sessions.retain(|session| session.link == link);
+        sessions.iter().find(|session| session.token.as_ref() == token).map(|session| session.number)
+    }
+
+    /// Where placeholders may stand at a host that keyd intercepts, as far as it was asked and has said nothing since.
+    #[must_use]
+    pub fn known_host(&self, authority: &Authority) -> Option<Rc<Positions>> {
+        let told = self.gateway.keyd.told();
+        let hosts = self.hosts.borrow();
+        hosts.get(authority).filter(|(then, _)| *then == told).map(|(_, positions)| positions.clone())
+    }
+
+    /// keyd intercepts this host.
+    pub fn learn_host(&self, authority: Authority, told: u64, positions: Rc<Positions>) {
+        let mut hosts = self.hosts.borrow_mut();
+        if hosts.len() >= MOST_HOSTS {
+            hosts.clear();
+        }
+        hosts.insert(authority, (told, positions));
+    }
+
+    /// What tells this agent from others as far as is known here, so that they do not meet on a channel. keyd has the
+    /// last word: a channel that serves another agent is refused, and another one is taken.
+    pub fn identity<'a>(&'a self, token: Option<&'a Token>) -> impl Iterator<Item = &'a [u8]> {
+        let way: &[u8] = if self.connection.agent_socket().is_some() { b"socket" } else { b"tcp" };
+        let name = token.and_then(|token| token.agent.as_ref()).map(|name| name.as_str().as_bytes());
+        let secret = token.map(|token| &*token.secret);
+        [Some(way), self.user_bytes.as_ref().map(<[u8; 4]>::as_slice), name, secret]
+            .into_iter()
+            .map(Option::unwrap_or_default)
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        let link = self.gateway.keyd.link();
+        for session in self.sessions.get_mut().drain(..).filter(|session| session.link == link) {
+            self.gateway.keyd.close_session(session.number);
+        }
+    }
+}
+
+/// Of one connection; an agent has one token.
+const MOST_SESSIONS: usize = 4;
+
+/// Of one connection.
+const MOST_HOSTS: usize = 64;
