@@ -36,7 +36,7 @@ fn what_the_request_itself_gets_wrong_is_refused() {
     scene.get("/@sometoken/openai/v1/a").send().assert_refused(Refusal::AgentUnknown);
     scene.get("/openai/v1/%2e%2e/a").send().assert_refused(Refusal::BadRequest);
     scene.get("/openai/v1/..%2fa").send().assert_refused(Refusal::BadRequest);
-    scene.request("CONNECT", "api.upstream.example:443").send().assert_refused(Refusal::BadRequest);
+    scene.request("CONNECT", "api.upstream.example:443").send().assert_refused(Refusal::AuthorityMismatch);
     scene.request("TRACE", "/openai/v1/a").send().assert_refused(Refusal::RequestNotAllowed);
     scene.get("/openai/v1/a").host("evil.example").send().assert_refused(Refusal::AuthorityMismatch);
     scene.get("/openai/v1/a").field("Origin", "https://evil.example").send().assert_refused(Refusal::AuthorityMismatch);

@@ -452,11 +452,9 @@ fn namesakes(count: usize, padding: usize) -> Vec<CertificateDer<'static>> {
 #[test]
 fn a_certificate_with_the_mark_of_our_own_is_untrusted_wherever_it_stands() {
     let ok = |exchange: &mut Exchange<'_>| exchange.respond("200 OK", &[], b"ok");
-    // 2.25 and a UUID, as keyd writes it into every leaf that it signs.
-    let mark: &[u8] = &[
-        0x06, 0x14, 0x69, 0x83, 0xad, 0xb6, 0xe8, 0xe9, 0xa7, 0xf0, 0xf2, 0xb0, 0x9d, 0x8f, 0xaf, 0x9b, 0xe3, 0xf2,
-        0xf8, 0xae, 0xb8, 0x11,
-    ];
+    // A UUID in an octet string, as keyd writes it into every leaf that it signs.
+    let mark: &[u8] =
+        &[0x04, 0x10, 0xd6, 0xb6, 0xd1, 0xa5, 0x3f, 0x0e, 0x4c, 0x0e, 0x8f, 0x5e, 0x6f, 0x1f, 0x2f, 0x0b, 0x9c, 0x11];
     let with = |content: &[u8]| {
         let extension = CustomExtension::from_oid_content(&[2, 25, 1], content.to_vec());
         move |params: &mut CertificateParams| params.custom_extensions.push(extension)

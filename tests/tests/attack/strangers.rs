@@ -153,7 +153,7 @@ fn an_admin_without_the_passphrase_widens_nothing() {
     let name = |text: &str| text.parse().unwrap();
     let secret = |bytes: &[u8]| SecretBytes::new(bytes.to_vec());
     let widening: Vec<Box<dyn Fn() -> Operation>> = vec![
-        Box::new(|| Operation::AgentAdd { name: name("evil") }),
+        Box::new(|| Operation::AgentAdd { name: name("evil"), uids: vec![0], unit: None, token: true }),
         Box::new(|| Operation::CredentialRotate {
             name: name(CREDENTIAL),
             value: secret(b"sk-another-value-0123456789-abcdefgh"),
@@ -207,7 +207,11 @@ fn user_mode_is_what_it_is_said_to_be() {
     // gateway.sock: it can be a gateway, as the siege was. admin.sock: it can look, and widens nothing.
     assert!(matches!(asks(&home.admin_socket()), Some(Reply::Status(_))));
     let mut admin = AdminClient::connect(&home).unwrap();
-    assert!(admin.ask(Operation::AgentAdd { name: "evil".parse().unwrap() }).is_err());
+    assert!(
+        admin
+            .ask(Operation::AgentAdd { name: "evil".parse().unwrap(), uids: Vec::new(), unit: None, token: false })
+            .is_err()
+    );
     // It can lock, revoke, and delete the vault.
     siege.scene.strongroom.must(&["agent", "revoke", AGENT]);
     siege.scene.get("/openai/x").send().assert_refused(Refusal::Revoked);

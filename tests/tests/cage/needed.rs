@@ -86,6 +86,9 @@ fn a_day_of_keyds() -> BTreeSet<String> {
     strongroom.must(&["unlock"]);
     scene.add_credential("second", &["--host", HOST, "--header", "x-api-key: {}"]);
     assert_eq!(scene.get("/openai/x").send().status(), 200);
+    let [_, agent_sock] = strongroom.ways();
+    let request = Request::new(agent_sock, "GET", "/openai/x").bearer(&scene.placeholder);
+    assert_eq!(request.send().status(), 200);
     assert_eq!(scene.post("/openai/x", &vec![b'x'; 3_000_000]).send().status(), 200);
     scene.get("/openai/%2e%2e/x").send().assert_refused(Refusal::BadRequest);
     strongroom.must_with(&["credential", "rotate", CREDENTIAL], b"sk-another-value-0123456789-abcdefgh");
