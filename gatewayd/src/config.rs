@@ -5,6 +5,7 @@
 //! Read by `main` at start, again on SIGHUP, and by `--check-config`.
 
 mod resolve;
+mod upstream_proxy;
 mod value;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use self::resolve::Resolve;
+pub use self::upstream_proxy::UpstreamProxy;
 pub use self::value::{Count, Network, Span};
 use crate::log::LogLevel;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub allow_private_upstreams: Vec<Network>,
     /// Names that are dialled at a given address, whatever the address rules say: the operator's choice.
     pub resolve: Resolve,
+    /// The HTTP proxy that upstreams are dialled through, if any.
+    pub upstream_proxy: Option<UpstreamProxy>,
     /// How much is logged.
     pub log_level: LogLevel,
     /// How much is taken.
@@ -117,6 +121,7 @@ impl Default for Config {
             listen: vec![(Ipv4Addr::LOCALHOST, 7777).into()],
             allow_private_upstreams: Vec::new(),
             resolve: Resolve::default(),
+            upstream_proxy: None,
             log_level: LogLevel::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -171,7 +176,7 @@ impl fmt::Display for ConfigError {
                     f,
                     "{} is not a valid configuration; correct it as told here:\n{}",
                     path.display(),
-                    error.to_string().trim_end()
+                    without_passwords(error)
                 )
             }
         }
@@ -179,6 +184,19 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The parser's words show the line that is wrong. One that may hold a proxy's password, written where none belongs, is
+/// named by its number alone, for the words end up in logs.
+fn without_passwords(error: &toml::de::Error) -> String {
+    let whole = error.to_string();
+    if !whole.contains('@') && !whole.contains("credentials-file") {
+        return whole.trim_end().to_owned();
+    }
+    let place = whole.lines().next().unwrap_or_default();
+    let message = error.message();
+    let what = if message.contains('@') { "it is not shown, for it may hold a password" } else { message };
+    format!("{place}\n{}", what.trim_end())
+}
 
 #[cfg(test)]
 mod tests {
@@ -217,6 +235,9 @@ mod tests {
             "API.example" = "127.0.0.1:8443"
             "api.example:444" = "[::1]:1"
             "b.example" = "192.0.2.1"
+            [upstream-proxy]
+            url = "http://proxy.corp.example:3128"
+            no-proxy = ["internal.example", "*.corp.example", "10.0.0.0/8"]
             [limits]
             header-bytes = 2048
             header-count = 9
@@ -241,6 +262,9 @@ mod tests {
         assert_eq!(resolved("api.example:444").as_deref(), Some("[::1]:1"));
         assert_eq!(resolved("b.example:99").as_deref(), Some("192.0.2.1:99"));
         assert_eq!(resolved("c.example"), None);
+        let proxy = config.upstream_proxy.unwrap();
+        assert_eq!(proxy.authority().to_string(), "proxy.corp.example:3128");
+        assert!(proxy.is_for(&"api.example".parse().unwrap()) && !proxy.is_for(&"internal.example".parse().unwrap()));
         assert_eq!(config.timeouts.stalled.get(), Duration::from_secs(65));
         assert_eq!(config.limits.idle_channels_per_pool.get(), 0);
         assert_eq!(config.log_level, LogLevel::Debug);
@@ -264,10 +288,28 @@ mod tests {
             ("[resolve]\n\"a.example\" = \"localhost\"", "IP address"),
             ("[resolve]\n\"a.example\" = \"127.0.0.1:0\"", "port"),
             ("[resolve]\n\"a.example\" = \"127.0.0.1\"\n\"A.example\" = \"127.0.0.2\"", "twice"),
+            ("[upstream-proxy]\nno-proxy = []", "missing field `url`"),
+            ("[upstream-proxy]\nurl = \"https://p.example:3128\"", "http alone"),
+            ("[upstream-proxy]\nurl = \"http://p.example:1\"\nno-proxy = [\"a:1\"]", "no host and no network"),
+            ("[upstream-proxy]\nurl = \"http://p.example:1\"\nusername = \"a\"", "unknown field `username`"),
             ("listen = [\n", "TOML parse error"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(words) && error.contains("line "), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_named_and_not_shown() {
+        for (text, words) in [
+            ("\n[upstream-proxy]\nurl = \"http://u:hunter2@p.example:1\"", "line 3, column 7\nthe URL has a user"),
+            ("upstream-proxy = \"http://u:hunter2@p.example:1\"", "line 1, column 18\nit is not shown"),
+            ("[upstream-proxy]\nurl = http://u:hunter2@p.example:1", "line 2, "),
+            ("[upstream-proxy]\nurl = \"http://p.example:1\"\ncredentials-file = \"u:hunter2\"", "line 3, "),
+        ] {
+            let error = toml::from_str::<Config>(text).expect_err(text);
+            let shown = ConfigError::Parse("gatewayd.toml".into(), error).to_string();
+            assert!(shown.contains(words) && !shown.contains("hunter2"), "{text}: {shown}");
         }
     }
 

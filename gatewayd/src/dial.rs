@@ -1,10 +1,12 @@
 //! From an authority to a connected socket: names, address rules, connecting.
 //!
 //! The address that was checked is the one that is connected to: nothing is resolved twice. It refuses to dial what
-//! the rules forbid, whatever the name; `[resolve]` is the operator's choice and exempt. It sends and reads no byte.
-//! Called when a channel is opened.
+//! the rules forbid, whatever the name; `[resolve]` is the operator's choice and exempt. Where `[upstream-proxy]` says
+//! so, the proxy resolves and connects in its place ([`through_proxy`]); but for that, no byte is sent or read.
+//! Called when a channel or a tunnel is opened.
 
 pub mod address_rules;
+mod through_proxy;
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +19,11 @@ use strongroom_protocol::exchange::DialFailure;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tracing::field::display;
 
-use crate::config::Config;
+use self::through_proxy::ProxyFault;
+use crate::config::{Config, UpstreamProxy};
+use crate::log::Brake;
 
 /// Why there is no socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +42,62 @@ impl From<DialFailure> for NoSocket {
 
 /// Connects to an authority within the time that the configuration gives.
 ///
-/// The socket comes back outside the event loop, for it is about to be passed to keyd.
+/// The socket comes back outside the event loop, for it is about to be passed to keyd. What fails at the upstream or
+/// the proxy is logged, as far as the brake lets it pass.
 ///
 /// # Errors
 /// Why there is no socket.
-pub async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, NoSocket> {
-    let attempt = async { connect(&addresses(authority, config).await?).await };
-    timeout(config.timeouts.dial.get(), attempt).await.unwrap_or(Err(DialFailure::TimedOut.into()))
+pub async fn dial(authority: &Authority, config: &Config, brake: &Brake) -> Result<std::net::TcpStream, NoSocket> {
+    let proxy = proxy_for(authority, config);
+    let attempt = async {
+        let stream = match proxy {
+            Some(proxy) => through_proxy::connect(proxy, authority, config).await?,
+            None => connect(&addresses(authority, config).await?).await?,
+        };
+        detached(stream).map_err(|error| Failure::from(no_socket(&error)))
+    };
+    let in_time = timeout(config.timeouts.dial.get(), attempt).await;
+    in_time.unwrap_or(Err(NoSocket::from(DialFailure::TimedOut).into())).map_err(|failure| {
+        failure.log(authority, proxy, brake);
+        failure.no_socket
+    })
+}
+
+/// A failed attempt: what the caller is told, and what the proxy did, for the log.
+#[derive(Debug)]
+struct Failure {
+    no_socket: NoSocket,
+    fault: Option<ProxyFault>,
+}
+
+impl Failure {
+    /// What this machine lacks is no news about the upstream, and the agent is told.
+    fn log(&self, authority: &Authority, proxy: Option<&UpstreamProxy>, brake: &Brake) {
+        if let NoSocket::Upstream(failure) = self.no_socket
+            && let Some(held) = brake.pass()
+        {
+            let (proxy, reason) = (proxy.map(|proxy| display(proxy.authority())), self.fault.map(display));
+            tracing::warn!(%authority, ?failure, proxy, reason, held, "no upstream socket");
+        }
+    }
+}
+
+impl From<NoSocket> for Failure {
+    fn from(no_socket: NoSocket) -> Self {
+        Self { no_socket, fault: None }
+    }
+}
+
+impl From<ProxyFault> for Failure {
+    fn from(fault: ProxyFault) -> Self {
+        Self { no_socket: DialFailure::from(fault).into(), fault: Some(fault) }
+    }
+}
+
+/// The proxy, unless the operator says where this authority is or that it is dialled directly.
+fn proxy_for<'a>(authority: &Authority, config: &'a Config) -> Option<&'a UpstreamProxy> {
+    let proxy = config.upstream_proxy.as_ref()?;
+    (config.resolve.address(authority).is_none() && proxy.is_for(authority)).then_some(proxy)
 }
 
 /// What may be dialled, in the order in which it is tried.
@@ -51,18 +105,23 @@ async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketA
     if let Some(address) = config.resolve.address(authority) {
         return Ok(vec![address]);
     }
-    let port = authority.port();
-    let found: Vec<SocketAddr> = match authority.host() {
-        Host::V4(address) => vec![(*address, port).into()],
-        Host::V6(address) => vec![(*address, port).into()],
-        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|error| no_socket(&error))?.collect(),
-    };
+    let found = look_up(authority).await?;
     if found.is_empty() {
         return Err(DialFailure::Unreachable.into());
     }
     let may_dial = |address: &SocketAddr| address_rules::may_dial(address.ip(), &config.allow_private_upstreams);
     let allowed: Vec<_> = found.into_iter().filter(may_dial).collect();
     if allowed.is_empty() { Err(DialFailure::ForbiddenAddress.into()) } else { Ok(interleave(allowed)) }
+}
+
+/// What the system's resolver says, or the address itself.
+async fn look_up(authority: &Authority) -> Result<Vec<SocketAddr>, NoSocket> {
+    let port = authority.port();
+    Ok(match authority.host() {
+        Host::V4(address) => vec![(*address, port).into()],
+        Host::V6(address) => vec![(*address, port).into()],
+        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|error| no_socket(&error))?.collect(),
+    })
 }
 
 /// Families by turns, each in the resolver's order (RFC 8305, section 4), so that one broken family costs one step.
@@ -82,7 +141,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries addresses one after another without waiting for a slow one; the first that answers wins.
-async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, NoSocket> {
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, NoSocket> {
     let mut attempts = JoinSet::new();
     let mut waiting = addresses.iter().copied();
     let mut failure = DialFailure::Unreachable.into();
@@ -93,7 +152,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<std::net::TcpStream, NoSock
         let next = attempts.join_next();
         let finished = if waiting.len() > 0 { timeout(STAGGER, next).await.ok() } else { Some(next.await) };
         match finished {
-            Some(Some(Ok(Ok(stream)))) => return detached(stream).map_err(|error| no_socket(&error)),
+            Some(Some(Ok(Ok(stream)))) => return Ok(stream),
             Some(Some(Ok(Err(error)))) if no_socket(&error) == NoSocket::NoRoom => failure = NoSocket::NoRoom,
             Some(None) if waiting.len() == 0 => return Err(failure),
             _ => {}
@@ -122,6 +181,10 @@ const MOST_ADDRESSES: usize = 8;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     fn config(text: &str) -> Config {
@@ -130,6 +193,22 @@ mod tests {
 
     fn authority(text: &str) -> Authority {
         text.parse().unwrap()
+    }
+
+    async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, NoSocket> {
+        super::dial(authority, config, &Brake::new()).await
+    }
+
+    /// Gives no answer to whoever connects: a backlog of one that is full, as long as what is returned lives.
+    fn silent(at: &str) -> std::io::Result<(SocketAddr, impl Sized)> {
+        let at: SocketAddr = at.parse().unwrap();
+        let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.bind(at)?;
+        let listener = socket.listen(1)?;
+        let address = listener.local_addr()?;
+        let fill = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        let full: Vec<_> = std::iter::from_fn(|| fill().ok()).collect();
+        Ok((address, (listener, full)))
     }
 
     #[tokio::test]
@@ -175,15 +254,24 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_with_the_time_limit() {
-        // A backlog of one that is full: further connections get no answer.
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listener = socket.listen(1).unwrap();
-        let address = listener.local_addr().unwrap();
-        let fill = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-        let _full: Vec<_> = std::iter::from_fn(|| fill().ok()).collect();
+        let (address, _full) = silent("127.0.0.1:0").unwrap();
         let config = config(&format!("[resolve]\n\"a.example\" = \"{address}\"\n[timeouts]\ndial = \"300ms\""));
         assert_eq!(dial(&authority("a.example"), &config).await.unwrap_err(), DialFailure::TimedOut.into());
+    }
+
+    #[tokio::test]
+    async fn a_family_that_does_not_answer_costs_a_step_for_each_of_its_addresses() {
+        // A machine without IPv6 shows the same with IPv4 alone.
+        let (first, _full) = silent("[::1]:0").or_else(|_| silent("127.0.0.1:0")).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        for (addresses, steps) in [(vec![first, good], 1), (vec![first, first, good], 2), (vec![good, first], 0)] {
+            let start = Instant::now();
+            assert_eq!(connect(&addresses).await.unwrap().peer_addr().unwrap(), good);
+            let passed = start.elapsed();
+            // Room for a busy machine; a silent address alone would take minutes.
+            assert!(passed >= STAGGER * steps && passed < STAGGER * steps + Duration::from_secs(2), "{passed:?}");
+        }
     }
 
     #[test]

@@ -121,17 +121,12 @@ async fn open(
     outbound: &Outbound,
 ) -> Result<(Channel, bool, Option<Key>), Refusal> {
     let permit = gateway.pool.reserve(config.limits.channels.get()).ok_or(Refusal::Overloaded)?;
-    let upstream = match dial::dial(&outbound.authority, config).await {
+    let upstream = match dial::dial(&outbound.authority, config, &gateway.dials).await {
         Ok(socket) => Ok(socket),
         Err(NoSocket::Upstream(failure)) => Err(failure),
         Err(NoSocket::NoRoom) => return Err(Refusal::Overloaded),
     };
     let key = outbound.key.clone().filter(|_| upstream.is_ok());
-    if let Err(failure) = &upstream
-        && let Some(held) = gateway.dials.pass()
-    {
-        tracing::warn!(authority = %outbound.authority, ?failure, held, "no upstream socket");
-    }
     let ours = gateway.keyd.open_channel(&outbound.authority, upstream).await?;
     Ok((Channel::start(ours, permit)?, false, key))
 }

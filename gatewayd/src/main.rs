@@ -2,7 +2,7 @@
 //!
 //! This file is the order in which the process starts, and nothing else. Privileges only go down: sockets are opened
 //! first, then the cage is entered, and only then is the first byte of a peer read. Proxy variables of its own
-//! environment (`HTTP_PROXY` and its kin) are never read.
+//! environment (`HTTP_PROXY` and its kin) are never read; a proxy for upstreams is named in the configuration.
 //! Started by systemd, by `strongroom up`, or by hand.
 #![forbid(unsafe_code)]
 

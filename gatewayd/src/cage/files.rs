@@ -1,4 +1,5 @@
 //! Landlock for gatewayd: reads what name resolution reads, and its configuration; writes nothing, anywhere.
+//! A proxy's credentials count as configuration: to be read again they lie in its directory, or in /etc.
 //!
 //! The vault lies in none of these directories, nor does /proc with other processes' memory. It refuses to allow
 //! more for convenience: logs go to a descriptor that is open already. Connecting to keyd's socket needs no rule.

@@ -10,6 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use strongroom_protocol::Authority;
 use strongroom_protocol::authority::Host;
 
+use super::value::has_port;
+
 /// The whole table.
 #[derive(Debug, Clone, Default)]
 pub struct Resolve(BTreeMap<ResolveName, ResolveAddress>);
@@ -66,9 +68,7 @@ impl TryFrom<String> for ResolveName {
 
     fn try_from(text: String) -> Result<Self, String> {
         let authority = Authority::parse_unicode(&text).map_err(|error| error.to_string())?;
-        // Behind the bracket of an IPv6 address, or anywhere in another host, a colon begins a port.
-        let written = text.rsplit_once(']').map_or(text.as_str(), |(_, tail)| tail).contains(':');
-        Ok(Self { host: authority.host().clone(), port: written.then(|| authority.port()) })
+        Ok(Self { host: authority.host().clone(), port: has_port(&text).then(|| authority.port()) })
     }
 }
 

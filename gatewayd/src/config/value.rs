@@ -70,6 +70,12 @@ impl TryFrom<String> for Span {
     }
 }
 
+/// Whether an authority is written with its port: behind the bracket of an IPv6 address, or anywhere in another host, a
+/// colon begins one.
+pub(super) fn has_port(text: &str) -> bool {
+    text.rsplit_once(']').map_or(text, |(_, tail)| tail).contains(':')
+}
+
 /// Addresses that share a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]

@@ -26,7 +26,7 @@ use crate::key_client::Tunnel;
 /// # Errors
 /// Why there is none.
 pub async fn dial(gateway: &Gateway, authority: &Authority) -> Result<std::net::TcpStream, Refusal> {
-    dial::dial(authority, &gateway.config()).await.map_err(|failure| match failure {
+    dial::dial(authority, &gateway.config(), &gateway.dials).await.map_err(|failure| match failure {
         NoSocket::Upstream(failure) => failure.into(),
         NoSocket::NoRoom => Refusal::Overloaded,
     })
