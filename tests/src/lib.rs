@@ -29,6 +29,7 @@ pub mod programs;
 pub mod raw_upstream;
 pub mod scene;
 pub mod strongroom;
+pub mod tunnel;
 
 /// What nearly every test uses.
 pub mod prelude {

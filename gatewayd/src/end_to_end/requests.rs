@@ -162,12 +162,12 @@ async fn what_is_refused_here_opens_no_channel() {
         {
             assert!(stage.raw(request).await.contains("authority_mismatch"));
         }
-        assert!(stage.get("/.strongroom/health", "").await.ends_with("{\"status\":\"ok\"}"));
+        assert!(stage.get("/.strongroom/health", "").await.contains("\"status\":\"ok\""));
         stage.gateway.keyd.tell(Standing::Locked);
         assert!(stage.get("/a/", "").await.contains("vault_locked"));
         stage.gateway.keyd.tell(Standing::Unavailable);
         assert!(stage.get("/a/", "").await.contains("keyd_unavailable"));
-        assert!(stage.get("/.strongroom/health", "").await.ends_with("{\"status\":\"ok\"}"));
+        assert!(stage.get("/.strongroom/health", "").await.contains("\"status\":\"ok\""));
         assert_eq!(stage.seen.channels.get(), 0);
     })
     .await;
