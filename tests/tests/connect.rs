@@ -341,3 +341,59 @@ fn a_rotated_authority_signs_from_then_on_and_the_old_one_no_more() {
     let shown = scene.strongroom.ctl(&["ca", "show", "--json"]).json();
     assert_eq!(shown.as_array().map(Vec::len), Some(2));
 }
+
+#[test]
+fn whoever_dawdles_in_any_phase_is_let_go() {
+    let builder = Builder::default().timeout("slow-headers = \"300ms\"").timeout("idle = \"600ms\"");
+    let scene = Scene::build(builder, echo);
+    let connect = Connect::to(&scene.strongroom, PORT_HOST);
+    let ends = |mut socket: Box<dyn strongroom_tests::tunnel::Socket>| {
+        let mut rest = Vec::new();
+        let _ = socket.read_to_end(&mut rest);
+        rest
+    };
+    // In the head of the CONNECT, before the handshake, and in it.
+    let mut socket = connect.socket().unwrap();
+    socket.write_all(b"CONNECT api.upstream").unwrap();
+    assert_eq!(ends(socket), b"");
+    assert_eq!(ends(connect.raw()), b"");
+    let mut socket = connect.raw();
+    socket.write_all(&[22, 3, 1, 0, 200, 1]).unwrap();
+    assert_eq!(ends(socket), b"");
+    // In the head of a request inside, and between two.
+    for bytes in [&b"GET / HTTP"[..], b""] {
+        let mut tls = connect.tls();
+        tls.stream.write_all(bytes).unwrap();
+        assert!(!matches!(tls.stream.read(&mut [0]), Ok(1)), "closed without a word");
+    }
+    let bearer = format!("Bearer {}", scene.placeholder);
+    assert_eq!(connect.tls().ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200);
+}
+
+#[test]
+fn what_comes_behind_a_refused_connect_is_no_request() {
+    let scene = Scene::with(echo);
+    let smuggled = format!(
+        "GET /openai/smuggled HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        scene.strongroom.address(),
+        scene.placeholder
+    );
+    for target in ["elsewhere.example:443", "api.upstream.example"] {
+        let connect = Connect::to(&scene.strongroom, target);
+        let mut socket = connect.socket().unwrap();
+        socket.write_all(&[&connect.bytes()[..], smuggled.as_bytes()].concat()).unwrap();
+        let mut answers = String::new();
+        let _ = socket.read_to_string(&mut answers);
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+        assert!(answers.starts_with("HTTP/1.1 4") && answers.contains("connection: close"), "{answers}");
+    }
+    // Nor is what comes in the clear behind a 200.
+    let connect = Connect::to(&scene.strongroom, PORT_HOST);
+    let mut socket = connect.socket().unwrap();
+    socket.write_all(&[&connect.bytes()[..], smuggled.as_bytes()].concat()).unwrap();
+    let mut answers = [0; 4096];
+    let _ = socket.read(&mut answers);
+    let _ = socket.read(&mut answers);
+    assert_eq!(scene.upstream.count(), 0);
+    assert_eq!(scene.get("/openai/smuggled").send().status(), 200, "the positive twin");
+}

@@ -13,6 +13,7 @@ mod limits;
 mod messages;
 mod oracles;
 mod policy;
+mod sessions;
 mod strangers;
 
 use std::time::Instant;
