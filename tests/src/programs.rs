@@ -22,8 +22,12 @@ pub fn path(name: &str) -> PathBuf {
 }
 
 /// The directory that holds all three.
+///
+/// # Panics
+/// Where one has not been built.
 #[track_caller]
-fn directory() -> PathBuf {
+#[must_use]
+pub fn directory() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // target/debug/deps/TEST
     let built = test.parent().and_then(Path::parent).expect("a test lies in target/PROFILE/deps").to_owned();

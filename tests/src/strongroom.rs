@@ -27,6 +27,7 @@ pub struct Builder {
     resolve: Vec<(String, SocketAddr)>,
     limits: Vec<String>,
     timeouts: Vec<String>,
+    tables: String,
     programs: Option<PathBuf>,
     disk: Option<&'static str>,
     descriptors: Option<u32>,
@@ -99,6 +100,13 @@ impl Builder {
     #[must_use]
     pub fn timeout(mut self, line: &str) -> Self {
         self.timeouts.push(line.to_owned());
+        self
+    }
+
+    /// More of gatewayd.toml: whole tables, at its end.
+    #[must_use]
+    pub fn tables(mut self, text: &str) -> Self {
+        self.tables.push_str(text);
         self
     }
 
@@ -192,7 +200,8 @@ impl Builder {
         for (host, address) in &self.resolve {
             text.push_str(&format!("\"{host}\" = \"{address}\"\n"));
         }
-        format!("{text}\n[limits]\n{}\n\n[timeouts]\n{}\n", self.limits.join("\n"), self.timeouts.join("\n"))
+        let (limits, timeouts) = (self.limits.join("\n"), self.timeouts.join("\n"));
+        format!("{text}\n[limits]\n{limits}\n\n[timeouts]\n{timeouts}\n{}", self.tables)
     }
 }
 
