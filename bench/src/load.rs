@@ -10,6 +10,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +34,10 @@ pub struct Target {
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
     /// For `Host`.
     pub host: String,
+    /// A CONNECT to there comes first.
+    pub through: Option<String>,
+    /// HTTP/2 is spoken.
+    pub is_http2: bool,
     /// In front of the upstream's target.
     pub prefix: String,
     /// For `Authorization: Bearer`.
@@ -202,10 +211,17 @@ impl Shared {
     async fn exchange(&self, target: &Target, connection: &mut Option<Connection>) -> io::Result<()> {
         let began = Instant::now();
         if connection.is_none() || self.scenario.cold {
-            *connection = Some(Connection { stream: connect(target).await?, reader: Reader::default() });
+            *connection = Some(Connection::open(target).await?);
         }
-        let Some(Connection { stream, reader }) = connection.as_mut() else { return Ok(()) };
         let sent = Instant::now();
+        let (stream, reader) = match connection.as_mut() {
+            None => return Ok(()),
+            Some(Connection::Raw { stream, reader }) => (stream, reader),
+            Some(Connection::Http2(sender)) => {
+                let (length, first) = http2_exchange(sender, target, &self.scenario, sent).await?;
+                return self.note(length, began.elapsed(), first);
+            }
+        };
         stream.write_all(&self.request).await?;
         if self.block.len() == BLOCK {
             for _ in 0..self.scenario.upload / BLOCK as u64 {
@@ -219,13 +235,17 @@ impl Shared {
         }
         let mut first = Duration::ZERO;
         let length = reader.body(stream, head.framing, || first = sent.elapsed()).await?;
+        self.note(length, began.elapsed(), first)
+    }
+
+    fn note(&self, length: u64, latency: Duration, first: Duration) -> io::Result<()> {
         if length != self.scenario.answer {
             return Err(io::Error::other(format!("an answer of {length} bytes in place of {}", self.scenario.answer)));
         }
         if self.measuring.get() {
             let mut run = self.run.borrow_mut();
             run.exchanges += 1;
-            run.latencies.push(began.elapsed());
+            run.latencies.push(latency);
             run.first_bytes.push(first);
         }
         Ok(())
@@ -250,9 +270,63 @@ impl Shared {
     }
 }
 
-struct Connection {
-    stream: Stream,
-    reader: Reader,
+enum Connection {
+    Raw { stream: Stream, reader: Reader },
+    Http2(SendRequest<Empty<Bytes>>),
+}
+
+impl Connection {
+    async fn open(target: &Target) -> io::Result<Self> {
+        let stream = connect(target).await?;
+        if !target.is_http2 {
+            return Ok(Self::Raw { stream, reader: Reader::default() });
+        }
+        let (sender, driver) = http2::handshake(Local, TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::task::spawn_local(driver);
+        Ok(Self::Http2(sender))
+    }
+}
+
+/// One GET over HTTP/2: how many bytes came, and when the first.
+async fn http2_exchange(
+    sender: &mut SendRequest<Empty<Bytes>>,
+    target: &Target,
+    scenario: &Scenario,
+    sent: Instant,
+) -> io::Result<(u64, Duration)> {
+    let request = Request::get(format!("https://{}{}", target.host, scenario.target))
+        .header("authorization", format!("Bearer {}", target.bearer))
+        .header("accept", "application/json")
+        .header("content-type", "application/json")
+        .header("user-agent", "bench/1.0")
+        .header("x-sdk-lang", "rust")
+        .header("x-sdk-os", "Linux")
+        .body(Empty::new())
+        .map_err(io::Error::other)?;
+    sender.ready().await.map_err(io::Error::other)?;
+    let mut response = sender.send_request(request).await.map_err(io::Error::other)?;
+    if response.status() != 200 {
+        return Err(io::Error::other(response.status().to_string()));
+    }
+    let (mut length, mut first) = (0, Duration::ZERO);
+    while let Some(frame) = response.body_mut().frame().await {
+        let frame = frame.map_err(io::Error::other)?;
+        if length == 0 {
+            first = sent.elapsed();
+        }
+        length += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+    Ok((length, first))
+}
+
+/// Runs hyper's tasks on this thread.
+#[derive(Debug, Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
 }
 
 type Stream = Box<dyn Duplex>;
@@ -261,8 +335,16 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 async fn connect(target: &Target) -> io::Result<Stream> {
-    let socket = TcpStream::connect(target.address).await?;
+    let mut socket = TcpStream::connect(target.address).await?;
     socket.set_nodelay(true)?;
+    if let Some(through) = &target.through {
+        socket.write_all(format!("CONNECT {through} HTTP/1.1\r\nhost: {through}\r\n\r\n").as_bytes()).await?;
+        // Nothing follows until we speak.
+        let head = Reader::default().head(&mut socket).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !head.first_line.starts_with("HTTP/1.1 200") {
+            return Err(io::Error::other(head.first_line));
+        }
+    }
     Ok(match &target.tls {
         None => Box::new(socket),
         Some((connector, name)) => Box::new(connector.connect(name.clone(), socket).await?),

@@ -84,8 +84,8 @@ pub async fn all(stage: &Stage, options: &Options) -> Outcome<Vec<Measurement>> 
         say(&format!("round {} of {}, after {seconds} s", round + 1, options.rounds));
         for (index, scenario) in options.scenarios.iter().enumerate() {
             let count = stage.subjects.len();
-            for turn in 0..count {
-                let subject = &stage.subjects[(turn + round + index) % count];
+            let in_turn = (0..count).map(|turn| &stage.subjects[(turn + round + index) % count]);
+            for subject in in_turn.filter(|subject| subject.kind.takes_part_in(scenario)) {
                 let what = format!("{} with {}", scenario.name, subject.kind.name());
                 measurements.push(one(stage, subject, scenario, round).await.during(&what)?);
             }
@@ -126,7 +126,7 @@ async fn one(stage: &Stage, subject: &Subject, scenario: &Scenario, round: usize
 /// Where they do not start.
 pub fn at_rest(stage: &Stage, options: &Options) -> Outcome<Vec<AtRest>> {
     let mut rows = Vec::new();
-    for subject in stage.subjects.iter().filter(|subject| !subject.processes.is_empty()) {
+    for subject in stage.subjects.iter().filter(|subject| subject.is_at_rest_by_itself()) {
         let mut times = vec![subject.start_up];
         if let Some(strongroom) = stage.strongroom.as_ref().filter(|_| subject.kind == SubjectKind::Strongroom) {
             for _ in 1..options.rounds {

@@ -117,7 +117,7 @@ Measures what a request costs: direct, through a plain one-process proxy, throug
 
   --rounds N         how many times everything is measured, in turn [7]
   --only LIST        these scenarios [all]
-  --subjects LIST    of direct, one-process, nginx, strongroom [all]
+  --subjects LIST    of direct, one-process, nginx, strongroom, connect, connect-h2 [all]
   --limits LINES     gatewayd's [limits], where they are not to be its defaults
   --alone FILE       the lines of keyd's own benchmark, to be kept with the results
   --record PAGE      write the tables into this page afterwards

@@ -26,6 +26,7 @@ pub use self::strongroom::Strongroom;
 use crate::error::{BenchError, Outcome, While};
 use crate::load::Target;
 use crate::process;
+use crate::scenario::Scenario;
 use crate::upstream::HOST;
 
 /// Who stands between the client and the upstream.
@@ -37,13 +38,18 @@ pub enum SubjectKind {
     OneProcess,
     /// nginx that adds a header.
     Nginx,
-    /// keyd and gatewayd.
+    /// keyd and gatewayd, by base URL.
     Strongroom,
+    /// The same two, by CONNECT, HTTP/1.1 inside.
+    Connect,
+    /// The same, HTTP/2 inside.
+    ConnectHttp2,
 }
 
 impl SubjectKind {
     /// In the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::OneProcess, Self::Nginx, Self::Strongroom];
+    pub const ALL: [Self; 6] =
+        [Self::Direct, Self::OneProcess, Self::Nginx, Self::Strongroom, Self::Connect, Self::ConnectHttp2];
 
     /// As it is asked for and shown.
     #[must_use]
@@ -53,6 +59,17 @@ impl SubjectKind {
             Self::OneProcess => "one-process",
             Self::Nginx => "nginx",
             Self::Strongroom => "strongroom",
+            Self::Connect => "connect",
+            Self::ConnectHttp2 => "connect-h2",
+        }
+    }
+
+    /// Whether it is measured in this scenario: of the two inside a tunnel, what the tunnel changes.
+    #[must_use]
+    pub fn takes_part_in(self, scenario: &Scenario) -> bool {
+        match self {
+            Self::Connect | Self::ConnectHttp2 => ["json-1", "json-16", "cold"].contains(&scenario.name),
+            _ => true,
         }
     }
 }
@@ -141,10 +158,12 @@ impl Stage {
                     }
                     nginx::Started::Missing(words) => stage.missing.push(words),
                 },
-                SubjectKind::Strongroom => {
-                    let (strongroom, subject) = Strongroom::start(&setting)?;
-                    stage.subjects.push(subject);
-                    stage.strongroom = Some(strongroom);
+                SubjectKind::Strongroom | SubjectKind::Connect | SubjectKind::ConnectHttp2 => {
+                    if stage.strongroom.is_none() {
+                        stage.strongroom = Some(Strongroom::start(&setting)?);
+                    }
+                    let strongroom = stage.strongroom.iter().map(|strongroom| strongroom.subject(*kind));
+                    stage.subjects.extend(strongroom.collect::<Outcome<Vec<_>>>()?);
                 }
             }
         }
@@ -174,6 +193,12 @@ impl Subject {
         Self { kind, target, processes, start_up, idle }
     }
 
+    /// Whether it has processes of its own; the ways in share theirs.
+    #[must_use]
+    pub fn is_at_rest_by_itself(&self) -> bool {
+        !self.processes.is_empty() && !matches!(self.kind, SubjectKind::Connect | SubjectKind::ConnectHttp2)
+    }
+
     /// CPU time of each of its processes so far.
     #[must_use]
     pub fn cpu(&self) -> Vec<Duration> {
@@ -183,20 +208,26 @@ impl Subject {
 
 fn direct(setting: &Setting) -> Outcome<Subject> {
     let text = fs::read(&setting.root).during("the root's certificate")?;
+    let target =
+        Target { tls: Some(tls(&text, &[])?), host: HOST.to_owned(), ..plain(setting.upstream, "", &setting.key) };
+    Ok(Subject::new(SubjectKind::Direct, target, Vec::new(), Duration::ZERO))
+}
+
+/// TLS with the upstream's name, believing these certificates (PEM), offering these protocols.
+fn tls(text: &[u8], alpn: &[&[u8]]) -> Outcome<(TlsConnector, ServerName<'static>)> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
+    for certificate in CertificateDer::pem_slice_iter(text) {
         roots.add(certificate.during("the root's certificate")?).during("the root's certificate")?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .during("TLS versions")?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     let name = ServerName::try_from(HOST).during("the upstream's name")?;
-    let tls = Some((TlsConnector::from(Arc::new(config)), name));
-    let target = Target { tls, host: HOST.to_owned(), ..plain(setting.upstream, "", &setting.key) };
-    Ok(Subject::new(SubjectKind::Direct, target, Vec::new(), Duration::ZERO))
+    Ok((TlsConnector::from(Arc::new(config)), name))
 }
 
 fn plain(port: u16, prefix: &str, bearer: &str) -> Target {
@@ -204,6 +235,8 @@ fn plain(port: u16, prefix: &str, bearer: &str) -> Target {
         address: ([127, 0, 0, 1], port).into(),
         tls: None,
         host: format!("127.0.0.1:{port}"),
+        through: None,
+        is_http2: false,
         prefix: prefix.to_owned(),
         bearer: bearer.to_owned(),
     }

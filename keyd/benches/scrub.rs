@@ -1,4 +1,4 @@
-//! How fast the scrubber walks through texts, and how long one admission takes: keyd's own files, nothing else.
+//! How fast the scrubber walks through texts, how long one admission and one leaf take: keyd's own files, nothing else.
 //!
 //! ```console
 //! $ cargo bench -p strongroom-keyd --bench scrub          # medians of 9 rounds; a number as argument for more
@@ -57,7 +57,7 @@ fn main() {
     // Rounds are interleaved, so that a machine that is slow for a while is slow for all.
     let patterns = [1, 4, 16].map(|keys| (keys, Rc::new(patterns(keys))));
     let mut times = vec![[const { Vec::new() }; 3]; texts.len()];
-    let mut admission = Vec::new();
+    let (mut admission, mut leaves) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         for (text, times) in texts.iter().zip(&mut times) {
             for ((_, patterns), times) in patterns.iter().zip(times) {
@@ -65,6 +65,7 @@ fn main() {
             }
         }
         admission.push(admission_time());
+        leaves.push(leaf_time());
     }
     for (text, times) in texts.iter().zip(times) {
         for ((keys, _), times) in patterns.iter().zip(times) {
@@ -72,6 +73,19 @@ fn main() {
         }
     }
     print("admit", 1, "ns", admission);
+    print("sign a leaf", 1, "us", leaves);
+}
+
+/// For a host that was not asked for before, in microseconds.
+fn leaf_time() -> f64 {
+    let ca = vault::ca::new_key(1_800_000_000).expect("a key");
+    let point = vault::ca::new_key(0).expect("a key").public_point;
+    let authority: Authority = "api.example".parse().expect("an authority");
+    let began = Used::now();
+    for _ in 0..LEAVES {
+        assert!(vault::ca::leaf(&ca, &authority, black_box(&point), 1_800_000_000).is_ok());
+    }
+    began.seconds() * 1e6 / f64::from(LEAVES)
 }
 
 fn print(what: &str, keys: usize, unit: &str, mut values: Vec<f64>) {
@@ -272,3 +286,4 @@ const SIZE: usize = 8 * 1024 * 1024;
 const RECORD: usize = 16 * 1024;
 /// Judgements in one round.
 const ADMISSIONS: u32 = 20_000;
+const LEAVES: u32 = 200;

@@ -48,6 +48,15 @@ impl Results {
                 verdict(found >= *goal).to_owned(),
             ]);
         }
+        for (way, found) in self.of_base_url() {
+            rows.push(vec![
+                format!("{}: requests a second by {way} / by base URL", title("json-16")),
+                "-".to_owned(),
+                format!("{found:.2}"),
+                format!("{TUNNEL_GOAL:.2}"),
+                verdict(found >= TUNNEL_GOAL).to_owned(),
+            ]);
+        }
         for (what, goal, found) in self.other_goals() {
             let Some(found) = found else { continue };
             rows.push(vec![
@@ -65,15 +74,23 @@ impl Results {
         }
     }
 
+    /// Requests a second through a tunnel, as a part of those by base URL.
+    fn of_base_url(&self) -> Vec<(&'static str, f64)> {
+        let rate = |way| self.compared("json-16", (way, SUBJECT), |one, base| one.per_second() / base.per_second());
+        ["connect", "connect-h2"].into_iter().filter_map(|way| Some((way, rate(way)?))).collect()
+    }
+
     /// What is to be at most so much.
     fn other_goals(&self) -> Vec<(String, f64, Option<f64>)> {
         let over_direct = |scenario, figure: fn(&Measurement) -> f64| {
             self.compared(scenario, (SUBJECT, "direct"), |ours, direct| figure(ours) - figure(direct))
         };
+        let cold = self.compared("cold", ("connect", "direct"), |ours, direct| ours.p50 - direct.p50);
         let idle = self.at_rest.iter().find(|row| row.subject == SUBJECT).map(|row| row.idle);
         let grown = |scenario| Some(self.median(scenario, SUBJECT, |one| one.peak)? - idle?);
         vec![
             (format!("{}: added p50 over direct, us", title("json-1")), 45.0, over_direct("json-1", |one| one.p50)),
+            ("CONNECT, cold: first request after direct's, us".to_owned(), 3000.0, cold),
             ("SSE: first event after direct's, us".to_owned(), 1000.0, over_direct("sse-first", |one| one.first)),
             (format!("{}: memory over idle, MiB", title("down")), 16.0, grown("down")),
             (format!("{}: memory over idle, MiB", title("up")), 16.0, grown("up")),
@@ -164,6 +181,8 @@ fn verdict(holds: bool) -> &'static str {
 
 /// Whose goals they are.
 const SUBJECT: &str = "strongroom";
+/// Of the requests a second by base URL, through a tunnel that is kept.
+const TUNNEL_GOAL: f64 = 0.7;
 /// What is to be reached.
 const CPU_GOALS: &[(&str, f64)] = &[
     ("json-1", 0.70),

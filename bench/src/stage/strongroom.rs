@@ -16,8 +16,9 @@ use nix::unistd::geteuid;
 use strongroom_ctl::demo::stage::{PROGRAMS, is_reachable_by_others};
 use strongroom_protocol::home::Home;
 
-use super::{Setting, Subject, SubjectKind, plain};
+use super::{Setting, Subject, SubjectKind, plain, tls};
 use crate::error::{BenchError, Outcome, While};
+use crate::load::Target;
 use crate::upstream::HOST;
 
 /// The installation.
@@ -25,27 +26,34 @@ pub struct Strongroom {
     program: PathBuf,
     home: PathBuf,
     passphrase: PathBuf,
+    port: u16,
+    placeholder: String,
+    start_up: Duration,
 }
 
 impl Strongroom {
     /// Makes the home, starts the daemons, unlocks, adds credential, agent and grant.
-    pub fn start(setting: &Setting) -> Outcome<(Self, Subject)> {
-        let strongroom = Self {
+    pub fn start(setting: &Setting) -> Outcome<Self> {
+        let mut strongroom = Self {
             program: programs(setting)?.join(PROGRAMS[0]),
             home: setting.directory.join("home"),
             passphrase: setting.directory.join("passphrase"),
+            port: 0,
+            placeholder: String::new(),
+            start_up: Duration::ZERO,
         };
         fs::create_dir(&strongroom.home).during("the home")?;
         fs::set_permissions(&strongroom.home, Permissions::from_mode(0o711)).during("the home")?;
         fs::write(&strongroom.passphrase, "a passphrase for the benchmark alone\n").during("the passphrase")?;
         strongroom.run(&[&["init"], users()].concat(), b"")?;
-        let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).during("a port")?.port();
+        strongroom.port =
+            TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr()).during("a port")?.port();
         let config = format!(
-            "listen = [\"127.0.0.1:{port}\"]\n[resolve]\n\"{HOST}\" = \"127.0.0.1:{}\"\n[limits]\n{}\n",
-            setting.upstream, setting.limits
+            "listen = [\"127.0.0.1:{}\"]\n[resolve]\n\"{HOST}\" = \"127.0.0.1:{}\"\n[limits]\n{}\n",
+            strongroom.port, setting.upstream, setting.limits
         );
         fs::write(Home::under(&strongroom.home).gatewayd_config(), config).during("gatewayd's configuration")?;
-        let start_up = strongroom.up()?;
+        strongroom.start_up = strongroom.up()?;
         strongroom.run(&["unlock"], b"")?;
         let root = setting.root.to_string_lossy();
         let credential = ["credential", "add", NAME, "--host", HOST, "--bearer", "--ca", &root];
@@ -53,9 +61,26 @@ impl Strongroom {
         strongroom.run(&["agent", "add", NAME], b"")?;
         let rate = ["--rate", "100000000/hour", "--burst", "1000000"];
         let placeholder = strongroom.run(&[&["grant", "add", NAME, "--agent", NAME][..], &rate].concat(), b"")?;
-        let target = plain(port, &format!("/{NAME}"), placeholder.trim());
-        let subject = Subject::new(SubjectKind::Strongroom, target, strongroom.processes()?, start_up);
-        Ok((strongroom, subject))
+        placeholder.trim().clone_into(&mut strongroom.placeholder);
+        Ok(strongroom)
+    }
+
+    /// One of the ways in.
+    ///
+    /// # Errors
+    /// Where a command fails.
+    pub fn subject(&self, kind: SubjectKind) -> Outcome<Subject> {
+        let base = plain(self.port, &format!("/{NAME}"), &self.placeholder);
+        let is_http2 = kind == SubjectKind::ConnectHttp2;
+        let target = if kind == SubjectKind::Strongroom {
+            base
+        } else {
+            let ca = self.run(&["ca", "show"], b"")?;
+            let alpn: &[&[u8]] = if is_http2 { &[b"h2"] } else { &[b"http/1.1"] };
+            let (through, tls) = (Some(format!("{HOST}:443")), Some(tls(ca.as_bytes(), alpn)?));
+            Target { tls, through, is_http2, host: HOST.to_owned(), prefix: String::new(), ..base }
+        };
+        Ok(Subject::new(kind, target, self.processes()?, self.start_up))
     }
 
     /// Stops and starts the daemons, and gives how long the start took.
