@@ -37,6 +37,10 @@ mod fixture;
 #[allow(dead_code, missing_docs)]
 mod gatewayd_framing;
 
+#[path = "../../gatewayd/src/connect/head.rs"]
+#[allow(dead_code, missing_docs)]
+mod gatewayd_connect_head;
+
 /// A property over any bytes.
 pub type Target = fn(&[u8]);
 
@@ -49,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frames", messages::frames),
     ("heads", messages::heads),
     ("agent_framing", messages::agent_framing),
+    ("connect_head", messages::connect_head),
     ("vault_file", texts::vault_file),
     ("keyd_toml", texts::keyd_toml),
     ("names", texts::names),

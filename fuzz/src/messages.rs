@@ -10,6 +10,7 @@ use strongroom_protocol::channel::head::{AnswerHead, RequestHead, encode_fields,
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, EXCHANGE_LIMIT};
 
+use crate::gatewayd_connect_head;
 use crate::gatewayd_framing::Framing;
 use crate::pieces;
 
@@ -99,4 +100,16 @@ pub fn agent_framing(bytes: &[u8]) {
     chunks.iter().for_each(|chunk| cut.see(chunk));
     whole.see(&chunks.concat());
     assert_eq!(cut.is_double(), whole.is_double());
+}
+
+/// A CONNECT's head ends in the same place however little more has come, and is none before its end.
+pub fn connect_head(bytes: &[u8]) {
+    let limits = gatewayd_connect_head::Limits { bytes: 2048, fields: 16 };
+    let parsed = gatewayd_connect_head::parse(bytes, &limits);
+    let Ok(Some((head, length))) = parsed else { return };
+    assert!(length <= bytes.len() && length <= 2048 && bytes[..length].ends_with(b"\n"));
+    assert!(!head.target.is_empty() && head.fields.len() <= 16);
+    let again = gatewayd_connect_head::parse(&bytes[..length], &limits).expect("read once").expect("whole");
+    assert_eq!((again.0.target, again.1), (head.target, length));
+    assert!(matches!(gatewayd_connect_head::parse(&bytes[..length - 1], &limits), Ok(None)), "whole before its end");
 }

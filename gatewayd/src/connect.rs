@@ -25,6 +25,7 @@ use strongroom_protocol::{Authority, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::head::Head;
+use crate::config;
 use crate::connection::{AgentIo, Busy, Connection};
 use crate::error_response::{self, Rejection};
 use crate::gateway::Gateway;
@@ -70,6 +71,12 @@ pub async fn begin(io: &mut AgentIo, limits: &head::Limits) -> io::Result<Beginn
             io.rewind(bytes.freeze());
             return Ok(Beginning::Http);
         }
+    }
+}
+
+impl From<&config::Limits> for head::Limits {
+    fn from(limits: &config::Limits) -> Self {
+        Self { bytes: limits.header_bytes.get() + limits.uri_bytes.get(), fields: limits.header_count.get() }
     }
 }
 

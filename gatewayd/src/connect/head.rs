@@ -6,8 +6,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use strongroom_protocol::Refusal;
 
-use crate::config;
-
 /// A parsed head.
 #[derive(Debug)]
 pub struct Head {
@@ -22,14 +20,10 @@ pub struct Head {
 /// How large a head may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    bytes: usize,
-    fields: usize,
-}
-
-impl From<&config::Limits> for Limits {
-    fn from(limits: &config::Limits) -> Self {
-        Self { bytes: limits.header_bytes.get() + limits.uri_bytes.get(), fields: limits.header_count.get() }
-    }
+    /// All of it.
+    pub bytes: usize,
+    /// How many fields.
+    pub fields: usize,
 }
 
 /// Parses a head; nothing while bytes are missing. Gives its length too.
