@@ -27,6 +27,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use self::head::Head;
 use crate::config;
 use crate::connection::{AgentIo, Busy, Connection};
+use crate::dial::NoSocket;
 use crate::error_response::{self, Rejection};
 use crate::gateway::Gateway;
 use crate::ingress::{full_name, proxy_auth};
@@ -169,10 +170,17 @@ async fn judge(
     let told = |refusal: Refusal| Rejection::from(refusal).of_a_proxy(&authority, token.is_some());
     let session = visitor.any_session(token.as_ref()).await.map_err(told)?;
     let ready = gateway.leaves.get(&authority, gateway.keyd.told());
-    let wanted = if ready.is_some() { None } else { Some(leaves::Wanted::new().ok_or(Refusal::Overloaded)?) };
+    let wanted = if ready.is_some() { None } else { Some(gateway.leaves.wanted().ok_or(Refusal::Overloaded)?) };
     let point = wanted.as_ref().map(leaves::Wanted::point);
     let keyd_told = gateway.keyd.told();
-    let way = gateway.keyd.connect(session, &authority, point, id.to_string(), true).await.map_err(told)?;
+    let way = gateway.keyd.connect(session, &authority, point, id.to_string(), true).await;
+    let (way, wanted) = match (way, wanted) {
+        (Ok(way @ Way::Intercept { .. }), wanted) => (way, wanted),
+        (way, wanted) => {
+            wanted.into_iter().for_each(|wanted| gateway.leaves.spare(wanted));
+            (way.map_err(told)?, None)
+        }
+    };
     let granting = match way {
         Way::Intercept { leaf, positions } => {
             let config = match (ready, wanted, leaf) {
@@ -186,9 +194,11 @@ async fn judge(
         }
         Way::Tunnel(tunnel) => match tunnel::dial(gateway, &authority).await {
             Ok(upstream) => Granting::Tunnel(tunnel, upstream),
-            Err(refusal) => {
-                gateway.keyd.end_tunnel(&tunnel, 0, 0);
-                return Err(refusal.into());
+            Err(no) => {
+                if let NoSocket::Upstream(failure) = no {
+                    tunnel.never_began(failure);
+                }
+                return Err(tunnel::refusal(no).into());
             }
         },
     };

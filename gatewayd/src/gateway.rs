@@ -213,6 +213,9 @@ impl Gateway {
     ) -> Result<serde_json::Value, Refusal> {
         let presented = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let placeholder = presented.and_then(|value| value.split_once(' ')).map(|(_, text)| text.trim().to_owned());
+        if placeholder.as_ref().is_some_and(|text| text.len() > LONGEST_PLACEHOLDER) {
+            return Err(Refusal::UnknownPlaceholder);
+        }
         self.keyd.standing().routes()?;
         let session = asked.visitor.any_session(query.token.as_ref()).await?;
         let page = self.keyd.environment(session, placeholder, query.after).await?;
@@ -268,6 +271,9 @@ fn own_answer(value: &serde_json::Value, id: &RequestId, is_head: bool, busy: Bu
     response.headers_mut().insert(wire::REQUEST_ID, id.to_header());
     response
 }
+
+/// A provider's prefix, the mark and the tail have room.
+const LONGEST_PLACEHOLDER: usize = 256;
 
 enum Reply {
     Own(serde_json::Value),

@@ -4,6 +4,7 @@
 //! question that it did not ask, and to wait for one beyond its time limit.
 //! Run as one task by `serve`; asked by the forwarding of each request.
 
+mod given;
 mod packet_socket;
 mod routes;
 #[cfg(test)]
@@ -24,9 +25,10 @@ use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Le
 use strongroom_protocol::session::Presented;
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::given::Tunnel;
+use self::given::{Cuts, Given, tell};
 use self::packet_socket::{LinkError, PacketSocket};
 pub use self::routes::{Positions, Routes, Standing};
 
@@ -37,18 +39,17 @@ pub struct KeyClient {
     changed: Notify,
     link: RefCell<Link>,
     /// Who waits for which reply; channels, sessions and questions share their numbers.
-    waiting: RefCell<HashMap<u64, oneshot::Sender<KeydMessage>>>,
+    waiting: RefCell<HashMap<u64, oneshot::Sender<Given>>>,
     last_number: Cell<u64>,
     /// What was told, counted: what was made before may be of no use any more.
     told: Cell<u64>,
     /// Tunnels that keyd may cut.
-    tunnels: RefCell<HashMap<u64, Rc<Notify>>>,
+    tunnels: Cuts,
     /// Connections to keyd that have ended.
     links: Cell<u64>,
 }
 
 /// What keyd says to a CONNECT.
-#[derive(Debug)]
 pub enum Way {
     /// TLS ends here.
     Intercept {
@@ -59,20 +60,6 @@ pub enum Way {
     },
     /// Nobody looks inside.
     Tunnel(Tunnel),
-}
-
-/// A tunnel that keyd has on record; its end is told with the bytes that went through.
-#[derive(Debug)]
-pub struct Tunnel {
-    number: u64,
-    cut: Rc<Notify>,
-}
-
-impl Tunnel {
-    /// Comes back when keyd wants it to end.
-    pub async fn cut(&self) {
-        self.cut.notified().await;
-    }
 }
 
 #[derive(Default)]
@@ -162,7 +149,7 @@ impl KeyClient {
 
     /// The agent has gone.
     pub fn close_session(&self, session: u64) {
-        self.say(GatewayMessage::CloseSession { session });
+        tell(&self.socket(), GatewayMessage::CloseSession { session });
     }
 
     /// May this session go there?
@@ -184,20 +171,10 @@ impl KeyClient {
             KeydMessage::Intercept { leaf, fields, bodies, .. } => {
                 Ok(Way::Intercept { leaf, positions: Positions::new(&fields, bodies) })
             }
-            KeydMessage::Tunnel { .. } => {
-                let cut = Rc::new(Notify::new());
-                self.tunnels.borrow_mut().insert(question, cut.clone());
-                Ok(Way::Tunnel(Tunnel { number: question, cut }))
-            }
+            KeydMessage::Tunnel { .. } => Ok(Way::Tunnel(Tunnel::new(question, self.socket(), &self.tunnels))),
             KeydMessage::NotConnected { refusal, .. } => Err(refusal),
             _ => Err(Refusal::KeydUnavailable),
         }
-    }
-
-    /// A tunnel has ended.
-    pub fn end_tunnel(&self, tunnel: &Tunnel, bytes_in: u64, bytes_out: u64) {
-        self.tunnels.borrow_mut().remove(&tunnel.number);
-        self.say(GatewayMessage::EndTunnel { tunnel: tunnel.number, bytes_in, bytes_out });
     }
 
     /// A page of the agent's own environment.
@@ -231,7 +208,7 @@ impl KeyClient {
         self.links.get()
     }
 
-    fn expect(&self) -> (u64, oneshot::Receiver<KeydMessage>) {
+    fn expect(&self) -> (u64, oneshot::Receiver<Given>) {
         let number = self.last_number.get() + 1;
         self.last_number.set(number);
         let (sender, reply) = oneshot::channel();
@@ -242,7 +219,7 @@ impl KeyClient {
     async fn ask(
         &self,
         number: u64,
-        reply: oneshot::Receiver<KeydMessage>,
+        reply: oneshot::Receiver<Given>,
         message: &GatewayMessage,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<KeydMessage, Refusal> {
@@ -258,26 +235,18 @@ impl KeyClient {
     async fn patiently(
         &self,
         number: u64,
-        asking: impl Future<Output = Result<KeydMessage, Refusal>>,
+        asking: impl Future<Output = Result<Given, Refusal>>,
     ) -> Result<KeydMessage, Refusal> {
         let answer = timeout(PATIENCE, asking).await;
         self.waiting.borrow_mut().remove(&number);
-        answer.unwrap_or(Err(Refusal::KeydUnavailable))
+        let given = answer.unwrap_or(Err(Refusal::KeydUnavailable))?;
+        given.take().ok_or(Refusal::KeydUnavailable)
     }
 
     fn socket(&self) -> Option<Rc<PacketSocket>> {
         match &*self.link.borrow() {
             Link::Up(socket) => Some(socket.clone()),
             _ => None,
-        }
-    }
-
-    /// Says something that gets no reply; where keyd has gone there is nobody to tell.
-    fn say(&self, message: GatewayMessage) {
-        if let Some(socket) = self.socket() {
-            spawn_local(async move {
-                let _ = socket.send(&message, &[]).await;
-            });
         }
     }
 
@@ -369,9 +338,10 @@ impl KeyClient {
     }
 
     fn answer(&self, number: u64, answer: KeydMessage) {
-        // A reply that comes after its time has nobody waiting; keyd sees the pair closed.
+        // A reply that comes after its time has nobody waiting: what it gave is given back, and keyd sees a pair closed.
+        let given = Given::new(answer, self.socket(), &self.tunnels);
         if let Some(sender) = self.waiting.borrow_mut().remove(&number) {
-            let _ = sender.send(answer);
+            let _ = sender.send(given);
         }
     }
 
@@ -456,6 +426,62 @@ mod tests {
         };
         LocalSet::new().run_until(run).await;
         side.join().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_given_back() {
+        let (go, wait) = std::sync::mpsc::channel();
+        let keyd = move |keyd: Keyd| {
+            let line = keyd.accept();
+            line.hear().unwrap();
+            line.say(&routes(true, true, "one"));
+            let Some(GatewayMessage::OpenSession { session, .. }) = line.hear() else { panic!("a session is wanted") };
+            let Some(GatewayMessage::Connect { question, .. }) = line.hear() else { panic!("a tunnel is wanted") };
+            wait.recv().unwrap();
+            line.say(&KeydMessage::SessionOpened { session });
+            let closed = line.hear();
+            line.say(&KeydMessage::Tunnel { question });
+            (session, question, closed, line.hear())
+        };
+        let (session, question, closed, ended) = against(keyd, async |client: &KeyClient| {
+            until(client, "routes", |standing| standing.routes().is_ok()).await;
+            let moment = Duration::from_millis(50);
+            let asked = timeout(moment, client.open_session(Presented::default(), None)).await;
+            assert!(asked.is_err(), "the request was dropped");
+            let authority = "a.example".parse().unwrap();
+            let asked = timeout(moment, client.connect(1, &authority, None, "id".to_owned(), true)).await;
+            assert!(asked.is_err(), "the request was dropped");
+            go.send(()).unwrap();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        })
+        .await;
+        assert!(matches!(closed, Some(GatewayMessage::CloseSession { session: closed }) if closed == session));
+        assert!(matches!(ended, Some(GatewayMessage::EndTunnel { tunnel, .. }) if tunnel == question));
+    }
+
+    #[tokio::test]
+    async fn a_cut_that_comes_right_behind_its_tunnel_is_not_lost() {
+        let keyd = |keyd: Keyd| {
+            let line = keyd.accept();
+            line.hear().unwrap();
+            line.say(&routes(true, true, "one"));
+            let Some(GatewayMessage::Connect { question, .. }) = line.hear() else { panic!("a tunnel is wanted") };
+            line.say(&KeydMessage::Tunnel { question });
+            line.say(&KeydMessage::CutTunnel { tunnel: question });
+            line.hear()
+        };
+        let ended = against(keyd, async |client: &KeyClient| {
+            until(client, "routes", |standing| standing.routes().is_ok()).await;
+            let authority = "a.example".parse().unwrap();
+            let way = client.connect(1, &authority, None, "id".to_owned(), true).await;
+            let Ok(Way::Tunnel(tunnel)) = way else { panic!("a tunnel") };
+            timeout(Duration::from_secs(10), tunnel.cut()).await.expect("cut");
+            tunnel.moved(3, 4);
+            drop(tunnel);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        })
+        .await;
+        assert!(matches!(ended, Some(GatewayMessage::EndTunnel { bytes_in: 3, bytes_out: 4, .. })));
     }
 
     #[tokio::test]

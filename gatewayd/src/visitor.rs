@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use strongroom_protocol::session::{Presented, PresentedToken};
+use strongroom_protocol::session::{LONGEST_TOKEN, Presented, PresentedToken};
 use strongroom_protocol::{Authority, Name, Refusal, SecretBytes};
 
 use crate::connection::Connection;
@@ -24,6 +24,8 @@ pub struct Visitor {
     user: Option<u32>,
     user_bytes: Option<[u8; 4]>,
     sessions: RefCell<Vec<Opened>>,
+    /// One is opened at a time, so that many first requests at once share it.
+    opening: tokio::sync::Mutex<()>,
     /// Hosts that keyd said are intercepted, and when it said so.
     hosts: RefCell<HashMap<Authority, (u64, Rc<Positions>)>>,
 }
@@ -35,6 +37,20 @@ pub struct Token {
     pub agent: Option<Name>,
     /// The token.
     pub secret: Rc<[u8]>,
+}
+
+impl Token {
+    /// As an agent sent it.
+    ///
+    /// # Errors
+    /// `agent_unknown` for what is longer than any token.
+    pub fn new(agent: Option<Name>, secret: &[u8]) -> Result<Self, Refusal> {
+        if secret.len() > LONGEST_TOKEN {
+            Err(Refusal::AgentUnknown)
+        } else {
+            Ok(Self { agent, secret: secret.into() })
+        }
+    }
 }
 
 struct Opened {
@@ -54,6 +70,7 @@ impl Visitor {
             user,
             user_bytes: user.map(u32::to_le_bytes),
             sessions: RefCell::default(),
+            opening: tokio::sync::Mutex::default(),
             hosts: RefCell::default(),
         })
     }
@@ -74,6 +91,10 @@ impl Visitor {
     /// # Errors
     /// As [`Self::session`].
     pub async fn any_session(&self, token: Option<&Token>) -> Result<u64, Refusal> {
+        if let Some(number) = self.opened(token, self.gateway.keyd.link()) {
+            return Ok(number);
+        }
+        let _turn = self.opening.lock().await;
         let link = self.gateway.keyd.link();
         if let Some(number) = self.opened(token, link) {
             return Ok(number);
@@ -91,11 +112,6 @@ impl Visitor {
             }),
         };
         let number = self.gateway.keyd.open_session(presented, socket).await?;
-        // Another request of the same connection may have been faster.
-        if let Some(first) = self.opened(token, link) {
-            self.gateway.keyd.close_session(number);
-            return Ok(first);
-        }
         self.sessions.borrow_mut().push(Opened { token: token.cloned(), link, number });
         Ok(number)
     }

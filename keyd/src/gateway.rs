@@ -17,13 +17,14 @@ use std::rc::Rc;
 
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
 use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, FrameError, HEADER};
-use strongroom_protocol::{Authority, Check, Refusal, socket_passing};
+use strongroom_protocol::{Authority, Check, Refusal, channel as wire, socket_passing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use self::connect::{Question, Tunnels};
 use self::sessions::Sessions;
 use crate::exchange::channel::{self, Sockets};
+use crate::exchange::record::own_id;
 use crate::peer::Caller;
 use crate::state::State;
 use crate::sys::{self, Packet, PassedDescriptor};
@@ -40,6 +41,8 @@ pub struct Gateway {
     tunnels: Tunnels,
     outbox: RefCell<VecDeque<KeydMessage>>,
     wake: Notify,
+    /// More waits than may.
+    overflown: Notify,
 }
 
 impl Gateways {
@@ -59,16 +62,18 @@ impl Gateways {
 
 impl Gateway {
     fn say(&self, message: KeydMessage) {
-        // One more than allowed stays: the reader then ends the connection.
+        // What would be left out could be the lock: whoever reads so little is cut off instead.
         if self.outbox.borrow().len() <= MOST_WAITING {
             self.outbox.borrow_mut().push_back(message);
+        } else {
+            self.overflown.notify_one();
         }
         self.wake.notify_one();
     }
 
     fn announce(&self, state: &State) {
         let live = state.live();
-        for tunnel in self.tunnels.to_cut(live.as_deref()) {
+        for tunnel in self.tunnels.to_cut(live.as_ref()) {
             self.say(KeydMessage::CutTunnel { tunnel });
         }
         let Some(live) = live else {
@@ -115,12 +120,14 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         tunnels: Tunnels::default(),
         outbox: RefCell::default(),
         wake: Notify::new(),
+        overflown: Notify::new(),
     });
     state.gateways.0.borrow_mut().push(Rc::clone(&gateway));
     tracing::info!(pid = caller.pid, "gateway connected");
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
+        () = gateway.overflown.notified() => Err(io::Error::other("the gateway does not read what it is told")),
     };
     state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
     gateway.sessions.close_all(&state);
@@ -184,12 +191,14 @@ fn handle(
         GatewayMessage::Connect { question: number, session, authority, point, request_id, tunnel }
             if greeted && descriptors.is_empty() =>
         {
+            // Whatever gatewayd says, both lines of the log have one id, and it is one.
+            let request_id = if wire::is_request_id(request_id.as_bytes()) { request_id } else { own_id() };
             let question = Question { number, session, authority, point, request_id, may_be_tunnel: tunnel };
             gateway.say(connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
             Ok(())
         }
-        GatewayMessage::EndTunnel { tunnel, bytes_in, bytes_out } if greeted && descriptors.is_empty() => {
-            gateway.tunnels.end(state, tunnel, bytes_in, bytes_out);
+        GatewayMessage::EndTunnel { tunnel, bytes_in, bytes_out, failure } if greeted && descriptors.is_empty() => {
+            gateway.tunnels.end(state, tunnel, (bytes_in, bytes_out), failure.map(Refusal::from));
             Ok(())
         }
         GatewayMessage::AskEnvironment { question, session, placeholder, after }

@@ -4,13 +4,13 @@
 //! the vault are made on a copy: what widens access is on disk before it counts, what narrows it counts before it is
 //! on disk. Called by `exchange/`, `admin/` and `gateway.rs`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use strongroom_protocol::admin::{Failure, VaultState};
+use strongroom_protocol::admin::{Failure, Rate, VaultState};
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ use crate::exchange::scrub::patterns::Patterns;
 use crate::exchange::trust::Trust;
 use crate::exchange::whole_body::BodyRoom;
 use crate::gateway::Gateways;
+use crate::gateway::sessions::SessionSockets;
 use crate::logbook::Logbook;
 use crate::mismatch::Mismatches;
 use crate::policy::limit::Bucket;
@@ -54,6 +55,8 @@ pub struct State {
     pub head_room: Memory,
     /// What decoding encoded answers may take.
     pub decoding: Memory,
+    /// Agents' sockets, which are descriptors too.
+    pub session_sockets: SessionSockets,
     /// Channels that are open.
     pub channel_count: Cell<usize>,
     /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
@@ -130,6 +133,7 @@ impl State {
             body_room: BodyRoom::default(),
             head_room: Memory::of(ROOM_FOR_HEADS),
             decoding: Memory::default(),
+            session_sockets: SessionSockets::default(),
             channel_count: Cell::new(0),
             most_channels,
             channels: ChannelTokens::default(),
@@ -182,11 +186,20 @@ impl State {
     }
 
     /// A grant's bucket, full where it was not used yet.
-    pub fn bucket(&self, grant: &Grant, now: Instant) -> std::cell::RefMut<'_, Bucket> {
-        std::cell::RefMut::map(self.buckets.borrow_mut(), |buckets| {
-            let bucket = buckets.entry(grant.id).or_insert_with(|| Bucket::new(grant.rate, now));
-            if bucket.rate() != grant.rate {
-                bucket.set_rate(grant.rate, now);
+    pub fn bucket(&self, grant: &Grant, now: Instant) -> RefMut<'_, Bucket> {
+        self.bucket_of(grant.id, grant.rate, now)
+    }
+
+    /// An agent's bucket for tunnels. No two things in the vault have the same id.
+    pub fn tunnel_bucket(&self, agent: u64, now: Instant) -> RefMut<'_, Bucket> {
+        self.bucket_of(agent, Rate::DEFAULT, now)
+    }
+
+    fn bucket_of(&self, id: u64, rate: Rate, now: Instant) -> RefMut<'_, Bucket> {
+        RefMut::map(self.buckets.borrow_mut(), |buckets| {
+            let bucket = buckets.entry(id).or_insert_with(|| Bucket::new(rate, now));
+            if bucket.rate() != rate {
+                bucket.set_rate(rate, now);
             }
             bucket
         })

@@ -69,6 +69,8 @@ pub enum GatewayMessage {
         bytes_in: u64,
         /// Bytes to the agent.
         bytes_out: u64,
+        /// Why it never began, where nobody could be dialled.
+        failure: Option<DialFailure>,
     },
     /// An agent asks for its own environment. Answered by `Environment` or `NoEnvironment`.
     AskEnvironment {

@@ -33,5 +33,8 @@ pub struct PresentedToken {
 /// How every token begins, so that people and scanners know it.
 pub const TOKEN_PREFIX: &str = "strongroom-agent-";
 
+/// No token is longer, in bytes; what is may be refused unread.
+pub const LONGEST_TOKEN: usize = 256;
+
 /// Letters and digits behind that: 238 random bits.
 pub const TOKEN_TAIL: usize = 40;

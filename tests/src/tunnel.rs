@@ -202,6 +202,10 @@ impl Connect {
     /// Where the CONNECT is refused.
     #[track_caller]
     pub fn tls_as(&self, name: &str, ca: &str) -> io::Result<Tls> {
+        self.tls_with(name, self.config(ca))
+    }
+
+    fn config(&self, ca: &str) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
             roots.add(certificate.expect("PEM")).expect("a root");
@@ -213,7 +217,28 @@ impl Connect {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols.clone_from(&self.alpn);
-        self.tls_with(name, config)
+        config
+    }
+
+    /// TLS inside, its first flight sent behind the head without waiting for the answer.
+    ///
+    /// # Panics
+    /// Where the CONNECT or the handshake is refused.
+    #[track_caller]
+    #[must_use]
+    pub fn eager_tls(&self) -> Tls {
+        let name = self.target.rsplit_once(':').map_or(self.target.as_str(), |(host, _)| host);
+        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        let mut connection = ClientConnection::new(Arc::new(self.config(&self.ca)), name).expect("a client");
+        let mut first = self.bytes();
+        connection.write_tls(&mut first).expect("into memory");
+        let mut socket = self.socket().expect("gatewayd listens");
+        socket.write_all(&first).expect("a head can be written");
+        let Opened::Yes(mut socket) = self.opened(socket) else { panic!("refused") };
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket).expect("a handshake");
+        }
+        Tls { stream: StreamOwned::new(connection, socket) }
     }
 
     /// TLS inside, by a configuration of the test's own.

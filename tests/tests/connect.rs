@@ -397,3 +397,43 @@ fn what_comes_behind_a_refused_connect_is_no_request() {
     assert_eq!(scene.upstream.count(), 0);
     assert_eq!(scene.get("/openai/smuggled").send().status(), 200, "the positive twin");
 }
+
+#[test]
+fn an_eager_client_with_a_large_hello_is_understood() {
+    let scene = Scene::with(echo);
+    let connect = Connect::to(&scene.strongroom, PORT_HOST);
+    let mut alpn: Vec<String> = (0..120).map(|number| format!("a-protocol-of-a-long-name-{number}")).collect();
+    alpn.push("http/1.1".to_owned());
+    let alpn: Vec<&str> = alpn.iter().map(String::as_str).collect();
+    let mut tls = connect.alpn(&alpn).eager_tls();
+    let bearer = format!("Bearer {}", scene.placeholder);
+    assert_eq!(tls.ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200);
+}
+
+#[test]
+fn tunnels_have_a_rate_and_each_failed_dial_says_so_in_the_log() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scene = Scene::build(Strongroom::new().resolving("files.example", closed), echo);
+    let token = scene.strongroom.must(&["agent", "add", "walker", "--token"]).trim().to_owned();
+    scene.strongroom.must(&["agent", "allow", "walker", "files.example"]);
+    let connect = Connect::to(&scene.strongroom, "files.example:443").token("walker", &token);
+    refusal(&connect.refused(), 502, "upstream_unreachable");
+    let records = within(Duration::from_secs(10), "the end is on record", || {
+        let lines = scene.strongroom.must(&["audit", "--agent", "walker", "--json"]);
+        lines.contains("\"failure\":\"upstream_unreachable\"").then_some(lines)
+    });
+    assert!(records.contains("\"decision\":\"allowed\""), "{records}");
+    let codes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let tries = (0..700).map(|_| connect.refused());
+                    let limited = tries.filter(|answer| answer.status() == 429);
+                    limited.map(|answer| answer.head.value("retry-after").is_some()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(codes.len() > 600 && codes.iter().all(|has_wait| *has_wait), "{} of 2800", codes.len());
+}

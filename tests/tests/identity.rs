@@ -311,3 +311,84 @@ fn sessions_outlive_keyd_and_no_agent_has_to_know() {
         });
     }
 }
+
+/// Two agents of one user: a name tells them apart no more than the user does, and the log blames nobody.
+#[test]
+fn what_does_not_tell_two_agents_apart_is_nobodys() {
+    let scene = Scene::with(echo);
+    let own = geteuid().as_raw().to_string();
+    let (strongroom, [_, socket]) = (&scene.strongroom, scene.strongroom.ways());
+    for agent in ["one", "two"] {
+        strongroom.must(&["agent", "add", agent, "--uid", &own]);
+    }
+    let victim = strongroom.must(&["agent", "add", "victim", "--token"]).trim().to_owned();
+    let stolen = scene.grant(CREDENTIAL, "victim", &[]);
+    scene.grant(CREDENTIAL, "one", &["--placeholder", "named"]);
+    let ask = |value: &str| outcome(&Request::new(socket.clone(), "GET", "/openai/v1").bearer(value).send());
+    assert_eq!(ask("OPENAI"), "ok", "one of them alone has such a grant");
+    scene.grant(CREDENTIAL, "two", &["--placeholder", "named", "--allow", "GET /only/**"]);
+    assert_eq!(ask("OPENAI"), "agent_unknown");
+    strongroom.must(&["agent", "revoke", "two"]);
+    assert_eq!(ask("OPENAI"), "ok", "one that was revoked is no rival");
+    assert_eq!(ask(&stolen), "agent_mismatch");
+    let lines = strongroom.must(&["audit", "--json"]);
+    let blamed = lines.lines().find(|line| line.contains("agent_mismatch")).unwrap();
+    assert!(blamed.contains("\"agent\":null") && blamed.contains("\"evidence\":\"socket\""), "{blamed}");
+    assert!(!lines.contains(&victim));
+}
+
+#[test]
+fn a_page_in_a_browser_is_no_agent_that_proved_itself() {
+    let four = Four::new();
+    let strongroom = &four.scene.strongroom;
+    strongroom.must(&["grant", "revoke", CREDENTIAL, "--agent", "gamma"]);
+    four.scene.grant(CREDENTIAL, "gamma", &["--placeholder", "named"]);
+    let connect = Connect::to(strongroom, "api.upstream.example:443").token("gamma", &four.token);
+    let ask = |fields: &[(&str, &str)]| {
+        let usual = [("Host", HOST), ("Authorization", "Bearer OPENAI")];
+        outcome(&connect.tls().ask("GET", "/v1", &[&usual, fields].concat()))
+    };
+    assert_eq!(ask(&[]), "ok");
+    assert_eq!(ask(&[("Sec-Fetch-Site", "none")]), "ok");
+    for page in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+        assert!(["agent_unknown", "agent_mismatch"].contains(&ask(&[page]).as_str()), "{page:?}");
+    }
+}
+
+#[test]
+fn no_token_disturbs_others_however_long_or_many() {
+    let four = Four::new();
+    let strongroom = &four.scene.strongroom;
+    let [_, socket] = strongroom.ways();
+    let target = format!("/@{}/openai/v1", four.token);
+    let mut steady = Connection::open(&socket).unwrap();
+    let ask = |connection: &mut Connection| {
+        let request = strongroom.request("GET", &target).bearer(&four.placeholders[2]);
+        request.send_over(connection).unwrap().status()
+    };
+    assert_eq!(ask(&mut steady), 200);
+    let gateway = strongroom.gatewayd();
+    for length in [257, 9_000, 40_000] {
+        let long = "t".repeat(length);
+        let refused = strongroom
+            .request("GET", "http://api.upstream.example/v1")
+            .host(HOST)
+            .field("Proxy-Authorization", &format!("Bearer {long}"))
+            .send();
+        assert!(["agent_unknown", "too_large"].contains(&outcome(&refused).as_str()), "{}", refused.text());
+        let refused = strongroom.request("GET", "/.strongroom/environment").bearer(&long).send();
+        assert_eq!(outcome(&refused), "unknown_placeholder");
+        assert_eq!(ask(&mut steady), 200, "after {length} bytes");
+    }
+    // A connection that tries one token after another.
+    let mut guesser = Connection::open(&socket).unwrap();
+    let codes: Vec<String> = (0..8)
+        .map(|number| {
+            let request = strongroom.request("GET", &format!("/@token-{number}/openai/v1")).bearer("x");
+            outcome(&request.send_over(&mut guesser).unwrap())
+        })
+        .collect();
+    assert_eq!(codes[0], "agent_unknown");
+    assert_eq!(codes[7], "overloaded");
+    assert_eq!((ask(&mut steady), strongroom.gatewayd()), (200, gateway));
+}

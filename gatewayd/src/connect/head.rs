@@ -4,6 +4,7 @@
 //! it decides something. It refuses folded lines and whatever httparse refuses. Called by `connect` as bytes come in.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use memchr::memmem;
 use strongroom_protocol::Refusal;
 
 /// A parsed head.
@@ -31,6 +32,10 @@ pub struct Limits {
 /// # Errors
 /// `bad_request`, `too_large`.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refusal> {
+    // Looked for first: parsing again with every byte that trickles in would cost more than the agent's patience.
+    if !has_end(bytes) {
+        return if bytes.len() <= limits.bytes { Ok(None) } else { Err(Refusal::TooLarge) };
+    }
     let mut places = vec![httparse::EMPTY_HEADER; limits.fields];
     let mut request = httparse::Request::new(&mut places);
     let length = match request.parse(bytes) {
@@ -46,6 +51,11 @@ pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Ref
     }
     let version = if request.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     Ok(Some((Head { target: request.path.unwrap_or_default().to_owned(), version, fields }, length)))
+}
+
+/// An empty line, with either line end.
+fn has_end(bytes: &[u8]) -> bool {
+    memmem::find(bytes, b"\n\r\n").or_else(|| memmem::find(bytes, b"\n\n")).is_some()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustls::ServerConfig;
 use strongroom_protocol::authority::Host;
 use strongroom_protocol::{Authority, Refusal};
@@ -51,13 +52,13 @@ pub async fn open(
     token: Option<Token>,
     ready: Ready,
 ) -> io::Result<Opened> {
-    let mut first = bytes::BytesMut::with_capacity(1024);
-    let waited = timeout(timeouts.idle.get(), io.read_buf(&mut first)).await;
+    let mut first = [0];
+    let waited = timeout(timeouts.idle.get(), io.read(&mut first)).await;
     if waited.map_err(|_| io::ErrorKind::TimedOut)?? == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let is_tls = first[0] == HANDSHAKE;
-    io.rewind(first.freeze());
+    io.rewind(Bytes::copy_from_slice(&first));
     let inside = |refusal| Rc::new(Inside { authority: authority.clone(), positions: ready.positions, token, refusal });
     if !is_tls {
         // Whoever sends its request in the clear here would send it so anywhere.

@@ -22,7 +22,7 @@ use strongroom_protocol::exchange::Leaf;
 
 /// Leaves by host.
 #[derive(Default)]
-pub struct Leaves(RefCell<Kept>);
+pub struct Leaves(RefCell<Kept>, RefCell<Option<Wanted>>);
 
 #[derive(Default)]
 struct Kept {
@@ -64,6 +64,17 @@ impl Leaves {
         let kept = self.0.borrow();
         let (config, expires) = kept.by_host.get(authority).filter(|_| kept.told == told)?;
         (now() + MARGIN < *expires).then(|| config.clone())
+    }
+
+    /// A key that wants a certificate: the one that was not used the last time, or a new one.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        self.1.take().or_else(Wanted::new)
+    }
+
+    /// It was not needed.
+    pub fn spare(&self, wanted: Wanted) {
+        *self.1.borrow_mut() = Some(wanted);
     }
 
     /// Keeps a certificate that keyd signed. `told` is what keyd had told before.

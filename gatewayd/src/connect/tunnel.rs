@@ -25,11 +25,17 @@ use crate::key_client::Tunnel;
 ///
 /// # Errors
 /// Why there is none.
-pub async fn dial(gateway: &Gateway, authority: &Authority) -> Result<std::net::TcpStream, Refusal> {
-    dial::dial(authority, &gateway.config(), &gateway.dials).await.map_err(|failure| match failure {
+pub async fn dial(gateway: &Gateway, authority: &Authority) -> Result<std::net::TcpStream, NoSocket> {
+    dial::dial(authority, &gateway.config(), &gateway.dials).await
+}
+
+/// What the agent is told where there is none.
+#[must_use]
+pub fn refusal(no: NoSocket) -> Refusal {
+    match no {
         NoSocket::Upstream(failure) => failure.into(),
         NoSocket::NoRoom => Refusal::Overloaded,
-    })
+    }
 }
 
 /// Carries bytes until the tunnel ends, and tells keyd.
@@ -37,7 +43,7 @@ pub async fn carry(gateway: &Gateway, io: AgentIo, tunnel: Tunnel, upstream: std
     let timeouts = gateway.config().timeouts;
     let moved = Rc::new(Moved::default());
     // Told however this ends, also where the task is dropped.
-    let _record = Record { gateway, tunnel: &tunnel, moved: moved.clone() };
+    let _record = Record { tunnel: &tunnel, moved: moved.clone() };
     let Ok(upstream) = upstream.set_nonblocking(true).and_then(|()| TcpStream::from_std(upstream)) else { return };
     let mut agent = Counted { inner: io, moved: moved.clone() };
     let mut upstream = upstream;
@@ -85,14 +91,13 @@ impl Moved {
 }
 
 struct Record<'a> {
-    gateway: &'a Gateway,
     tunnel: &'a Tunnel,
     moved: Rc<Moved>,
 }
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        self.gateway.keyd.end_tunnel(self.tunnel, self.moved.from_agent.get(), self.moved.to_agent.get());
+        self.tunnel.moved(self.moved.from_agent.get(), self.moved.to_agent.get());
     }
 }
 

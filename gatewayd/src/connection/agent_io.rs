@@ -40,8 +40,8 @@ impl AgentIo {
 
     /// These bytes come first in the next read: they were read by somebody who only wanted to see them.
     pub fn rewind(&mut self, bytes: Bytes) {
-        debug_assert!(self.again.is_empty(), "one look at a time");
-        self.again = bytes;
+        // Only a part of what was rewound before may have been read again.
+        self.again = if self.again.is_empty() { bytes } else { [bytes, self.again.clone()].concat().into() };
     }
 
     /// Whether a clock has run out; if not, the task is woken when the next one does.
@@ -170,6 +170,22 @@ mod tests {
                 Err(error) => return (error.kind(), start.elapsed()),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_rewound_comes_again_in_its_order_however_much_was_read_of_it() {
+        let (_, mut io, mut agent) = pair();
+        agent.write_all(b"abcdefgh").await.unwrap();
+        let mut first = [0; 8];
+        io.read_exact(&mut first).await.unwrap();
+        io.rewind(Bytes::copy_from_slice(&first));
+        let mut some = [0; 3];
+        io.read_exact(&mut some).await.unwrap();
+        io.rewind(Bytes::copy_from_slice(&some));
+        agent.write_all(b"ij").await.unwrap();
+        let mut all = [0; 10];
+        io.read_exact(&mut all).await.unwrap();
+        assert_eq!(&all, b"abcdefghij");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub fn read(target: &str) -> Result<Entry, Refusal> {
         return own_paths::read(rest);
     }
     if let Some(secret) = segment.strip_prefix('@') {
-        let token = Token { agent: None, secret: secret.as_bytes().into() };
+        let token = Token::new(None, secret.as_bytes())?;
         // No token in it, no route, and nothing reserved behind one but the agent's own.
         let behind =
             read(rest).map_err(|refusal| if rest.starts_with('/') { refusal } else { Refusal::HostNotAllowed })?;

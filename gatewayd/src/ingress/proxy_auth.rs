@@ -24,7 +24,7 @@ pub fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     let (scheme, rest) = text.split_once(' ').ok_or(Refusal::BadRequest)?;
     let rest = rest.trim_matches(' ');
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(Some(Token { agent: None, secret: rest.as_bytes().into() }));
+        return Token::new(None, rest.as_bytes()).map(Some);
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(Refusal::BadRequest);
@@ -35,7 +35,7 @@ pub fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     let agent = if name.is_empty() { None } else { Some(name.parse().map_err(|_| Refusal::AgentUnknown)?) };
     let secret: &[u8] = &decoded[colon + 1..];
     // A name without a token proves nothing, and says nothing either.
-    Ok((!secret.is_empty()).then(|| Token { agent, secret: secret.into() }))
+    if secret.is_empty() { Ok(None) } else { Token::new(agent, secret).map(Some) }
 }
 
 /// Base64 (RFC 4648, 4), with its padding.
@@ -80,5 +80,6 @@ mod tests {
             assert_eq!(read(values), Err(Refusal::BadRequest), "{values:?}");
         }
         assert_eq!(read(&["Basic Li4vOnQ="]), Err(Refusal::AgentUnknown), "no agent is called so");
+        assert_eq!(read(&[&format!("Bearer {}", "t".repeat(257))]), Err(Refusal::AgentUnknown), "no token is so long");
     }
 }

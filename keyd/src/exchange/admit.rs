@@ -72,7 +72,7 @@ pub fn admit_again(
     about: &About,
 ) -> Result<Admitted, Denial> {
     let is_same = channel.state.live().is_some_and(|live| Rc::ptr_eq(&live, &admitted.live));
-    if is_same && admitted.allowed.expires.is_none_or(|expires| expires > now()) {
+    if is_same && !about.has_left() && admitted.allowed.expires.is_none_or(|expires| expires > now()) {
         return Ok(admitted);
     }
     let sent = upload.bytes().map_or(if upload.is_end_stream() { Sent::Nothing } else { Sent::Unread }, Sent::Whole);

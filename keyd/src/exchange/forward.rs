@@ -19,12 +19,13 @@ use super::connection::{Connection, exchange_refusal, is_unprocessed};
 use super::download::Download;
 use super::link::RequestBody;
 use super::protocol::{self, Offer};
-use super::record::{About, Ending};
+use super::record::{self, About, Ending};
 use super::refuse::{self, Denial};
 use super::running::{Deadline, Ticket};
 use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
 use crate::gateway::sessions::Session;
+use crate::policy::decide::Refused;
 use crate::state::now;
 
 /// Answers one request of the channel.
@@ -32,7 +33,13 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
     let (parts, body) = request.into_parts();
     let session = match session(&channel, &parts) {
         Ok(session) => session,
-        Err(refusal) => return refuse::answer(refusal.into()),
+        Err(refusal) => {
+            let about = About::new(&channel.authority, &parts, None);
+            if let Some(live) = channel.state.live() {
+                record::refused(&channel.state, &live, &about, &Refused::nobody(refusal));
+            }
+            return refuse::answer(refusal.into());
+        }
     };
     let about = About::new(&channel.authority, &parts, session);
     match admitted(&channel, parts, body, about).await {
@@ -57,7 +64,7 @@ async fn admitted(
     body: RequestBody,
     about: About,
 ) -> Result<Response<Answer>, No> {
-    let (mut admitted, mut upload) = admit::admit(channel, &parts, body, &about).await.map_err(No::usable)?;
+    let (mut admitted, mut upload) = admit::admit(channel, &parts, body, &about).await.map_err(No::of)?;
     if let UpstreamState::Failed(failure) = &*channel.upstream.borrow() {
         let refusal = (*failure).into();
         admit::refuse(channel, &admitted, &about, refusal);
@@ -215,7 +222,7 @@ async fn connection(
 /// The request is refused and the connection is as good as before.
 fn put_back(channel: &Channel, connection: Connection, refused: Denial) -> No {
     *channel.upstream.borrow_mut() = UpstreamState::Ready(connection);
-    No::usable(refused)
+    No::of(refused)
 }
 
 /// Why there is no answer of the upstream's.
@@ -238,8 +245,9 @@ enum How {
 }
 
 impl No {
-    fn usable(denial: Denial) -> Self {
-        Self { denial, how: How::Usable }
+    /// Of a judgement: where the channel alone stands in the way, another one may be tried.
+    fn of(denial: Denial) -> Self {
+        if denial.elsewhere { Self::stale() } else { Self { denial, how: How::Usable } }
     }
 
     fn closing(refusal: Refusal) -> Self {

@@ -16,7 +16,7 @@ use strongroom_protocol::{Authority, Name, Refusal, channel};
 use super::admit::Admitted;
 use super::running::Ticket;
 use crate::audit::AuditError;
-use crate::audit::record::{Decision, Ended, Record, Request};
+use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
 use crate::gateway::sessions::Session;
 use crate::policy::decide::{Allowed, Refused};
 use crate::policy::identity::Identity;
@@ -58,11 +58,17 @@ impl About {
         self.session.as_ref().map(|session| session.id())
     }
 
+    /// Whether the agent has hung up.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_ended())
+    }
+
     /// Who sent it, by the records as they are now; kept for the log.
     ///
     /// # Errors
     /// As [`Identity::of`].
-    pub fn identify(&self, live: &Live) -> Result<Identity, Refusal> {
+    pub fn identify(&self, live: &Rc<Live>) -> Result<Identity, Refusal> {
         let identity = self.session.as_ref().map_or(Ok(Identity::UNKNOWN), |session| session.identity(live))?;
         self.identity.replace(identity.clone());
         Ok(identity)
@@ -77,13 +83,19 @@ impl About {
         }
     }
 
+    /// Where evidence names several agents, it is on record though none of them is.
+    fn evidence(&self, agent: Option<u64>) -> Option<Evidence> {
+        let identity = self.identity.borrow();
+        (agent.is_some() || identity.agents().is_some()).then(|| identity.evidence())
+    }
+
     fn request(&self, live: &Live, agent: Option<u64>, credentials: &[u64], path: &str, decision: Decision) -> Request {
         let mut names =
             credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone());
         Request {
             request_id: Some(self.request_id.clone()),
             agent: name_of(live, agent),
-            evidence: agent.map(|_| self.identity.borrow().evidence()),
+            evidence: self.evidence(agent),
             credential: names.next(),
             more_credentials: names.collect(),
             method: Some(self.method.as_str().chars().take(LONGEST_METHOD).collect()),
@@ -98,14 +110,16 @@ impl About {
 /// Writes down a refusal; repeated ones are counted into a line a second.
 pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
     let decision = Decision::Refused(refused.refusal);
-    // Who asked, where that is known by more than a placeholder that may be somebody else's.
-    let asker = about.identity.borrow().only();
+    // Who asked, where that is known by more than a placeholder that may be somebody else's; else whose that is.
+    let identity = about.identity.borrow().clone();
+    let asker = identity.only();
+    let named = if identity.agents().is_some() { asker } else { refused.agent };
     if refused.refusal == Refusal::AgentMismatch
         && let Some(owner) = name_of(live, refused.agent)
     {
         state.mismatches.count(owner, name_of(live, asker), now());
     }
-    let request = about.request(live, asker.or(refused.agent), refused.credential.as_slice(), &about.path(), decision);
+    let request = about.request(live, named, refused.credential.as_slice(), &about.path(), decision);
     tracing::debug!(request = %about.request_id, code = %refused.refusal, "refused");
     state.logbook.refusal(request, refused.refusal);
 }
@@ -209,7 +223,8 @@ impl Drop for Ending {
 }
 
 /// For a request whose gateway gave it none.
-fn own_id() -> String {
+#[must_use]
+pub fn own_id() -> String {
     let mut bytes = [0; 16];
     // Without randomness the id is zero; it names a line and protects nothing.
     let _ = SystemRandom::new().fill(&mut bytes);

@@ -40,16 +40,13 @@ impl From<Refusal> for Denial {
 /// The answer that says no.
 #[must_use]
 pub fn answer(denial: Denial) -> Response<Answer> {
-    let Denial { refusal, wait, other_status, elsewhere } = denial;
+    let Denial { refusal, wait, other_status, .. } = denial;
     let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
     let mut response = Response::new(Answer::Empty);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(channel::REFUSAL, HeaderValue::from_static(refusal.code()));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-    if elsewhere {
-        headers.insert(channel::STALE, HeaderValue::from_static("1"));
-    }
     if !wait.is_zero() {
         // Rounded up: who comes back too early is refused again.
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use http::Method;
 use strongroom_protocol::exchange::KeydMessage;
-use strongroom_protocol::{Authority, Refusal, channel};
+use strongroom_protocol::{Authority, Name, Refusal};
 
 use super::sessions::{Session, Sessions};
 use crate::audit::record::{Decision, Ended, Record, Request};
@@ -46,15 +46,17 @@ struct Tunnel {
     session: Rc<Session>,
     authority: Authority,
     request_id: String,
-    agent: Option<u64>,
+    agent: Name,
     began: Instant,
     is_cut: bool,
 }
 
 /// What may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Intercept,
-    Tunnel,
+    /// As this agent.
+    Tunnel(u64),
 }
 
 /// Answers the question.
@@ -79,13 +81,13 @@ fn judge(
         state.logbook.refusal(about(&Identity::UNKNOWN, Decision::Refused(*refusal)), *refusal);
     })?;
     let way = match way(&live, &identity, &question.authority) {
-        Ok(Way::Tunnel) if !question.may_be_tunnel => Err(Refusal::HostNotAllowed),
+        Ok(Way::Tunnel(_)) if !question.may_be_tunnel => Err(Refusal::HostNotAllowed),
         way => way,
     };
     let way = way.inspect_err(|refusal| {
         state.logbook.refusal(about(&identity, Decision::Refused(*refusal)), *refusal);
     })?;
-    if let Way::Intercept = way {
+    let Way::Tunnel(agent) = way else {
         // The requests inside are on record each for itself.
         let leaf = question.point.as_deref().map(|point| {
             let key = live.contents().ca_keys.last().ok_or(Refusal::KeydUnavailable)?;
@@ -93,23 +95,39 @@ fn judge(
         });
         let (fields, bodies) = live.positions(&question.authority);
         return Ok(KeydMessage::Intercept { question: question.number, leaf: leaf.transpose()?, fields, bodies });
-    }
+    };
     if tunnels.0.borrow().len() >= MOST_TUNNELS || tunnels.0.borrow().contains_key(&question.number) {
         return Err(Refusal::Overloaded);
     }
-    let record = about(&identity, Decision::Allowed);
-    state.logbook.write(&Record::Request(record)).map_err(|_| Refusal::AuditUnavailable)?;
+    let began = Instant::now();
+    // Nothing is seen inside, and each is two lines in the log.
+    if !state.tunnel_bucket(agent, began).wait(began).is_zero() {
+        state.logbook.refusal(about(&identity, Decision::Refused(Refusal::RateLimited)), Refusal::RateLimited);
+        return Err(Refusal::RateLimited);
+    }
+    state.tunnel_bucket(agent, began).take(began);
+    let agent = live.agent(agent).ok_or(Refusal::AgentUnknown)?.name.clone();
+    let record = Request {
+        agent: Some(agent.clone()),
+        evidence: Some(identity.evidence()),
+        ..about(&identity, Decision::Allowed)
+    };
+    if state.logbook.write(&Record::Request(record)).is_err() {
+        return Err(Refusal::AuditUnavailable);
+    }
     let Question { number, authority, request_id, .. } = question;
-    let (agent, began) = (identity.only(), Instant::now());
     let tunnel = Tunnel { session, authority, request_id, agent, began, is_cut: false };
     tunnels.0.borrow_mut().insert(number, tunnel);
     Ok(KeydMessage::Tunnel { question: number })
 }
 
 fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, Refusal> {
-    let agents = || identity.agents().unwrap_or_default().iter().filter_map(|id| live.agent(*id));
+    let living = || {
+        let agents = identity.agents().unwrap_or_default().iter().filter_map(|id| live.agent(*id));
+        agents.filter(|agent| agent.revoked.is_none())
+    };
     let mut grants = live.grants_naming(authority, now());
-    let Some(known) = identity.agents() else {
+    if identity.agents().is_none() {
         let bound = |id: u64| live.agent(id).is_some_and(Agent::is_bound);
         let holders: Vec<u64> = grants.map(|grant| grant.agent).collect();
         if holders.iter().any(|id| !bound(*id)) {
@@ -119,15 +137,20 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
         let somebody_may =
             !holders.is_empty() || live.contents().agents.iter().any(|agent| may_reach(agent, authority));
         return Err(if somebody_may { Refusal::AgentUnknown } else { Refusal::HostNotAllowed });
-    };
-    if agents().all(|agent| agent.revoked.is_some()) {
+    }
+    if living().next().is_none() {
         return Err(Refusal::Revoked);
     }
-    if grants.any(|grant| known.contains(&grant.agent)) {
+    if grants.any(|grant| living().any(|agent| agent.id == grant.agent)) {
         return Ok(Way::Intercept);
     }
-    // One user may be several agents: all of them have to be allowed there.
-    if agents().all(|agent| may_reach(agent, authority)) { Ok(Way::Tunnel) } else { Err(Refusal::HostNotAllowed) }
+    // One user may be several agents, and a tunnel is somebody's.
+    let mut reaching = living().filter(|agent| may_reach(agent, authority));
+    match (reaching.next(), living().nth(1)) {
+        (None, _) => Err(Refusal::HostNotAllowed),
+        (Some(_), Some(_)) => Err(Refusal::AgentUnknown),
+        (Some(only), None) => Ok(Way::Tunnel(only.id)),
+    }
 }
 
 fn may_reach(agent: &Agent, authority: &Authority) -> bool {
@@ -136,11 +159,10 @@ fn may_reach(agent: &Agent, authority: &Authority) -> bool {
 
 fn record(live: &Live, identity: &Identity, question: &Question, decision: Decision) -> Request {
     let agent = identity.only().and_then(|id| live.agent(id));
-    let id = Some(&question.request_id).filter(|id| channel::is_request_id(id.as_bytes()));
     Request {
-        request_id: id.cloned(),
+        request_id: Some(question.request_id.clone()),
         agent: agent.map(|agent| agent.name.clone()),
-        evidence: agent.map(|_| identity.evidence()),
+        evidence: identity.agents().map(|_| identity.evidence()),
         credential: None,
         more_credentials: Vec::new(),
         method: Some(Method::CONNECT.to_string()),
@@ -153,15 +175,15 @@ fn record(live: &Live, identity: &Identity, question: &Question, decision: Decis
 
 impl Tunnels {
     /// gatewayd says that it has ended, and how much went through: its word, for keyd sees none of it.
-    pub fn end(&self, state: &State, number: u64, bytes_in: u64, bytes_out: u64) {
+    pub fn end(&self, state: &State, number: u64, (bytes_in, bytes_out): (u64, u64), failure: Option<Refusal>) {
         let Some(tunnel) = self.0.borrow_mut().remove(&number) else { return };
-        let agent = state.live().and_then(|live| Some(live.agent(tunnel.agent?)?.name.clone()));
+        let failure = failure.or(tunnel.is_cut.then_some(Refusal::Revoked));
         state.logbook.write_end_now(Record::Ended(Ended {
             request_id: tunnel.request_id,
-            agent,
+            agent: Some(tunnel.agent),
             credential: None,
             status: None,
-            failure: tunnel.is_cut.then_some(Decision::Refused(Refusal::Revoked)),
+            failure: failure.map(Decision::Refused),
             bytes_in,
             bytes_out,
             duration_ms: u64::try_from(tunnel.began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -171,11 +193,11 @@ impl Tunnels {
     }
 
     /// Numbers of the tunnels that nothing allows any more.
-    pub fn to_cut(&self, live: Option<&Live>) -> Vec<u64> {
+    pub fn to_cut(&self, live: Option<&Rc<Live>>) -> Vec<u64> {
         let stands = |tunnel: &Tunnel| {
             live.is_some_and(|live| {
                 let identity = tunnel.session.identity(live);
-                identity.is_ok_and(|identity| matches!(way(live, &identity, &tunnel.authority), Ok(Way::Tunnel)))
+                identity.is_ok_and(|identity| matches!(way(live, &identity, &tunnel.authority), Ok(Way::Tunnel(_))))
             })
         };
         let mut tunnels = self.0.borrow_mut();
@@ -188,10 +210,10 @@ impl Tunnels {
             .collect()
     }
 
-    /// All that are left: gatewayd has gone.
+    /// All that are left: gatewayd has gone, and how much went through is not known.
     pub fn end_all(&self, state: &State) {
         let numbers: Vec<u64> = self.0.borrow().keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.end(state, number, 0, 0));
+        numbers.into_iter().for_each(|number| self.end(state, number, (0, 0), Some(Refusal::KeydUnavailable)));
     }
 }
 

@@ -36,7 +36,7 @@ fn goes(contents: &Contents, uid: Option<u32>, authority: &str) -> Result<&'stat
     let way = way(&live, &identity, &authority.parse().unwrap())?;
     Ok(match way {
         Way::Intercept => "intercept",
-        Way::Tunnel => "tunnel",
+        Way::Tunnel(_) => "tunnel",
     })
 }
 
@@ -94,13 +94,18 @@ fn what_was_taken_away_leads_nowhere() {
 }
 
 #[test]
-fn of_several_agents_of_one_user_all_have_to_be_allowed() {
+fn of_several_agents_of_one_user_none_is_taken_for_the_other() {
     let mut contents = contents();
     contents.agents[0].uids = vec![2];
-    assert_eq!(goes(&contents, Some(2), "pypi.org"), Err(Refusal::HostNotAllowed));
+    assert_eq!(goes(&contents, Some(2), "pypi.org"), Err(Refusal::AgentUnknown));
+    assert_eq!(goes(&contents, Some(2), "unheard.example"), Err(Refusal::HostNotAllowed));
     assert_eq!(goes(&contents, Some(2), "api.example"), Ok("intercept"));
     contents.agents[0].egress = vec!["pypi.org".parse().unwrap()];
+    assert_eq!(goes(&contents, Some(2), "pypi.org"), Err(Refusal::AgentUnknown), "a tunnel is somebody's");
+    // One that was revoked is nobody's rival.
+    contents.agents[0].revoked = Some(5);
     assert_eq!(goes(&contents, Some(2), "pypi.org"), Ok("tunnel"));
+    assert_eq!(goes(&contents, Some(2), "api.example"), Err(Refusal::HostNotAllowed), "its grant does not stand");
 }
 
 #[test]

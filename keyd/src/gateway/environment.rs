@@ -73,8 +73,11 @@ fn asker<'a>(live: &'a Live, identity: &Identity, placeholder: Option<&str>) -> 
         identity.permits(agent)?;
         return if live.stands(grant) { Ok(agent) } else { Err(Refusal::Revoked) };
     }
-    match identity.proved() {
-        [only] => live.agent(*only).ok_or(Refusal::AgentUnknown),
+    let agents = || identity.proved().iter().filter_map(|id| live.agent(*id));
+    let mut living = agents().filter(|agent| agent.revoked.is_none());
+    match (living.next(), living.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) if agents().next().is_some() => Err(Refusal::Revoked),
         _ => Err(Refusal::AgentUnknown),
     }
 }

@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use nix::sys::socket::{UnixAddr, getpeername, getsockname};
 use strongroom_protocol::Refusal;
-use strongroom_protocol::session::{Presented, PresentedToken};
+use strongroom_protocol::session::{LONGEST_TOKEN, Presented, PresentedToken};
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::Caller;
@@ -38,6 +38,44 @@ pub struct Session {
     /// Told apart from every other session of this keyd's.
     id: u64,
     ended: CancellationToken,
+    /// Who it is, by the records of one generation: units are looked up in the file system.
+    known: RefCell<Option<(Weak<Live>, Result<Identity, Refusal>)>>,
+    _held: Option<Held>,
+}
+
+/// Descriptors of agents' sockets, by user.
+#[derive(Default)]
+pub struct SessionSockets(Rc<RefCell<HashMap<u32, usize>>>);
+
+/// One of them, until dropped.
+struct Held {
+    of: Rc<RefCell<HashMap<u32, usize>>>,
+    uid: u32,
+}
+
+impl SessionSockets {
+    fn take(&self, uid: u32, most: usize) -> Result<Held, Refusal> {
+        let mut counts = self.0.borrow_mut();
+        let all: usize = counts.values().sum();
+        let own = counts.entry(uid).or_default();
+        if all >= most || *own >= most / 2 {
+            return Err(Refusal::Overloaded);
+        }
+        *own += 1;
+        Ok(Held { of: Rc::clone(&self.0), uid })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut counts = self.of.borrow_mut();
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
 }
 
 impl Sessions {
@@ -52,17 +90,20 @@ impl Sessions {
         presented: Presented,
         mut descriptors: Vec<PassedDescriptor>,
     ) -> Result<(), Refusal> {
-        let most = if presented.socket { state.most_channels } else { MOST_WITHOUT_SOCKET };
         let Presented { socket, uid, token } = presented;
         if descriptors.len() != usize::from(socket) {
             return Err(Refusal::BadRequest);
         }
-        let same_kind = |session: &&Rc<Session>| session.by_socket == socket;
-        if self.0.borrow().values().filter(same_kind).count() >= most {
+        if token.as_ref().is_some_and(|token| token.token.len() > LONGEST_TOKEN) {
+            return Err(Refusal::AgentUnknown);
+        }
+        if !socket && self.0.borrow().values().filter(|session| !session.by_socket).count() >= MOST_WITHOUT_SOCKET {
             return Err(Refusal::Overloaded);
         }
         let socket = descriptors.pop();
         let peer = socket.as_ref().map(|socket| agents_socket(socket, &state.agent_socket)).transpose()?;
+        // A descriptor each, whichever gateway has them; and one user is not to have all of them.
+        let held = peer.as_ref().map(|peer| state.session_sockets.take(peer.uid, state.most_channels)).transpose()?;
         let session = Rc::new(Session {
             uid: peer.as_ref().map(|peer| peer.uid).or(uid),
             by_socket: peer.is_some(),
@@ -70,6 +111,8 @@ impl Sessions {
             token,
             id: state.next_session(),
             ended: CancellationToken::new(),
+            known: RefCell::default(),
+            _held: held,
         });
         match self.0.borrow_mut().entry(number) {
             Entry::Occupied(_) => return Err(Refusal::BadRequest),
@@ -79,8 +122,13 @@ impl Sessions {
             let (sessions, state) = (Rc::clone(self), Rc::clone(state));
             tokio::task::spawn_local(async move {
                 tokio::select! {
-                    () = sys::hung_up(socket) => sessions.close(&state, number),
+                    biased;
                     () = session.ended.cancelled() => {}
+                    // By now its number may be another's.
+                    () = sys::hung_up(socket) => {
+                        sessions.0.borrow_mut().retain(|_, one| !Rc::ptr_eq(one, &session));
+                        session.end(&state);
+                    }
                 }
             });
         }
@@ -112,7 +160,28 @@ impl Session {
     ///
     /// # Errors
     /// As [`Identity::of`].
-    pub fn identity(&self, live: &Live) -> Result<Identity, Refusal> {
+    pub fn identity(&self, live: &Rc<Live>) -> Result<Identity, Refusal> {
+        if self.ended.is_cancelled() {
+            return Err(Refusal::AgentUnknown);
+        }
+        let mut known = self.known.borrow_mut();
+        match &*known {
+            Some((of, identity)) if of.upgrade().is_some_and(|of| Rc::ptr_eq(&of, live)) => identity.clone(),
+            _ => {
+                let identity = self.identify(live);
+                *known = Some((Rc::downgrade(live), identity.clone()));
+                identity
+            }
+        }
+    }
+
+    /// Whether the agent has hung up, or gatewayd has said so.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    fn identify(&self, live: &Live) -> Result<Identity, Refusal> {
         let in_unit = |name: &str| self.cgroup.is_some_and(|cgroup| unit::is_cgroup_of(name, cgroup));
         let token = self.token.as_ref().map(|token| (token.token.expose(), token.agent.as_ref()));
         Identity::of(live, &Seen { uid: self.uid, by_socket: self.by_socket, in_unit: &in_unit, token })

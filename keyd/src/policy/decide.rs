@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use strongroom_protocol::{Authority, Refusal};
 
 use super::body::{self, Body};
@@ -40,6 +40,15 @@ pub struct Asked<'a> {
     pub bound: Option<&'a Binding>,
     /// Seconds of the Unix epoch.
     pub now: u64,
+}
+
+impl Asked<'_> {
+    /// Whether a browser says that another site's page made it.
+    #[must_use]
+    pub fn is_from_a_page(&self) -> bool {
+        let same_site = |value: &HeaderValue| matches!(value.as_bytes(), b"none" | b"same-origin");
+        self.headers.contains_key(header::ORIGIN) || !self.headers.get_all("sec-fetch-site").iter().all(same_site)
+    }
 }
 
 /// What is known of a request's body.
@@ -187,7 +196,11 @@ fn find<'a>(
 
 /// A variable's name in place of a placeholder, from somebody to whom it means nothing.
 fn without_proof(identity: &Identity) -> Refusal {
-    if identity.proved().is_empty() { Refusal::AgentUnknown } else { Refusal::AgentMismatch }
+    if identity.proved().is_empty() || identity.only().is_none() {
+        Refusal::AgentUnknown
+    } else {
+        Refusal::AgentMismatch
+    }
 }
 
 fn without_placeholder(

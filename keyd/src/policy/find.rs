@@ -188,8 +188,13 @@ pub fn grant_of<'a>(live: &'a Live, asked: &Asked<'_>, by: &[u64], text: &[u8]) 
         let proved = asked.identity.proved();
         let fits = |grant: &&Grant| proved.contains(&grant.agent) && by.contains(&grant.credential);
         let named = || live.grants_by_name(text).filter(fits);
-        // A revoked one is found last, so that it is refused as that.
-        named().find(|grant| live.stands(grant)).or_else(|| named().next())
+        let standing = || named().filter(|grant| live.stands(grant));
+        match standing().next() {
+            // A name does not tell two agents of one user apart, and a page in a browser knows it too.
+            Some(first) if standing().any(|grant| grant.agent != first.agent) || asked.is_from_a_page() => None,
+            // A revoked one is found last, so that it is refused as that.
+            first => first.or_else(|| named().next()),
+        }
     })
 }
 

@@ -21,6 +21,7 @@ use crate::vault::contents::{Agent, Contents, Credential, Grant};
 pub struct Live {
     contents: Contents,
     grants_by_tail: HashMap<String, usize>,
+    grants_by_credential: HashMap<u64, Vec<usize>>,
     /// Grants whose placeholder is a variable's name, by that name.
     grants_by_name: HashMap<String, Vec<usize>>,
     /// By the token's hash: finding one takes as long for a near miss as for any other.
@@ -40,7 +41,9 @@ impl Live {
     pub fn new(contents: Contents) -> Self {
         let mut grants_by_tail = HashMap::new();
         let mut grants_by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut grants_by_credential: HashMap<u64, Vec<usize>> = HashMap::new();
         for (index, grant) in contents.grants.iter().enumerate() {
+            grants_by_credential.entry(grant.credential).or_default().push(index);
             if grant.named {
                 grants_by_name.entry(grant.placeholder.clone()).or_default().push(index);
             } else if let Some(tail) = placeholder::tail(&grant.placeholder) {
@@ -74,6 +77,7 @@ impl Live {
         Self {
             contents,
             grants_by_tail,
+            grants_by_credential,
             grants_by_name,
             agents_by_token,
             agents_by_uid,
@@ -130,9 +134,9 @@ impl Live {
 
     /// Grants that stand and whose credential names the authority.
     pub fn grants_naming<'a>(&'a self, authority: &'a Authority, now: u64) -> impl Iterator<Item = &'a Grant> {
-        let named = self.declared(authority);
         let stands = move |grant: &&Grant| self.stands(grant) && grant.expires.is_none_or(|at| at > now);
-        self.contents.grants.iter().filter(move |grant| named.credentials.contains(&grant.credential)).filter(stands)
+        let of = |credential: &Credential| self.grants_by_credential.get(&credential.id).into_iter().flatten();
+        self.credentials_naming(authority).flat_map(of).map(|index| &self.contents.grants[*index]).filter(stands)
     }
 
     /// Variables in which programs expect a credential's key.

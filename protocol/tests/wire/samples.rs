@@ -70,7 +70,7 @@ samples! {
             request_id: "request-1".into(),
             tunnel: true,
         },
-        EndTunnel { .. } => GatewayMessage::EndTunnel { tunnel: 8, bytes_in: 300, bytes_out: 1 },
+        EndTunnel { .. } => GatewayMessage::EndTunnel { tunnel: 8, bytes_in: 300, bytes_out: 1, failure: Some(DialFailure::TimedOut) },
         AskEnvironment { .. } => GatewayMessage::AskEnvironment { question: 9, session: 7, placeholder: None, after: Some(5) },
     }
     Upstream {

@@ -354,3 +354,42 @@ fn sessions_and_questions_are_bounded_and_keep_nobody_waiting() {
     assert!(idle.read(&mut byte).is_err(), "still open");
     agents.siege.hold();
 }
+
+#[test]
+fn a_gateways_words_for_a_request_are_no_words_of_the_log() {
+    let agents = Agents::new();
+    let strongroom = &agents.siege.scene.strongroom;
+    strongroom.must(&["agent", "allow", "tokens", "files.example"]);
+    agents.open(1, sends_token(None, &agents.token), &[]).unwrap();
+    let evil = "evil\"}\n{\"seq\":1,\"agent\":\"ours\"".to_owned() + &"x".repeat(10_000);
+    for (question, request_id) in (1..).zip([evil.clone(), String::new(), "a b".to_owned()]) {
+        let authority = "files.example".parse().unwrap();
+        let message =
+            GatewayMessage::Connect { question, session: 1, authority, point: None, request_id, tunnel: true };
+        agents.siege.gateway.say(&message, &[]).unwrap();
+        agents
+            .siege
+            .gateway
+            .say(&GatewayMessage::EndTunnel { tunnel: question, bytes_in: 1, bytes_out: 2, failure: None }, &[])
+            .unwrap();
+    }
+    let lines = within(Duration::from_secs(10), "three ends are on record", || {
+        let lines = strongroom.must(&["audit", "--agent", "tokens", "--json"]);
+        (lines.matches("\"bytes_out\":2").count() == 3).then_some(lines)
+    });
+    assert!(!lines.contains("evil") && !lines.contains("a b"), "{lines}");
+    let ids = |kind: &str| -> Vec<String> {
+        let records = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.filter(|record| record.get(kind).is_some()).map(|record| record["request_id"].to_string()).collect()
+    };
+    assert_eq!(ids("decision"), ids("duration_ms"), "both lines have one id");
+    // Those that the gateway leaves behind are not said to have ended well.
+    agents.connect(1, "files.example", None);
+    let siege = agents.siege;
+    let (scene, loot) = (siege.scene, siege.loot);
+    drop(siege.gateway);
+    within(Duration::from_secs(10), "the abandoned one is on record", || {
+        scene.strongroom.must(&["audit", "--json"]).contains("\"failure\":\"keyd_unavailable\"").then_some(())
+    });
+    loot.assert_without(&[&scene.key]);
+}
