@@ -39,9 +39,12 @@ pub struct Session {
     id: u64,
     ended: CancellationToken,
     /// Who it is, by the records of one generation: units are looked up in the file system.
-    known: RefCell<Option<(Weak<Live>, Result<Identity, Refusal>)>>,
+    known: RefCell<Option<Known>>,
     _held: Option<Held>,
 }
+
+/// What was found out, and of which records.
+type Known = (Weak<Live>, Result<Identity, Refusal>);
 
 /// Descriptors of agents' sockets, by user.
 #[derive(Default)]

@@ -67,13 +67,12 @@ impl Agents {
         let message = GatewayMessage::Connect { question, session, authority, point, request_id, tunnel: true };
         self.siege.gateway.say(&message, &[]).unwrap();
         loop {
-            match self.siege.gateway.hear().expect("keyd answers") {
-                said @ (KeydMessage::Intercept { .. }
-                | KeydMessage::Tunnel { .. }
-                | KeydMessage::NotConnected { .. }) => {
-                    return said;
-                }
-                _ => {}
+            let said = self.siege.gateway.hear().expect("keyd answers");
+            if matches!(
+                said,
+                KeydMessage::Intercept { .. } | KeydMessage::Tunnel { .. } | KeydMessage::NotConnected { .. }
+            ) {
+                return said;
             }
         }
     }
