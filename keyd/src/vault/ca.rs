@@ -185,8 +185,9 @@ pub enum CaError {
 pub const LEAF_MARKER: &[u8] =
     &[0x04, 0x10, 0xd6, 0xb6, 0xd1, 0xa5, 0x3f, 0x0e, 0x4c, 0x0e, 0x8f, 0x5e, 0x6f, 0x1f, 0x2f, 0x0b, 0x9c, 0x11];
 
-/// That extension's object identifier, below the arc of UUIDs (ITU-T X.667).
-pub const LEAF_MARKER_ARCS: &[u64] = &[2, 25, 3_907_446_101_266_190_337];
+/// That extension's object identifier, below the arc of UUIDs (ITU-T X.667). Go reads no certificate with an arc of more
+/// than 31 bits, so the number is a random one of that length; the marker's value is what makes it unique.
+pub const LEAF_MARKER_ARCS: &[u64] = &[2, 25, 1_741_213_529];
 
 /// An agent's clock may be behind ours, in seconds.
 const SKEW: u64 = 3600;

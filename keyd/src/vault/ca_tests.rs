@@ -65,6 +65,11 @@ fn every_leaf_has_the_marker_and_the_authoritys_point_is_only_in_its_own() {
 }
 
 #[test]
+fn the_markers_identifier_is_one_that_go_reads() {
+    assert!(LEAF_MARKER_ARCS.iter().all(|&arc| i32::try_from(arc).is_ok()), "{LEAF_MARKER_ARCS:?}");
+}
+
+#[test]
 fn what_is_no_point_gets_no_leaf() {
     let ca = new_key(NOW).unwrap();
     let good = point();
