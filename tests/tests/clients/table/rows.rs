@@ -110,7 +110,7 @@ pub const ROWS: &[Row] = &[
         module: "proxy::packages::pip",
         variables: "`HTTPS_PROXY`, `PIP_CERT`",
         http: "in the tunnel",
-        limits: "`agent allow NAME --profile pip`, nobody looks inside; without it pip says that there is no such package, and why with `-v`",
+        limits: "`agent allow NAME --profile pip`, nobody looks inside; without it pip warns of 403 while it tries again, and ends with `No matching distribution`",
     },
     Row {
         client: "npm",
@@ -195,7 +195,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
         "boto3",
         "Amazon's requests carry a signature made with the secret, which never travels; a placeholder cannot be replaced in it",
     ),
-    ("litellm, crewai, langchain", "too large to install for a test; they use httpx as `openai` does"),
+    ("litellm, crewai, langchain", "too large to install for a test"),
     (
         "Go's own toolchain",
         "too large to install for a test; gh is a Go program and checks certificates with Go's library",
