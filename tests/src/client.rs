@@ -1,7 +1,7 @@
 //! A real client program - an SDK's script, `claude`, curl, git - as a process that a test talks with.
 //!
-//! It gets an environment of its own: what the machine sets (roots, proxies, keys of its user) would decide a test for
-//! the wrong reason. Its lines come as they are printed, so that a test sees whether an event arrived before the next was
+//! It gets an environment of its own, or the one that `strongroom run` makes: what the machine sets (roots, proxies, keys
+//! of its user) would decide a test for the wrong reason. Its lines come as they are printed, so that a test sees whether an event arrived before the next was
 //! sent. It refuses to wait for ever, and leaves no process behind. Installed by `tests/clients/install`; used by the
 //! tests of real clients.
 
@@ -20,7 +20,7 @@ use strongroom_ctl::demo::needles::Needles;
 use tempfile::TempDir;
 
 use crate::deadline::within;
-use crate::strongroom::Output;
+use crate::strongroom::{Output, Strongroom};
 
 /// A client that is to be started.
 pub struct Builder {
@@ -82,6 +82,36 @@ impl Builder {
         let packages = installed("node/node_modules/@anthropic-ai");
         let mut found = fs::read_dir(packages).expect("a directory").flatten().map(|entry| entry.path().join("claude"));
         Self::new(found.find(|path| path.is_file()).expect("a package with the program"), arguments)
+    }
+
+    /// `codex`, from the package of this machine's kind. It looks for its key in a variable of its own, so it is told.
+    ///
+    /// # Panics
+    /// Where it is not installed.
+    #[must_use]
+    pub fn codex(arguments: &[&str]) -> Self {
+        let packages = installed("node/node_modules/@openai");
+        let below = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut kinds = below(packages).flat_map(|package| below(package.join("vendor")));
+        let program = kinds.find_map(|kind| Some(kind.join("bin/codex")).filter(|path| path.is_file()));
+        let mut builder = Self::new("sh", &["-c", r#"CODEX_API_KEY=$OPENAI_API_KEY exec "$0" "$@""#]);
+        builder.command.arg(program.expect("a package with the program")).args(arguments);
+        builder
+    }
+
+    /// Lets `strongroom run` start it as this agent: its environment is what the product makes of this one. `over` is set
+    /// behind that, as by a program's user who knows better.
+    #[must_use]
+    pub fn run_as(mut self, strongroom: &Strongroom, agent: &str, over: &[(&str, &str)]) -> Self {
+        let mut run = strongroom.command(&["run", "--agent", agent, "--"]);
+        run.env_remove("STRONGROOM_PASSPHRASE_FILE").current_dir(self.home.path());
+        run.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if !over.is_empty() {
+            run.arg("env").args(over.iter().map(|(name, value)| format!("{name}={value}")));
+        }
+        run.arg(self.command.get_program()).args(self.command.get_args());
+        self.command = run;
+        self
     }
 
     /// Sets a variable.

@@ -24,12 +24,14 @@ pub mod h2_upstream;
 pub mod h2c;
 pub mod hostile;
 pub mod many;
+pub mod network;
 pub mod process;
 pub mod programs;
 pub mod raw_upstream;
 pub mod scene;
 pub mod strongroom;
 pub mod tunnel;
+pub mod wire;
 
 /// What nearly every test uses.
 pub mod prelude {

@@ -1,4 +1,4 @@
-// What the scripts of both Node clients share: the action's name comes as an argument, what happened goes out as one JSON
+// What the scripts of all Node clients share: the action's name comes as an argument, what happened goes out as one JSON
 // object a line, and the process stays until its standard input ends, so that a test can look at it. It refuses to
 // handle an error: that is what a test wants to see. Called by the scripts beside it.
 "use strict";
@@ -15,6 +15,10 @@ async function counted(...request) {
   return answer;
 }
 
+function attempt() {
+  attempts += 1;
+}
+
 async function main(actions) {
   const action = process.argv[2];
   try {
@@ -28,4 +32,4 @@ async function main(actions) {
   process.stdin.resume();
 }
 
-module.exports = { counted, main, say };
+module.exports = { attempt, counted, main, say };

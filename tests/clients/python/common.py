@@ -30,8 +30,12 @@ class Attempts(logging.Handler):
             self.count += 1
 
 
+# For the script of a library that says nothing anywhere.
+ATTEMPTS = Attempts()
+
+
 def main(**actions):
-    attempts = Attempts()
+    attempts = ATTEMPTS
     sys.addaudithook(attempts.see)
     for name in ("httpx", "httpx2", "urllib3"):
         logging.getLogger(name).addHandler(attempts)
@@ -47,7 +51,7 @@ def main(**actions):
 
 
 def status_of(error):
-    for name in ("status_code", "http_status", "code"):
+    for name in ("status_code", "http_status", "code", "status"):
         status = getattr(error, name, None)
         if isinstance(status, int):
             return status

@@ -9,8 +9,8 @@ use super::{Call, Event, Provider, WORDS, text};
 /// Gemini.
 pub const GEMINI: Provider = Provider {
     host: "generativelanguage.googleapis.com",
-    name: "gemini",
-    sites: &["--host", "generativelanguage.googleapis.com", "--header", "x-goog-api-key: {}"],
+    name: "google",
+    sites: &["--provider", "google"],
     key_prefix: "AIzaSy",
     positions: &[("x-goog-api-key", "")],
     answer,

@@ -97,7 +97,10 @@ fn response_events() -> Vec<Event> {
     }));
     let next = 3 + WORDS.len();
     events.push(Event::named(&at("response.output_text.done", next, json!({ "text": text(), "logprobs": [] }))));
-    let done = json!({ "response": response("completed", &text()) });
-    events.push(Event::named(&at("response.completed", next + 1, done)));
+    let whole = response("completed", &text());
+    // Codex takes its answer from this one.
+    let item = json!({ "item": whole["output"][0] });
+    events.push(Event::named(&at("response.output_item.done", next + 1, item)));
+    events.push(Event::named(&at("response.completed", next + 2, json!({ "response": whole }))));
     events
 }

@@ -10,7 +10,7 @@ use super::{Call, Provider};
 pub const SLACK: Provider = Provider {
     host: "slack.com",
     name: "slack",
-    sites: &["--host", "slack.com", "--bearer"],
+    sites: &["--provider", "slack"],
     key_prefix: "xoxb-",
     positions: &[("authorization", "Bearer ")],
     answer,

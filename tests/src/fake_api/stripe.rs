@@ -10,7 +10,7 @@ use super::{Call, Provider};
 pub const STRIPE: Provider = Provider {
     host: "api.stripe.com",
     name: "stripe",
-    sites: &["--host", "api.stripe.com", "--bearer"],
+    sites: &["--provider", "stripe"],
     key_prefix: "sk_test_",
     positions: &[("authorization", "Bearer ")],
     answer,

@@ -8,21 +8,27 @@ use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
 use strongroom_tests::client::Builder;
+use strongroom_tests::network;
 use strongroom_tests::prelude::*;
 use tempfile::TempDir;
 
 const USER: &str = "x-access-token";
 
 /// A Strongroom in front of a server with one empty repository.
-struct Forge {
-    scene: Scene,
-    key: String,
-    placeholder: String,
+pub struct Forge {
+    /// The daemons, and the server.
+    pub scene: Scene,
+    /// What the server takes.
+    pub key: String,
+    /// What stands for it.
+    pub placeholder: String,
     repositories: TempDir,
 }
 
 impl Forge {
-    fn new() -> Self {
+    /// On a machine alone.
+    pub fn new() -> Self {
+        network::cut_off();
         let repositories = TempDir::new().unwrap();
         git_here(repositories.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "lib.git"]);
         git_here(&repositories.path().join("lib.git"), &["config", "http.receivepack", "true"]);
@@ -31,6 +37,19 @@ impl Forge {
         let key = scene.add_credential("hub", &["--host", HOST, "--basic", USER]);
         let placeholder = scene.grant("hub", AGENT, &[]);
         Self { scene, key, placeholder, repositories }
+    }
+
+    /// What was pushed last is called so, and every request that came had the key and nothing else.
+    #[track_caller]
+    pub fn assert_pushed(&self, title: &str) {
+        let pushed = git_here(&self.repositories.path().join("lib.git"), &["log", "--format=%s", "main"]);
+        assert_eq!(pushed.trim(), title);
+        let blob = Base64::encode_string(format!("{USER}:{}", self.key).as_bytes());
+        let received = self.scene.upstream.received();
+        assert!(received.len() >= 6, "{}", received.len());
+        for request in &received {
+            assert_eq!(request.head.values("authorization"), [format!("Basic {blob}")], "the key and nothing else");
+        }
     }
 
     /// A remote's address with this as the password.
@@ -46,7 +65,8 @@ fn git_here(directory: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn git(arguments: &[&str]) -> Builder {
+/// git with nothing of the machine's configuration.
+pub fn git(arguments: &[&str]) -> Builder {
     let builder = Builder::new("git", arguments).env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_NOSYSTEM", "1");
     ["AUTHOR", "COMMITTER"].iter().fold(builder, |builder, role| {
         builder.env(&format!("GIT_{role}_NAME"), "Agent").env(&format!("GIT_{role}_EMAIL"), "agent@example.com")
@@ -108,15 +128,7 @@ fn it_clones_and_pushes_with_the_placeholder_as_password() {
     git(&["-C", &at("one"), "push", "--quiet", "origin", "HEAD:main"]).run().assert_code(0);
     git(&["clone", "--quiet", &remote, &at("two")]).run().assert_code(0);
     assert_eq!(std::fs::read(work.path().join("two/notes")).unwrap(), "lines\n".repeat(20_000).into_bytes());
-    let pushed = git_here(&forge.repositories.path().join("lib.git"), &["log", "--format=%s", "main"]);
-    assert_eq!(pushed.trim(), "Notes");
-
-    let blob = Base64::encode_string(format!("{USER}:{}", forge.key).as_bytes());
-    let received = forge.scene.upstream.received();
-    assert!(received.len() >= 6, "{}", received.len());
-    for request in &received {
-        assert_eq!(request.head.values("authorization"), [format!("Basic {blob}")], "the key and nothing else");
-    }
+    forge.assert_pushed("Notes");
     let refused: Vec<_> =
         forge.scene.strongroom.audit().into_iter().filter(|line| line["decision"] == "no_placeholder").collect();
     assert!(!refused.is_empty(), "it asked without a password first");

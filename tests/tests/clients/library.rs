@@ -4,8 +4,10 @@
 use strongroom_tests::client::{Builder, Client};
 use strongroom_tests::fake_api::{Mood, Provider, WORDS, text};
 use strongroom_tests::prelude::*;
+use strongroom_tests::wire::Wire;
 
-use crate::stage::{Stage, with};
+use crate::stage::{Held, Stage};
+use crate::way::Way;
 
 /// One library.
 pub struct Library {
@@ -13,8 +15,11 @@ pub struct Library {
     pub provider: Provider,
     /// Starts its script with an action.
     pub script: fn(&[&str]) -> Builder,
-    /// The variables in which it takes base URL and key.
-    pub variables: fn(&Stage, &str) -> Vec<(&'static str, String)>,
+    /// The variable in which it, or its script, takes a base URL, and what follows the route there. Nothing for what is
+    /// tested through the proxy alone.
+    pub base_url: Option<(&'static str, &'static str)>,
+    /// The variable in which it, or its script, takes the key.
+    pub key: &'static str,
     /// Actions that are one answer, or some, and the texts that come out.
     pub calls: &'static [(&'static str, &'static [&'static str])],
     /// Actions that stream.
@@ -45,20 +50,35 @@ impl Errors {
     };
     /// Anthropic's, in every language.
     pub const OF_ANTHROPIC: Self = Self { unavailable: "ServiceUnavailableError", ..Self::OF_OPENAI };
+    /// Those of scripts for libraries that take no status for an error.
+    pub const OF_OUR_SCRIPTS: Self =
+        Self { unauthorized: "Refused", forbidden: "Refused", limited: "Refused", unavailable: "Refused" };
 }
 
 impl Library {
     #[track_caller]
-    fn start(&self, stage: &Stage, action: &str, placeholder: &str) -> Client {
-        with((self.script)(&[action]), &(self.variables)(stage, placeholder)).start()
+    fn start(&self, way: Way, stage: &Stage, action: &str, held: Held<'_>) -> Client {
+        let script = (self.script)(&[action]);
+        match (way, held) {
+            (Way::BaseUrl, Held::Of(_, placeholder) | Held::Other(placeholder, _)) => {
+                let (name, rest) = self.base_url.expect("tested by base URL");
+                script.env(name, stage.base(rest)).env(self.key, placeholder).start()
+            }
+            (Way::Proxy, Held::Of(agent, _)) => script.run_as(&stage.strongroom, agent, &[]).start(),
+            (Way::Proxy, Held::Other(placeholder, wire)) => {
+                let heard = wire.map(|wire| wire.variables(&stage.strongroom, AGENT)).unwrap_or_default();
+                let over: Vec<_> = heard.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                script.run_as(&stage.strongroom, AGENT, &[&over[..], &[(self.key, placeholder)]].concat()).start()
+            }
+        }
     }
 
     /// Every call gives its texts, and the client never held the key.
     #[track_caller]
-    pub fn works(&self) {
+    pub fn works(&self, way: Way) {
         let stage = Stage::of(self.provider);
-        for (action, texts) in self.calls {
-            let mut client = self.start(&stage, action, &stage.placeholder);
+        for (action, texts) in few(way, self.calls, if self.streams.is_empty() { 2 } else { 1 }) {
+            let mut client = self.start(way, &stage, action, Held::Of(AGENT, &stage.placeholder));
             for text in *texts {
                 says(&mut client, text);
             }
@@ -74,10 +94,10 @@ impl Library {
 
     /// Every event arrives before the next is sent.
     #[track_caller]
-    pub fn streams(&self) {
+    pub fn streams(&self, way: Way) {
         let stage = Stage::of(self.provider);
-        for action in self.streams {
-            let mut client = self.start(&stage, action, &stage.placeholder);
+        for action in few(way, self.streams, 1) {
+            let mut client = self.start(way, &stage, action, Held::Of(AGENT, &stage.placeholder));
             for word in WORDS {
                 says(&mut client, word);
                 stage.api.go_on();
@@ -96,11 +116,11 @@ impl Library {
 
     /// A stream that is cut, by the provider or because access was taken away, is an error and no end.
     #[track_caller]
-    pub fn notices_what_breaks_off(&self) {
+    pub fn notices_what_breaks_off(&self, way: Way) {
         let stage = Stage::of(self.provider);
-        for action in self.streams {
+        for action in few(way, self.streams, 1) {
             stage.api.is(Mood::BreaksOff);
-            let mut client = self.start(&stage, action, &stage.placeholder);
+            let mut client = self.start(way, &stage, action, Held::Of(AGENT, &stage.placeholder));
             let mut words = 0;
             let end = loop {
                 let line = client.json();
@@ -114,10 +134,11 @@ impl Library {
             drop(client);
 
             stage.api.is(Mood::Well);
-            let other = stage.agent(&format!("{}-cut", action.replace('_', "-")), &[]);
-            let mut client = self.start(&stage, action, &other);
+            let name = format!("{}-cut", action.replace('_', "-"));
+            let other = stage.agent(&name, &[]);
+            let mut client = self.start(way, &stage, action, Held::Of(&name, &other));
             says(&mut client, WORDS[0]);
-            stage.strongroom.must(&["agent", "revoke", &format!("{}-cut", action.replace('_', "-"))]);
+            stage.strongroom.must(&["agent", "revoke", &name]);
             let end = client.json();
             assert!(end.get("error").is_some(), "{action}: {end}");
             // The provider waits for a word that it will not need.
@@ -134,15 +155,11 @@ impl Library {
 
         // Strongroom's refusals.
         let rare = stage.agent("rare", &["--rate", "1/hour"]);
-        let mut client = self.start(&stage, action, &rare);
+        let mut client = self.start(Way::BaseUrl, &stage, action, Held::Of("rare", &rare));
         texts.iter().for_each(|text| says(&mut client, text));
         drop(client);
-        self.expect(&stage, &rare, 429, self.errors.limited, Told::By(Refusal::RateLimited));
-        let mut wrong = stage.placeholder.clone();
-        let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
-        wrong.push(last);
-        let once = self.expect(&stage, &wrong, 403, self.errors.forbidden, Told::By(Refusal::UnknownPlaceholder));
-        assert_eq!(once, 1, "trying again is useless, and it was told so");
+        self.expect(&stage, None, &rare, 429, self.errors.limited, Told::By(Refusal::RateLimited));
+        self.expect_once(&stage, None, &wrong(&stage), Refusal::UnknownPlaceholder);
 
         // The provider's.
         for (mood, status, kind, words) in [
@@ -151,23 +168,50 @@ impl Library {
             (Mood::Limited, 429, self.errors.limited, "The provider has had enough of this key."),
         ] {
             stage.api.is(mood);
-            self.expect(&stage, &stage.placeholder, status, kind, Told::Words(words));
+            self.expect(&stage, None, &stage.placeholder, status, kind, Told::Words(words));
         }
         stage.api.is(Mood::Well);
 
         stage.strongroom.must(&["lock"]);
-        self.expect(&stage, &stage.placeholder, 503, self.errors.unavailable, Told::By(Refusal::VaultLocked));
+        self.expect(&stage, None, &stage.placeholder, 503, self.errors.unavailable, Told::By(Refusal::VaultLocked));
         stage.strongroom.must(&["unlock"]);
         stage.strongroom.must(&["agent", "revoke", AGENT]);
-        let once = self.expect(&stage, &stage.placeholder, 403, self.errors.forbidden, Told::By(Refusal::Revoked));
-        assert_eq!(once, 1, "trying again is useless, and it was told so");
+        self.expect_once(&stage, None, &stage.placeholder, Refusal::Revoked);
         stage.assert_only_right();
     }
 
-    /// The first call fails like this; gives how often it was tried.
+    /// What is refused to a request within the tunnel comes out as by base URL, and the table is right about HTTP.
     #[track_caller]
-    fn expect(&self, stage: &Stage, placeholder: &str, status: u16, kind: &str, told: Told) -> u64 {
-        let mut client = self.start(stage, self.calls[0].0, placeholder);
+    pub fn tells_refusals_in_the_tunnel(&self, http: &str) {
+        let stage = Stage::of(self.provider);
+        let wire = Wire::before(stage.strongroom.address());
+        let gone = stage.agent("gone", &[]);
+        stage.strongroom.must(&["agent", "revoke", "gone"]);
+        self.expect_once(&stage, Some(&wire), &gone, Refusal::Revoked);
+        assert_eq!(stage.api.upstream.count(), 0);
+        assert_eq!(wire.heard(), http);
+    }
+
+    /// The first call is refused by Strongroom with 403, and not tried again.
+    #[track_caller]
+    fn expect_once(&self, stage: &Stage, wire: Option<&Wire>, placeholder: &str, refusal: Refusal) {
+        let attempts = self.expect(stage, wire, placeholder, 403, self.errors.forbidden, Told::By(refusal));
+        assert_eq!(attempts, 1, "trying again is useless, and it was told so");
+    }
+
+    /// The first call fails like this, through the proxy where there is an ear; gives how often it was tried.
+    #[track_caller]
+    fn expect(
+        &self,
+        stage: &Stage,
+        wire: Option<&Wire>,
+        placeholder: &str,
+        status: u16,
+        kind: &str,
+        told: Told,
+    ) -> u64 {
+        let way = if wire.is_some() { Way::Proxy } else { Way::BaseUrl };
+        let mut client = self.start(way, stage, self.calls[0].0, Held::Other(placeholder, wire));
         let line = client.json();
         let message = line["message"].as_str().unwrap_or_default();
         assert_eq!((&line["error"], &line["status"]), (&kind.into(), &status.into()), "{line}");
@@ -184,6 +228,19 @@ impl Library {
         assert!((1..=MOST_ATTEMPTS).contains(&attempts), "{line}");
         attempts
     }
+}
+
+/// Through the proxy some stand for all: what differs is the way.
+fn few<T>(way: Way, all: &[T], most: usize) -> &[T] {
+    if way == Way::Proxy { &all[..all.len().min(most)] } else { all }
+}
+
+/// As long as a right one, and of the same letters.
+fn wrong(stage: &Stage) -> String {
+    let mut wrong = stage.placeholder.clone();
+    let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
+    wrong.push(last);
+    wrong
 }
 
 #[track_caller]

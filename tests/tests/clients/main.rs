@@ -1,9 +1,10 @@
-//! Real client programs through the base URL, against providers' APIs as they expect them.
+//! Real client programs against providers' APIs as they expect them: by base URL here, through the proxy in `proxy/`.
 //!
 //! `tests/clients/install` puts the programs below target/clients; `make test` calls it. What each client can do is told
-//! by its own file; `stage.rs` has the daemons, `library.rs` what holds for every library.
+//! by its own file; `stage.rs` has the daemons, `library.rs` what holds for every library, and `table.rs` makes
+//! docs/clients.md of it all.
 
-/// The tests of one library, and those of its streams where it has some.
+/// The tests of one library by base URL, and those of its streams where it has some.
 macro_rules! library {
     ($name:ident, $library:ident $(, $streaming:ident)?) => {
         mod $name {
@@ -12,7 +13,7 @@ macro_rules! library {
             #[test]
             #[ignore = "needs the real clients: tests/clients/install"]
             fn calls_work_and_no_key_is_held() {
-                LIBRARY.works();
+                LIBRARY.works(crate::way::Way::BaseUrl);
             }
 
             #[test]
@@ -27,13 +28,13 @@ macro_rules! library {
                 #[test]
                 #[ignore = "needs the real clients: tests/clients/install"]
                 fn every_event_arrives_before_the_next_is_sent() {
-                    LIBRARY.streams();
+                    LIBRARY.streams(crate::way::Way::BaseUrl);
                 }
 
                 #[test]
                 #[ignore = "needs the real clients: tests/clients/install"]
                 fn what_breaks_off_is_no_end() {
-                    LIBRARY.notices_what_breaks_off();
+                    LIBRARY.notices_what_breaks_off(crate::way::Way::BaseUrl);
                 }
             })?
         }
@@ -45,5 +46,8 @@ mod curl;
 mod git;
 mod library;
 mod node;
+mod proxy;
 mod python;
 mod stage;
+mod table;
+mod way;

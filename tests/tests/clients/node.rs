@@ -6,19 +6,21 @@ use strongroom_tests::fake_api::openai::OPENAI;
 
 use crate::library::{Errors, Library};
 
-const USE_OPENAI: Library = Library {
+pub const USE_OPENAI: Library = Library {
     provider: OPENAI,
     script: |arguments| Builder::node("use_openai.cjs", arguments),
-    variables: |stage, key| vec![("OPENAI_BASE_URL", stage.base("/v1")), ("OPENAI_API_KEY", key.to_owned())],
+    base_url: Some(("OPENAI_BASE_URL", "/v1")),
+    key: "OPENAI_API_KEY",
     calls: &[("chat", &["Keys are kept in strong rooms."]), ("responses", &["Keys are kept in strong rooms."])],
     streams: &["chat_stream", "responses_stream"],
     errors: Errors::OF_OPENAI,
 };
 
-const USE_ANTHROPIC: Library = Library {
+pub const USE_ANTHROPIC: Library = Library {
     provider: ANTHROPIC,
     script: |arguments| Builder::node("use_anthropic.cjs", arguments),
-    variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
+    base_url: Some(("ANTHROPIC_BASE_URL", "")),
+    key: "ANTHROPIC_API_KEY",
     calls: &[("messages", &["Keys are kept in strong rooms."])],
     streams: &["messages_stream"],
     errors: Errors::OF_ANTHROPIC,

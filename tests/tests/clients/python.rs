@@ -9,10 +9,11 @@ use strongroom_tests::fake_api::stripe::STRIPE;
 
 use crate::library::{Errors, Library};
 
-const USE_OPENAI: Library = Library {
+pub const USE_OPENAI: Library = Library {
     provider: OPENAI,
     script: |arguments| Builder::python("use_openai.py", arguments),
-    variables: |stage, key| vec![("OPENAI_BASE_URL", stage.base("/v1")), ("OPENAI_API_KEY", key.to_owned())],
+    base_url: Some(("OPENAI_BASE_URL", "/v1")),
+    key: "OPENAI_API_KEY",
     calls: &[
         ("chat", &["Keys are kept in strong rooms."]),
         ("responses", &["Keys are kept in strong rooms."]),
@@ -22,19 +23,22 @@ const USE_OPENAI: Library = Library {
     errors: Errors::OF_OPENAI,
 };
 
-const USE_ANTHROPIC: Library = Library {
+pub const USE_ANTHROPIC: Library = Library {
     provider: ANTHROPIC,
     script: |arguments| Builder::python("use_anthropic.py", arguments),
-    variables: |stage, key| vec![("ANTHROPIC_BASE_URL", stage.base("")), ("ANTHROPIC_API_KEY", key.to_owned())],
+    base_url: Some(("ANTHROPIC_BASE_URL", "")),
+    key: "ANTHROPIC_API_KEY",
     calls: &[("messages", &["Keys are kept in strong rooms."]), ("count", &["5"])],
     streams: &["messages_stream"],
     errors: Errors::OF_ANTHROPIC,
 };
 
-const USE_GEMINI: Library = Library {
+pub const USE_GEMINI: Library = Library {
     provider: GEMINI,
     script: |arguments| Builder::python("use_gemini.py", arguments),
-    variables: |stage, key| vec![("GOOGLE_GEMINI_BASE_URL", stage.base("")), ("GEMINI_API_KEY", key.to_owned())],
+    base_url: Some(("GOOGLE_GEMINI_BASE_URL", "")),
+    // It takes this one where both of the provider's are set.
+    key: "GOOGLE_API_KEY",
     calls: &[("generate", &["Keys are kept in strong rooms."])],
     streams: &["generate_stream"],
     errors: Errors {
@@ -45,10 +49,11 @@ const USE_GEMINI: Library = Library {
     },
 };
 
-const USE_STRIPE: Library = Library {
+pub const USE_STRIPE: Library = Library {
     provider: STRIPE,
     script: |arguments| Builder::python("use_stripe.py", arguments),
-    variables: |stage, key| vec![("STRIPE_API_BASE", stage.base("")), ("STRIPE_API_KEY", key.to_owned())],
+    base_url: Some(("STRIPE_API_BASE", "")),
+    key: "STRIPE_API_KEY",
     calls: &[("create", &["a@example.com"]), ("pages", &["cus_1", "cus_2", "cus_3"])],
     streams: &[],
     errors: Errors {
@@ -59,10 +64,11 @@ const USE_STRIPE: Library = Library {
     },
 };
 
-const USE_SLACK: Library = Library {
+pub const USE_SLACK: Library = Library {
     provider: SLACK,
     script: |arguments| Builder::python("use_slack.py", arguments),
-    variables: |stage, key| vec![("SLACK_BASE_URL", stage.base("/api/")), ("SLACK_BOT_TOKEN", key.to_owned())],
+    base_url: Some(("SLACK_BASE_URL", "/api/")),
+    key: "SLACK_BOT_TOKEN",
     calls: &[("test", &["bot"]), ("post", &["Keys are kept."]), ("pages", &["first", "second"])],
     streams: &[],
     errors: Errors {

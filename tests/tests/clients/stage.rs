@@ -2,8 +2,10 @@
 
 use strongroom_tests::client::Builder;
 use strongroom_tests::fake_api::{FakeApi, Provider};
+use strongroom_tests::network;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::random_key;
+use strongroom_tests::wire::Wire;
 
 /// A provider and a Strongroom in front of it.
 pub struct Stage {
@@ -16,9 +18,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// In front of this provider.
+    /// In front of this provider, on a machine alone.
     #[track_caller]
     pub fn of(provider: Provider) -> Self {
+        network::cut_off();
         let root = Root::new("The tests' root").unwrap();
         let api = FakeApi::start(provider, random_key(provider.key_prefix), &root);
         let strongroom = Strongroom::new().resolving(provider.host, api.upstream.address()).start();
@@ -49,6 +52,27 @@ impl Stage {
         assert_eq!(self.api.wrong(), Vec::<String>::new());
         assert!(self.api.right() > 0, "nothing came");
     }
+}
+
+/// What a client is given.
+#[derive(Clone, Copy)]
+pub enum Held<'a> {
+    /// What was granted to this agent.
+    Of(&'a str, &'a str),
+    /// Some other placeholder; through the proxy somebody may listen to what is spoken.
+    Other(&'a str, Option<&'a Wire>),
+}
+
+/// Runs a client with an ear on its way, which must hear this version of HTTP; the client is given the variables that lead
+/// there.
+#[track_caller]
+pub fn speaks(strongroom: &Strongroom, agent: &str, http: &str, run: impl FnOnce(&[(&str, &str)]) -> Output) -> Output {
+    let wire = Wire::before(strongroom.address());
+    let over = wire.variables(strongroom, agent);
+    let over: Vec<_> = over.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let output = run(&over);
+    assert_eq!(wire.heard(), http, "{output:?}");
+    output
 }
 
 /// Sets all of these.
