@@ -56,6 +56,12 @@ impl Connect {
         Self { way: Way::Tcp(strongroom.address()), target, version: "HTTP/1.1", fields, ca, alpn: Vec::new() }
     }
 
+    /// The same, to another host and port.
+    #[must_use]
+    pub fn towards(&self, target: &str) -> Self {
+        Self { target: target.to_owned(), ..self.clone() }.host(target)
+    }
+
     /// Over `agent.sock`.
     #[must_use]
     pub fn over_socket(self, strongroom: &Strongroom) -> Self {

@@ -437,3 +437,29 @@ fn tunnels_have_a_rate_and_each_failed_dial_says_so_in_the_log() {
     });
     assert!(codes.len() > 600 && codes.iter().all(|has_wait| *has_wait), "{} of 2800", codes.len());
 }
+
+#[test]
+fn a_thousand_hosts_leaves_take_bounded_memory() {
+    let scene = Scene::with(echo);
+    scene.add_credential("many", &["--host", "many.example", "--host", "*.many.example", "--header", "x-many: {}"]);
+    scene.grant("many", AGENT, &[]);
+    let connect = Connect::to(&scene.strongroom, PORT_HOST);
+    let gatewayd = scene.strongroom.gatewayd();
+    let visit = |hosts: std::ops::Range<usize>| {
+        std::thread::scope(|scope| {
+            for lane in 0..4 {
+                let (connect, hosts) = (connect.clone(), hosts.clone());
+                scope.spawn(move || {
+                    for number in hosts.filter(|number| number % 4 == lane) {
+                        drop(connect.towards(&format!("h{number}.many.example:443")).tls());
+                    }
+                });
+            }
+        });
+        process::resident(gatewayd)
+    };
+    let few = visit(0..50);
+    let many = visit(50..1_200);
+    assert!(many.saturating_sub(few) < 32 << 20, "from {few} to {many} bytes");
+    assert!(few > 1 << 20, "a process without memory was not measured");
+}

@@ -113,7 +113,8 @@ fn readable(line: &str) -> String {
     if let Some(count) = record["count"].as_u64() {
         return format!("{}  {}  {count} times more  {}", text("time"), text("decision"), text("agent"));
     }
-    let what = format!("{} {}{}", text("method"), text("host"), text("path"));
+    // A tunnel has no path.
+    let what = format!("{} {}{}", text("method"), text("host"), record["path"].as_str().unwrap_or_default());
     format!(
         "{}  {}  {}  {} -> {}  {}",
         text("time"),
@@ -146,6 +147,8 @@ mod tests {
             readable(r#"{"time":"T","decision":"bad_request","count":7,"agent":null}"#),
             "T  bad_request  7 times more  -"
         );
+        let tunnel = r#"{"time":"T","request_id":"r","decision":"allowed","agent":"a","credential":null,"method":"CONNECT","host":"h","path":null}"#;
+        assert_eq!(readable(tunnel), "T  r  allowed  a -> -  CONNECT h");
         assert_eq!(readable("not json"), "not json");
     }
 }
