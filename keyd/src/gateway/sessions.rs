@@ -4,7 +4,8 @@
 //! accepted at agent.sock's path and have an unnamed peer, for on a client's end the credentials are those of whoever
 //! listens. The session ends when that socket hangs up, whatever gatewayd says. A token is kept as it came; whose it is
 //! is asked at each request. It refuses more sessions than there is room for, and numbers that are taken.
-//! Kept for each gateway connection; asked by `exchange/admit.rs`.
+//! Kept for each gateway connection; asked by `connect.rs`, `environment.rs` and, in `exchange/`, `forward.rs` and
+//! `record.rs`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

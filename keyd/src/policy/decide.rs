@@ -2,9 +2,10 @@
 //!
 //! In this order: is the head one that can be read in only one way; which placeholders stand where; do the grants
 //! stand; does the credential name this host and this position; is there one agent, the one that sent it and the
-//! channel's; is the request allowed; is the rate left. It takes nothing from any bucket and writes nothing: the caller does, if it goes
-//! on. It refuses a request that carries no placeholder at all, for a request without a key has no business here. A body
-//! is asked for where a credential names a place in it, and only when nothing in the head stands in the way.
+//! channel's; is the request allowed; is the rate left. It takes nothing from any bucket and writes nothing: the caller
+//! does, if it goes on. It refuses a request that carries no placeholder at all, for a request without a key has no
+//! business here. A body is asked for where a credential names a place in it, and only when nothing in the head stands
+//! in the way.
 
 use std::time::Duration;
 
