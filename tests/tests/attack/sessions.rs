@@ -68,10 +68,14 @@ impl Agents {
         self.siege.gateway.say(&message, &[]).unwrap();
         loop {
             let said = self.siege.gateway.hear().expect("keyd answers");
-            if matches!(
-                said,
-                KeydMessage::Intercept { .. } | KeydMessage::Tunnel { .. } | KeydMessage::NotConnected { .. }
-            ) {
+            // Not that of a question which was asked before and whose answer nobody read.
+            let (KeydMessage::Intercept { question: answered, .. }
+            | KeydMessage::Tunnel { question: answered }
+            | KeydMessage::NotConnected { question: answered, .. }) = &said
+            else {
+                continue;
+            };
+            if *answered == question {
                 return said;
             }
         }
@@ -383,7 +387,8 @@ fn a_gateways_words_for_a_request_are_no_words_of_the_log() {
     };
     assert_eq!(ids("decision"), ids("duration_ms"), "both lines have one id");
     // Those that the gateway leaves behind are not said to have ended well.
-    agents.connect(1, "files.example", None);
+    let said = agents.connect(1, "files.example", None);
+    assert!(matches!(said, KeydMessage::Tunnel { .. }), "{said:?}");
     let siege = agents.siege;
     let (scene, loot) = (siege.scene, siege.loot);
     drop(siege.gateway);
