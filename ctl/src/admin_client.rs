@@ -13,18 +13,20 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{User, getuid};
-use serde::Serialize;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Operation, Reply, Request, Status};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, FrameError, HEADER};
 use strongroom_protocol::home::Home;
+use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
+use crate::output;
 
 /// A connection with keyd.
 pub struct AdminClient {
     stream: UnixStream,
     server: Server,
+    home: Home,
 }
 
 /// Who serves the socket, by the kernel's word.
@@ -77,7 +79,7 @@ impl AdminClient {
                 server.uid
             )));
         }
-        Ok(Self { stream, server })
+        Ok(Self { stream, server, home: home.clone() })
     }
 
     /// Who serves the socket.
@@ -102,6 +104,14 @@ impl AdminClient {
         self.send(&Request { proof: Some(proof), operation })
     }
 
+    /// Asks for something that widens access where there is anything yet.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn ask_perhaps_with(&mut self, proof: Option<SecretBytes>, operation: Operation) -> Outcome<Reply> {
+        self.send(&Request { proof, operation })
+    }
+
     /// keyd's state.
     ///
     /// # Errors
@@ -113,19 +123,34 @@ impl AdminClient {
         }
     }
 
-    fn send(&mut self, request: &impl Serialize) -> Outcome<Reply> {
-        let bytes = frame::encode(request, ADMIN_LIMIT)
-            .map_err(|_| CtlError::failed("the request is too large. Use fewer or smaller certificates."))?;
+    /// Sends it, and again where wrong passphrases were given before and this one has to wait its turn.
+    fn send(&mut self, request: &Request) -> Outcome<Reply> {
+        let bytes = frame::encode(request, ADMIN_LIMIT).map(Zeroizing::new);
+        let bytes =
+            bytes.map_err(|_| CtlError::failed("the request is too large. Use fewer or smaller certificates."))?;
+        for _ in 0..MOST_TURNS {
+            match self.exchange(&bytes)? {
+                Reply::Failed(Failure::TooManyTries(seconds)) => {
+                    output::note(&format!("Passphrases were wrong before; this one counts in {seconds} s."));
+                    std::thread::sleep(Duration::from_secs(seconds.into()));
+                    // keyd may have given this place to somebody who had something to say.
+                    *self = Self::connect(&self.home)?;
+                }
+                Reply::Failed(failure) => return Err(failure.into()),
+                reply => return Ok(reply),
+            }
+        }
+        Err(CtlError::not_permitted(
+            "somebody else gives wrong passphrases all the time. See 'strongroom audit', and try again.",
+        ))
+    }
+
+    fn exchange(&mut self, bytes: &[u8]) -> Outcome<Reply> {
         // keyd answers a caller that may not ask and hangs up: then the answer says more than the failed write.
-        let written = self.stream.write_all(&bytes);
-        let reply = match self.receive() {
-            Ok(reply) => reply,
-            Err(_) if written.is_err() => return Err(lost(written.err().as_ref())),
-            Err(error) => return Err(error),
-        };
-        match reply {
-            Reply::Failed(failure) => Err(failure.into()),
-            reply => Ok(reply),
+        let written = self.stream.write_all(bytes);
+        match self.receive() {
+            Err(_) if written.is_err() => Err(lost(written.err().as_ref())),
+            outcome => outcome,
         }
     }
 
@@ -177,4 +202,7 @@ fn is_trusted(uid: u32, home: &Home) -> bool {
 }
 
 /// keyd answers in milliseconds; a vault on a slow disk may take seconds to be written.
+/// Others may come first, each time.
+const MOST_TURNS: u32 = 10;
+
 const PATIENCE: Duration = Duration::from_secs(30);

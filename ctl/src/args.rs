@@ -47,11 +47,23 @@ pub enum Command {
     /// Stop both daemons
     Down,
     /// Open the vault
-    Unlock,
+    Unlock(Unlock),
     /// Close the vault and cut every exchange
     Lock,
     /// Say how things are
     Status(Json),
+    /// Change the passphrase
+    Passphrase(PassphraseChange),
+    /// The ways to unlock the vault
+    #[command(subcommand)]
+    Slot(Slot),
+    /// Write the vault, encrypted as it is, to a file
+    Backup {
+        /// A file that is not there yet
+        file: PathBuf,
+    },
+    /// Show what a backup would change, and put it in the vault's place
+    Restore(Restore),
     /// Named secrets and where they may go
     #[command(subcommand)]
     Credential(Credential),
@@ -363,6 +375,89 @@ pub enum Format {
     Dotenv,
     /// One JSON object
     Json,
+}
+
+/// `strongroom unlock`
+#[derive(Debug, ClapArgs)]
+pub struct Unlock {
+    /// With the recovery code, from a prompt or standard input
+    #[arg(long)]
+    pub recovery: bool,
+}
+
+/// A passphrase that is to be.
+#[derive(Debug, ClapArgs)]
+pub struct NewPassphrase {
+    /// Read the new passphrase from this file instead of asking for it
+    #[arg(long, value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+}
+
+/// `strongroom passphrase`
+#[derive(Debug, ClapArgs)]
+pub struct PassphraseChange {
+    /// The new one
+    #[command(flatten)]
+    pub new: NewPassphrase,
+    /// With the recovery code in place of a passphrase that was lost; all other passphrases are removed
+    #[arg(long)]
+    pub recovery: bool,
+}
+
+/// `strongroom slot`
+#[derive(Debug, Subcommand)]
+pub enum Slot {
+    /// List the ways to unlock
+    List(Json),
+    /// Add one
+    #[command(subcommand)]
+    Add(SlotAdd),
+    /// Remove one, so that what it was opens the vault no more
+    Remove {
+        /// Its number, as 'slot list' shows it
+        id: u32,
+    },
+}
+
+/// `strongroom slot add`
+#[derive(Debug, Subcommand)]
+pub enum SlotAdd {
+    /// Another passphrase, which counts as the first does
+    Passphrase(NewPassphrase),
+    /// An encrypted credential, with which systemd lets keyd unlock when it starts
+    Credential(CredentialSlot),
+    /// A code to write down, for the day on which the passphrase is lost
+    Recovery,
+}
+
+/// `strongroom slot add credential`
+#[derive(Debug, ClapArgs)]
+pub struct CredentialSlot {
+    /// Where the encrypted credential goes
+    #[arg(long, value_name = "FILE", default_value = "/etc/credstore.encrypted/vault-key")]
+    pub output: PathBuf,
+    /// What encrypts it: host, tpm2, host+tpm2 or auto, see systemd-creds(1)
+    #[arg(long, value_name = "KEY")]
+    pub with_key: Option<String>,
+}
+
+/// `strongroom restore`
+#[derive(Debug, ClapArgs)]
+pub struct Restore {
+    /// A file that 'strongroom backup' made
+    pub file: PathBuf,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Read the backup's passphrase from this file, where it is not today's
+    #[arg(long, value_name = "FILE")]
+    pub backup_passphrase_file: Option<PathBuf>,
+    /// Open the backup with a recovery code of its time
+    #[arg(long, conflicts_with = "backup_passphrase_file")]
+    pub recovery: bool,
+    /// How to print it
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `strongroom ca`

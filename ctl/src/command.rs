@@ -4,6 +4,7 @@
 
 mod agent;
 mod audit;
+mod backup;
 mod ca;
 mod config;
 mod credential;
@@ -13,6 +14,7 @@ mod env;
 mod grant;
 mod init;
 mod run;
+mod slot;
 mod spawn;
 mod status;
 mod up;
@@ -24,7 +26,7 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use nix::unistd::getuid;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::admin::{Failure, Operation, Reply, VaultState};
+use strongroom_protocol::admin::{Failure, KeyDerivation, Operation, Reply, VaultState};
 use strongroom_protocol::home::Home;
 
 use crate::admin_client::AdminClient;
@@ -62,9 +64,13 @@ pub fn run(args: Args) -> Outcome<u8> {
         Command::Init(users) => done(init::run(&context, &users)),
         Command::Up { users, foreground } => done(up::run(&context, &users, foreground)),
         Command::Down => done(down::run(&context)),
-        Command::Unlock => done(vault::unlock(&context)),
+        Command::Unlock(options) => done(vault::unlock(&context, &options)),
         Command::Lock => done(vault::lock(&context)),
         Command::Status(json) => status::run(&context, json.json),
+        Command::Passphrase(options) => done(slot::change_passphrase(&context, &options)),
+        Command::Slot(command) => done(slot::run(&context, command)),
+        Command::Backup { file } => done(backup::backup(&context, &file)),
+        Command::Restore(options) => done(backup::restore(&context, &options)),
         Command::Credential(command) => done(credential::run(&context, command)),
         Command::Agent(command) => done(agent::run(&context, command)),
         Command::Grant(command) => done(grant::run(&context, command)),
@@ -91,15 +97,23 @@ impl Context {
 
     /// The passphrase's key. Asked for only where the vault is unlocked: else it would be asked for in vain.
     fn proof(&self, client: &mut AdminClient) -> Outcome<SecretBytes> {
+        self.proof_and_derivation(client).map(|(proof, _)| proof)
+    }
+
+    fn proof_and_derivation(&self, client: &mut AdminClient) -> Outcome<(SecretBytes, KeyDerivation)> {
+        let derivation = self.open_derivation(client)?;
+        Ok((passphrase::derive(&self.passphrase.existing()?, &derivation)?, derivation))
+    }
+
+    /// How passphrases of a vault that is open are derived.
+    fn open_derivation(&self, client: &mut AdminClient) -> Outcome<KeyDerivation> {
         let status = client.status()?;
         match status.state {
-            VaultState::Unlocked => {}
-            VaultState::Locked => return Err(Failure::Locked.into()),
-            VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
-            VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
+            VaultState::Unlocked => Ok(status.unlock.ok_or(Failure::Uninitialised)?),
+            VaultState::Locked => Err(Failure::Locked.into()),
+            VaultState::Uninitialised => Err(Failure::Uninitialised.into()),
+            VaultState::Unusable(fault) => Err(Failure::Vault(fault).into()),
         }
-        let derivation = status.unlock.ok_or(Failure::Uninitialised)?;
-        passphrase::derive(&self.passphrase.existing()?, &derivation)
     }
 
     /// Asks before something that cannot simply be undone.

@@ -5,7 +5,7 @@
 
 use strongroom_protocol::admin::{
     BadKey, Failure, Field, LONGEST_KEY, MOST_EGRESS, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES, MOST_SITES,
-    MOST_UIDS, Thing, VaultFault,
+    MOST_SLOTS, MOST_UIDS, Thing, VaultFault,
 };
 
 use crate::error::CtlError;
@@ -59,6 +59,16 @@ impl From<Failure> for CtlError {
             Failure::Version(version) => Self::unreachable(format!(
                 "keyd speaks another version of the protocol ({version}). Install programs of one release and restart keyd."
             )),
+            Failure::TooManyTries(seconds) => Self::not_permitted(format!(
+                "several passphrases were wrong, so the next counts only in {seconds} seconds. Wait, then try again."
+            )),
+            Failure::LastPassphrase => Self::failed(
+                "this is the only passphrase, and nothing else gives access. Change it with 'strongroom passphrase', or add another first.",
+            ),
+            Failure::WrongBackupKey => Self::not_permitted(
+                "the passphrase does not open the backup. Give the one of its time with --backup-passphrase-file, or --recovery.",
+            ),
+            Failure::Backup(fault) => Self::failed(backup(fault)),
             Failure::Internal => Self::fault("keyd met a fault of its own. Look into its log, and report it."),
         }
     }
@@ -69,6 +79,7 @@ fn word(thing: Thing) -> &'static str {
         Thing::Credential => "credential",
         Thing::Agent => "agent",
         Thing::Grant => "grant",
+        Thing::Slot => "slot",
     }
 }
 
@@ -109,7 +120,21 @@ fn out_of_bounds(field: Field) -> String {
         Field::Egress => format!(
             "an agent may reach at most {MOST_EGRESS} hosts without a key. Take some away with 'strongroom agent disallow'."
         ),
+        Field::Slots => format!("a vault has at most {MOST_SLOTS} ways to unlock. Remove one with 'strongroom slot remove'."),
+        Field::Derivation => "the key was derived otherwise than the vault's other passphrases. Use the 'strongroom' of the same release.".to_owned(),
         Field::Vault => "there is no more room in the vault. Purge credentials that are no longer used.".to_owned(),
+    }
+}
+
+fn backup(fault: VaultFault) -> &'static str {
+    match fault {
+        VaultFault::UnknownVersion => {
+            "the backup was made by a newer version of Strongroom. Install that version, or a newer one."
+        }
+        VaultFault::Forged | VaultFault::KdfOutOfBounds => {
+            "the backup was changed by somebody who does not have its key. Nothing was changed; use another."
+        }
+        _ => "the backup is no whole vault file. Nothing was changed; use another.",
     }
 }
 
@@ -159,8 +184,11 @@ mod tests {
             F::BadMessage,
             F::Version(9),
             F::Internal,
+            F::TooManyTries(8),
+            F::LastPassphrase,
+            F::WrongBackupKey,
         ];
-        for thing in [Thing::Credential, Thing::Agent, Thing::Grant] {
+        for thing in [Thing::Credential, Thing::Agent, Thing::Grant, Thing::Slot] {
             every.extend([F::NoSuch(thing), F::Exists(thing), F::Revoked(thing)]);
         }
         every.extend(
@@ -182,6 +210,8 @@ mod tests {
                 Field::Uids,
                 Field::Unit,
                 Field::Egress,
+                Field::Slots,
+                Field::Derivation,
             ]
             .map(F::OutOfBounds),
         );
@@ -199,13 +229,18 @@ mod tests {
             ]
             .map(F::Vault),
         );
+        every.extend([VaultFault::UnknownVersion, VaultFault::Forged, VaultFault::Damaged].map(F::Backup));
         every
     }
 
     fn code(failure: Failure) -> u8 {
         match failure {
             Failure::Locked => 75,
-            Failure::WrongPassphrase | Failure::PassphraseNeeded | Failure::NotPermitted => 77,
+            Failure::WrongPassphrase
+            | Failure::PassphraseNeeded
+            | Failure::NotPermitted
+            | Failure::TooManyTries(_)
+            | Failure::WrongBackupKey => 77,
             Failure::Version(_) => 69,
             Failure::BadMessage | Failure::Internal => 70,
             Failure::Uninitialised
@@ -219,6 +254,8 @@ mod tests {
             | Failure::Vault(_)
             | Failure::NotWritten
             | Failure::TakenButNotWritten
+            | Failure::LastPassphrase
+            | Failure::Backup(_)
             | Failure::Audit => 1,
         }
     }

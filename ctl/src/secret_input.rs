@@ -34,6 +34,23 @@ pub fn value() -> Outcome<SecretBytes> {
     Ok(SecretBytes::new(bytes.to_vec()))
 }
 
+/// Reads one line that is a secret: at the terminal without echo, else from standard input.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn line(prompt: &str) -> Outcome<Zeroizing<String>> {
+    if io::stdin().is_terminal() {
+        let text = rpassword::prompt_password(prompt);
+        return text.map(Zeroizing::new).map_err(|error| {
+            CtlError::failed(format!("the terminal could not be read: {error}. Give it on standard input."))
+        });
+    }
+    let bytes = value()?;
+    let text = std::str::from_utf8(bytes.expose());
+    text.map(|text| Zeroizing::new(text.to_owned()))
+        .map_err(|_| CtlError::failed("what came on standard input is no text. Give the one line that is asked for."))
+}
+
 /// Takes one `\n` or `\r\n` off the end.
 pub fn strip_newline(bytes: &mut Vec<u8>) {
     if bytes.last() == Some(&b'\n') {

@@ -25,6 +25,8 @@ pub struct Config {
     /// Lock this long after unlocking.
     #[serde(deserialize_with = "duration")]
     pub auto_lock: Option<Duration>,
+    /// Lock when the machine wakes from sleep.
+    pub lock_on_suspend: bool,
     /// Refuse to start where a layer of the cage is missing.
     pub require_sandbox: bool,
     /// `error`, `warn`, `info`, `debug` or `trace`.
@@ -75,6 +77,7 @@ impl Default for Config {
             admin_uids: Vec::new(),
             gateway_uid: None,
             auto_lock: None,
+            lock_on_suspend: false,
             require_sandbox: false,
             log_level: LevelFilter::INFO,
             audit: Audit::default(),

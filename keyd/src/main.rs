@@ -9,6 +9,7 @@ mod args;
 mod audit;
 mod config;
 mod create;
+mod credential;
 mod environment;
 mod exchange;
 mod gateway;
@@ -24,7 +25,9 @@ mod serve;
 mod start_error;
 mod state;
 mod sys;
+mod tries;
 mod vault;
+mod waking;
 mod worker;
 
 use std::process::ExitCode;
@@ -72,6 +75,7 @@ fn run() -> Result<(), StartError> {
     if config.require_sandbox && !secret::stays_out_of_swap() {
         return Err(sandbox::SandboxError::Missing(memory).into());
     }
+    let credential = credential::read(environment.path("CREDENTIALS_DIRECTORY").as_deref());
     let vault = LockedVault::open(&home.vault())?;
     let audit = audit::AuditLog::open(&home.audit())?;
     let trust = Trust::load();
@@ -86,7 +90,17 @@ fn run() -> Result<(), StartError> {
     checks.push(serve::roots_check(&trust));
     serve::until_shutdown(
         runtime,
-        serve::Parts { config, agent_socket: home.agent_socket(), listeners, vault, audit, trust, worker, checks },
+        serve::Parts {
+            config,
+            agent_socket: home.agent_socket(),
+            listeners,
+            vault,
+            audit,
+            trust,
+            worker,
+            checks,
+            credential,
+        },
     )
 }
 

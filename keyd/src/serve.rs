@@ -25,6 +25,7 @@ use crate::exchange::trust::Trust;
 use crate::listen::Listeners;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
+use crate::secret::Secret;
 use crate::start_error::StartError;
 use crate::state::{Given, State};
 use crate::sys::{self, PassedDescriptor, PassedSocket};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub worker: Worker,
     /// What the cage says of itself.
     pub checks: Vec<Check>,
+    /// The key of a slot that systemd decrypted for us.
+    pub credential: Option<Secret>,
 }
 
 /// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
@@ -84,7 +87,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     let Ready { runtime, mut terminate, mut interrupt } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks } = parts;
+        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, credential } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
         let most_channels = most_channels();
         let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket };
@@ -94,6 +97,9 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         let own = nix::unistd::geteuid().as_raw();
         let (guests, strangers) = (Rc::new(Guests::default()), Strangers::default());
         let mut tick = tokio::time::interval(AUDIT_TICK);
+        if let Some(key) = credential {
+            admin::operation::vault::unlock_with_credential(&state, &key);
+        }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state = ?state.vault_state(), "keyd is ready");
         loop {
             tokio::select! {
@@ -102,6 +108,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 _ = interrupt.recv() => break,
                 // Whatever floods a socket: grants still expire, and lines go to the disk.
                 _ = tick.tick() => {
+                    state.tick();
                     state.logbook.tick();
                     state.running.cut_late(Instant::now());
                 }

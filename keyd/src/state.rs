@@ -30,9 +30,12 @@ use crate::logbook::Logbook;
 use crate::mismatch::Mismatches;
 use crate::policy::limit::Bucket;
 use crate::policy::live::Live;
+use crate::tries::Tries;
 use crate::vault::ca;
 use crate::vault::contents::{Contents, Grant};
+use crate::vault::writer::Old;
 use crate::vault::{Keys, LockedVault};
+use crate::waking::Waking;
 use crate::worker::Worker;
 
 /// Everything that requests share.
@@ -73,7 +76,9 @@ pub struct State {
     pub mismatches: Mismatches,
     /// When a wrong passphrase was last written down.
     pub wrong_passphrase: Cell<Option<Instant>>,
-    auto_lock: Option<Duration>,
+    /// Who gave wrong passphrases.
+    pub tries: Tries,
+    waking: Waking,
     sessions: Cell<u64>,
     turns: Cell<u64>,
     open: RefCell<Option<Open>>,
@@ -142,7 +147,8 @@ impl State {
             agent_socket,
             mismatches: Mismatches::default(),
             wrong_passphrase: Cell::new(None),
-            auto_lock: config.auto_lock,
+            tries: Tries::default(),
+            waking: Waking::new(config.auto_lock, config.lock_on_suspend),
             sessions: Cell::new(0),
             turns: Cell::new(0),
             open: RefCell::new(None),
@@ -205,7 +211,7 @@ impl State {
         })
     }
 
-    /// Puts an unlocked vault in place, tells the gateways, and sets the time after which it locks by itself.
+    /// Puts an unlocked vault in place and tells the gateways.
     ///
     /// # Errors
     /// Where the audit log cannot be continued: without it no key is used.
@@ -231,18 +237,18 @@ impl State {
         let live = Rc::new(Live::new(contents));
         *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
         self.gateways.announce(self);
-        if let Some(after) = self.auto_lock {
-            let state = Rc::downgrade(self);
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(after).await;
-                let Some(state) = state.upgrade() else { return };
-                if state.open.borrow().as_ref().is_some_and(|open| open.turn == turn) {
-                    tracing::info!("the vault locks by itself");
-                    state.lock_by_itself();
-                }
-            });
-        }
+        self.waking.unlocked();
         Ok(())
+    }
+
+    /// Locks where it is time to, or where the machine slept and the configuration says so. Called each second.
+    pub fn tick(self: &Rc<Self>) {
+        if let Some(why) = self.waking.tick()
+            && self.live().is_some()
+        {
+            tracing::info!(%why, "the vault locks by itself");
+            self.lock_by_itself();
+        }
     }
 
     /// Locks though no admin said so, and says in the log which generation that was.
@@ -292,7 +298,7 @@ impl State {
             let (keys, live, turn) = self.in_force()?;
             let (outcome, contents) = Self::edited(&live, &edit)?;
             let sealed = keys.seal(&contents)?;
-            self.worker.write_vault(sealed).await.map_err(|_| Failure::NotWritten)?;
+            self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::NotWritten)?;
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
                 Some((true, true)) => self.install(contents),
@@ -319,8 +325,55 @@ impl State {
             live = self.live().ok_or(Failure::TakenButNotWritten)?;
         }
         let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
-        self.worker.write_vault(sealed).await.map_err(|_| Failure::TakenButNotWritten)?;
+        self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
         Ok(outcome)
+    }
+
+    /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
+    /// that of [`Self::change`]. The backup is replaced too, for it opens with what was changed.
+    ///
+    /// # Errors
+    /// `Locked`; what `edit` says; `NotWritten`.
+    pub async fn change_slots<T>(
+        &self,
+        edit: impl Fn(&Keys, &mut Contents) -> Result<(Keys, T), Failure>,
+    ) -> Result<T, Failure> {
+        let _turn = self.changing.lock().await;
+        loop {
+            let (keys, live, turn) = self.in_force()?;
+            let ((keys, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
+            let sealed = keys.seal(&contents)?;
+            self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::NotWritten)?;
+            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
+            match open {
+                Some((true, stands)) => {
+                    if let Some(open) = self.open.borrow_mut().as_mut() {
+                        open.keys = Rc::new(keys);
+                    }
+                    if stands {
+                        self.install(contents);
+                    } else {
+                        // Access was taken away meanwhile: once more, on top of that.
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            return Ok(outcome);
+        }
+    }
+
+    /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
+    /// reads what is there.
+    ///
+    /// # Errors
+    /// `NotWritten`, or why they cannot be sealed. Nothing is changed then.
+    pub async fn replace(self: &Rc<Self>, keys: &Keys, contents: &Contents) -> Result<(), Failure> {
+        let _turn = self.changing.lock().await;
+        let sealed = keys.seal(contents)?;
+        self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
+        self.lock_by_itself();
+        Ok(())
     }
 
     /// Waits until no change is on its way to the disk, and keeps others from starting. For unlocking, which reads what

@@ -11,15 +11,17 @@ mod contents_v1;
 mod contents_v2;
 pub mod create;
 pub mod file_format;
-mod invariants;
+pub(crate) mod invariants;
 mod locked;
 mod seal;
 mod slot;
+pub mod slots;
 mod unlocked;
 pub mod writer;
 
 pub use contents::Contents;
-pub use locked::{LockedVault, OpenError, UnlockError};
+pub use locked::{LockedVault, OpenError, UnlockError, open_file};
+pub use slot::{SlotKind, every_kind};
 pub use unlocked::{Keys, Unlocked};
 
 /// Bytes of a slot key and of the data key: AES-256.

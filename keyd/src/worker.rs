@@ -13,7 +13,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::vault::writer;
+use crate::vault::writer::{self, Old};
 
 /// A handle on the thread; the thread ends with the last one.
 #[derive(Debug, Clone)]
@@ -47,9 +47,9 @@ impl Worker {
     ///
     /// # Errors
     /// The kernel's; the old file is in place then.
-    pub async fn write_vault(&self, bytes: Vec<u8>) -> io::Result<()> {
+    pub async fn write_vault(&self, bytes: Vec<u8>, old: Old) -> io::Result<()> {
         let path = self.vault.clone();
-        self.run(move || writer::write(&path, &bytes, &mut |_| ())).await
+        self.run(move || writer::write(&path, &bytes, old, &mut |_| ())).await
     }
 
     /// Waits until what was written to a file is on the disk.
@@ -111,7 +111,7 @@ mod tests {
         let worker = Worker::start(path.clone()).unwrap();
         block_on(async {
             for number in 0..20u8 {
-                worker.write_vault(vec![number; 3]).await.unwrap();
+                worker.write_vault(vec![number; 3], Old::Backup).await.unwrap();
             }
         });
         assert_eq!(std::fs::read(&path).unwrap(), [19; 3]);
@@ -125,7 +125,7 @@ mod tests {
         block_on(async {
             let failed = worker.run(|| panic!("on purpose")).await.unwrap_err();
             assert_eq!(failed.to_string(), JobFailed::Panicked.to_string());
-            worker.write_vault(b"after".to_vec()).await.unwrap();
+            worker.write_vault(b"after".to_vec(), Old::Backup).await.unwrap();
         });
     }
 
@@ -134,7 +134,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let worker = Worker::start(directory.path().join("none/vault")).unwrap();
         block_on(async {
-            assert_eq!(worker.write_vault(vec![1]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(worker.write_vault(vec![1], Old::Backup).await.unwrap_err().kind(), io::ErrorKind::NotFound);
             let file = File::create(directory.path().join("log")).unwrap();
             worker.sync(Arc::new(file)).await.unwrap();
             let (pipe, _other_end) = io::pipe().unwrap();

@@ -17,6 +17,7 @@ use crate::host_pattern::HostPattern;
 use crate::name::Name;
 use crate::secret_bytes::SecretBytes;
 use crate::site::Site;
+pub use crate::slot::{MOST_CHANGES, RestoreChange, RestoreKind, RestoreView, SlotKind, SlotView};
 
 /// One request. Neither `Clone` nor `PartialEq`: it may hold secrets.
 #[derive(Debug, Serialize, Deserialize)]
@@ -152,6 +153,49 @@ pub enum Operation {
     CaShow,
     /// Make a new certificate authority; the old ones stay refused for ever.
     CaRotate,
+    /// The ways to unlock; answered by [`Reply::Slots`].
+    SlotList,
+    /// One way more; answered by [`Reply::SlotAdded`].
+    SlotAdd {
+        /// Where its key comes from. A passphrase's is derived as [`Status::unlock`] says.
+        kind: SlotKind,
+        /// 32 bytes.
+        key: SecretBytes,
+    },
+    /// One way less; never the last passphrase.
+    SlotRemove {
+        /// Its number.
+        id: u32,
+    },
+    /// Another passphrase in the place of the one that is the proof, or of all where the proof is a recovery code.
+    PassphraseChange {
+        /// How the new key was derived; as [`Status::unlock`] says where other passphrases stay.
+        derivation: KeyDerivation,
+        /// The new derived key, 32 bytes.
+        key: SecretBytes,
+    },
+    /// The vault file as it is, encrypted; answered by [`Reply::VaultFile`].
+    Backup,
+    /// What restoring this file would change; with the proof, and the key that opens the file. Answered by
+    /// [`Reply::Restore`].
+    RestoreLook {
+        /// A vault file.
+        file: Vec<u8>,
+        /// The key of one of its slots.
+        key: SecretBytes,
+    },
+    /// Put this file in the vault's place, and lock. Where there is no vault the file's key is proof enough.
+    Restore {
+        /// A vault file.
+        file: Vec<u8>,
+        /// The key of one of its slots.
+        key: SecretBytes,
+    },
+    /// How the key of this vault file is derived; answered by [`Reply::Derivation`].
+    BackupDerivation {
+        /// A vault file.
+        file: Vec<u8>,
+    },
 }
 
 /// A credential to be made.
@@ -366,6 +410,16 @@ pub enum Reply {
     Environment(Environment),
     /// To `CaShow`, newest last; the last signs.
     Authorities(Vec<CaView>),
+    /// To `SlotList`, in the order of the file.
+    Slots(Vec<SlotView>),
+    /// To `SlotAdd`: its number.
+    SlotAdded(u32),
+    /// To `Backup`: ciphertext, but for its header.
+    VaultFile(Vec<u8>),
+    /// To `RestoreLook`.
+    Restore(RestoreView),
+    /// To `BackupDerivation`.
+    Derivation(KeyDerivation),
 }
 
 /// One of our certificate authorities.
@@ -613,6 +667,14 @@ pub enum Failure {
     Version(u16),
     /// A fault of keyd's.
     Internal,
+    /// So many wrong passphrases came from this user that the next counts only after so many seconds.
+    TooManyTries(u32),
+    /// Without this slot no passphrase would be left.
+    LastPassphrase,
+    /// The key opens no slot of the backup.
+    WrongBackupKey,
+    /// The backup is no vault file that can be used.
+    Backup(VaultFault),
 }
 
 /// Kinds of things with names.
@@ -625,6 +687,8 @@ pub enum Thing {
     Agent,
     /// A grant.
     Grant,
+    /// A way to unlock.
+    Slot,
 }
 
 /// Why a value cannot be a key.
@@ -676,6 +740,10 @@ pub enum Field {
     Unit,
     /// At most [`MOST_EGRESS`].
     Egress,
+    /// At most [`MOST_SLOTS`].
+    Slots,
+    /// A key derivation within bounds, and the same for all passphrases of a vault.
+    Derivation,
 }
 
 /// Why a host cannot be named.
@@ -729,6 +797,8 @@ pub const MOST_PINS: usize = 16;
 pub const MOST_UIDS: usize = 16;
 /// Hosts that one agent may reach without a key.
 pub const MOST_EGRESS: usize = 128;
+/// Ways to unlock one vault.
+pub const MOST_SLOTS: usize = 16;
 /// Pairs of agents in [`Status::mismatches`].
 pub const MOST_MISMATCHES: usize = 32;
 /// Rules of one grant or credential.

@@ -30,7 +30,7 @@ pub const HEADER: usize = 8;
 pub const EXCHANGE_LIMIT: usize = 64 * 1024;
 
 /// Largest payload on `admin.sock`, in bytes: a credential with sixteen root certificates of its own fits well.
-pub const ADMIN_LIMIT: usize = 1024 * 1024;
+pub const ADMIN_LIMIT: usize = 1024 * 1024 + 64 * 1024;
 
 /// Encodes a message with its header.
 ///

@@ -31,6 +31,7 @@ pub mod refusal;
 pub mod secret_bytes;
 pub mod session;
 pub mod site;
+pub mod slot;
 pub mod socket_passing;
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ const ADMIN: &[(&str, &str)] = &[
     ("Credentials.items[].sites[].PathPrefix.before: String", "what stands before a key, not the key"),
     ("Credentials.items[].sites[].Query.name: String", "the name of a parameter"),
     ("Credentials.items[].variables[]: String", "names of environment variables"),
+    ("Derivation.0.salt: [u8; 16]", "a salt stands in the vault's header, in the clear"),
     ("Environment.0.agent: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Environment.0.ca: Vec<u8>", "a certificate, made of public parts"),
     ("Environment.0.grants[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
@@ -100,11 +101,17 @@ const ADMIN: &[(&str, &str)] = &[
     ("Grants.items[].credential: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Grants.items[].placeholder: String", "a placeholder: random, and worth nothing elsewhere"),
     ("Placeholder.0: String", "a placeholder: random, and worth nothing elsewhere"),
+    ("Restore.0.changes[].agent?: Name", "a name that an admin chose, from a narrow alphabet"),
+    ("Restore.0.changes[].credential?: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Status.0.mismatches[].agent: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Status.0.mismatches[].by?: Name", "a name that an admin chose, from a narrow alphabet"),
     ("Status.0.unlock?.salt: [u8; 16]", "a salt stands in the vault's header, in the clear"),
     ("Status.0.version: String", "keyd's version, known when it was built"),
     ("Token.0: String", "an agent's token: random, and worth nothing elsewhere"),
+    (
+        "VaultFile.0: Vec<u8>",
+        "the vault file as it lies on the disk: keys are in it, encrypted under one that no message carries",
+    ),
 ];
 
 fn places<T: Schema>() -> Vec<String> {

@@ -35,7 +35,7 @@ fn a_vault_of_version_1_opens_and_is_kept_as_the_backup_of_the_next_write() {
 
     strongroom.must(&["agent", "add", "newcomer"]);
     let backup = strongroom.root().join("data/vault.bak");
-    assert_eq!((version(&vault), version(&backup)), (3, 1));
+    assert_eq!((version(&vault), version(&backup)), (4, 1));
     assert_eq!(fs::read(&backup).unwrap(), FILE);
     strongroom.must(&["lock"]);
     strongroom.must(&["unlock"]);
@@ -50,14 +50,14 @@ fn a_vault_of_a_newer_version_is_left_alone_and_said_to_be_newer() {
     let strongroom = Strongroom::new().created();
     let vault = strongroom.root().join("data/vault");
     let mut newer = fs::read(&vault).unwrap();
-    newer[8] = 4;
+    newer[8] = 5;
     place(&strongroom, &newer);
     strongroom.up();
     let refused = strongroom.ctl(&["unlock"]);
     refused.assert_code(1);
     assert!(refused.stderr.contains("newer version"), "{refused:?}");
     assert_eq!(fs::read(&vault).unwrap(), newer);
-    newer[8] = 3;
+    newer[8] = 4;
     place(&strongroom, &newer);
     strongroom.must(&["unlock"]);
 }

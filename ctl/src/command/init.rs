@@ -113,6 +113,9 @@ const KEYD_REST: &str = "
 # Lock this long after unlocking.
 # auto-lock = \"8h\"
 
+# Lock when the machine wakes from sleep.
+# lock-on-suspend = true
+
 # Refuse to start where the kernel lacks a layer of the cage.
 # require-sandbox = true
 

@@ -2,12 +2,13 @@
 
 use strongroom_protocol::admin::{Failure, Operation, VaultState};
 
-use super::Context;
-use crate::error::Outcome;
+use super::{Context, slot};
+use crate::args::Unlock;
+use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::output;
 use crate::passphrase;
 
-pub fn unlock(context: &Context) -> Outcome<()> {
+pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
     let mut client = context.connect()?;
     let status = client.status()?;
     match status.state {
@@ -18,6 +19,15 @@ pub fn unlock(context: &Context) -> Outcome<()> {
         VaultState::Locked => {}
         VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
         VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
+    }
+    if options.recovery {
+        let unlocked = client.ask_with(slot::recovery_key()?, Operation::Unlock);
+        return unlocked.map(drop).map_err(|error| match error.code() {
+            NOT_PERMITTED => {
+                CtlError::not_permitted("the recovery code opens no slot of this vault. See 'strongroom slot list'.")
+            }
+            _ => error,
+        });
     }
     let derivation = status.unlock.ok_or(Failure::Uninitialised)?;
     let key = passphrase::derive(&context.passphrase.existing()?, &derivation)?;

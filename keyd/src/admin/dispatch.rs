@@ -4,11 +4,12 @@
 //! was checked when it connected. Every request gets exactly one reply. Called by `serve`.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Operation, Reply, Request};
 
-use super::operation::{agent, audit, ca, credential, grant, vault};
+use super::operation::{agent, audit, ca, credential, grant, restore, slot, vault};
 use crate::peer::Caller;
 use crate::state::State;
 
@@ -21,12 +22,22 @@ enum Needs {
     Unlocked,
     /// The vault is unlocked, and the caller knows the passphrase.
     Proof,
+    /// The vault is unlocked, and the caller knows the passphrase or has the recovery code.
+    ProofOrRecovery,
+    /// As [`Self::Proof`], where there is a vault; where there is none the operation asks for its own.
+    ProofIfThereIsAVault,
 }
 
 fn needs(operation: &Operation) -> Needs {
     match operation {
-        // Shows only, or locks.
-        Operation::Status | Operation::Doctor | Operation::Lock | Operation::AuditRead { .. } => Needs::Nothing,
+        // Shows only, or locks. A backup is ciphertext.
+        Operation::Status
+        | Operation::Doctor
+        | Operation::Lock
+        | Operation::AuditRead { .. }
+        | Operation::SlotList
+        | Operation::Backup
+        | Operation::BackupDerivation { .. } => Needs::Nothing,
         // Opening the vault is its own proof.
         Operation::Unlock => Needs::Nothing,
         // Shows only, of what is in the vault.
@@ -51,14 +62,19 @@ fn needs(operation: &Operation) -> Needs {
         | Operation::AgentAdd { .. }
         | Operation::AgentAllow { .. }
         | Operation::CaRotate
-        | Operation::GrantAdd(_) => Needs::Proof,
+        | Operation::GrantAdd(_)
+        | Operation::SlotAdd { .. }
+        // Takes a way in away, and cannot be undone: whoever could do it unasked could shut everybody out.
+        | Operation::SlotRemove { .. } => Needs::Proof,
+        Operation::PassphraseChange { .. } => Needs::ProofOrRecovery,
+        Operation::RestoreLook { .. } | Operation::Restore { .. } => Needs::ProofIfThereIsAVault,
     }
 }
 
 /// Does what is asked, where the table allows it.
 pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> Reply {
     let Request { proof, operation } = request;
-    if let Err(failure) = permitted(state, needs(&operation), proof.as_ref()) {
+    if let Err(failure) = permitted(state, caller, needs(&operation), proof.as_ref()) {
         if failure == Failure::WrongPassphrase {
             vault::wrong_passphrase(state, caller);
         }
@@ -94,18 +110,37 @@ pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> R
         Operation::GrantRevoke { credential, agent } => done(grant::revoke(state, caller, &credential, &agent).await),
         Operation::AuditRead { from, since, agent, credential } => audit::read(state, from, since, agent, credential),
         Operation::AuditVerify { from } => audit::verify(state, from),
+        Operation::SlotList => Ok(slot::list(state)),
+        Operation::SlotAdd { kind, key } => slot::add(state, caller, proof.as_ref(), kind, &key).await,
+        Operation::SlotRemove { id } => done(slot::remove(state, caller, proof.as_ref(), id).await),
+        Operation::PassphraseChange { derivation, key } => {
+            done(slot::change_passphrase(state, caller, proof.as_ref(), derivation, &key).await)
+        }
+        Operation::Backup => restore::backup(state),
+        Operation::BackupDerivation { file } => restore::derivation(&file),
+        Operation::RestoreLook { file, key } => restore::look(state, &file, &key),
+        Operation::Restore { file, key } => done(restore::restore(state, caller, &file, &key).await),
     };
     outcome.unwrap_or_else(Reply::Failed)
 }
 
-fn permitted(state: &State, needs: Needs, proof: Option<&SecretBytes>) -> Result<(), Failure> {
+fn permitted(state: &State, caller: &Caller, needs: Needs, proof: Option<&SecretBytes>) -> Result<(), Failure> {
     if needs == Needs::Nothing {
         return Ok(());
     }
-    let keys = state.keys().ok_or_else(|| vault::why_not_unlocked(state))?;
-    match (needs, proof) {
-        (Needs::Proof, None) => Err(Failure::PassphraseNeeded),
-        (Needs::Proof, Some(proof)) if !keys.proves(proof.expose()) => Err(Failure::WrongPassphrase),
-        _ => Ok(()),
+    let Some(keys) = state.keys() else {
+        return match vault::why_not_unlocked(state) {
+            Failure::Uninitialised if needs == Needs::ProofIfThereIsAVault => Ok(()),
+            failure => Err(failure),
+        };
+    };
+    if needs == Needs::Unlocked {
+        return Ok(());
     }
+    let proof = proof.ok_or(Failure::PassphraseNeeded)?.expose();
+    // Random, so that no number of tries would find it.
+    if needs == Needs::ProofOrRecovery && keys.recovers(proof) {
+        return Ok(());
+    }
+    state.tries.judge(caller.uid, Instant::now(), || keys.proves(proof))
 }

@@ -6,6 +6,8 @@ pub mod audit;
 pub mod ca;
 pub mod credential;
 pub mod grant;
+pub mod restore;
+pub mod slot;
 pub mod vault;
 
 use strongroom_protocol::admin::Failure;

@@ -15,7 +15,7 @@ pub fn contents() -> Contents {
         next_id: 1,
         audit_key: Rc::new(Secret::copy_from(&[7; 32]).expect("room")),
         ca_keys: Vec::new(),
-        slot_keys: Vec::new(),
+        slots: Vec::new(),
         credentials: Vec::new(),
         agents: Vec::new(),
         grants: Vec::new(),

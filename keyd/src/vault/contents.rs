@@ -5,7 +5,7 @@
 //! sit in locked pages from the moment they are decoded. It refuses no request and knows no policy; see `policy/`.
 //!
 //! The file format is this order of fields. A change of it counts `file_format::VERSION` up, and what the version before
-//! had stays readable: see `contents_v2.rs` and `contents_v1.rs`.
+//! had stays readable: see `contents_v2.rs` and `contents_v1.rs`; version 3 had the same fields and never a slot.
 
 use std::rc::Rc;
 
@@ -27,8 +27,8 @@ pub struct Contents {
     pub audit_key: Rc<Secret>,
     /// Every CA key this vault ever had, newest last. Chains that hold one of them are refused.
     pub ca_keys: Vec<CaKey>,
-    /// Wrapping keys of slots that are not the passphrase's, so that a new data key can be wrapped for them.
-    pub slot_keys: Vec<SlotKey>,
+    /// What is known of the slots that were added, so that a new data key can be wrapped for them.
+    pub slots: Vec<SlotRecord>,
     /// By id.
     pub credentials: Vec<Credential>,
     /// By id.
@@ -50,13 +50,17 @@ pub struct CaKey {
     pub certificate: Vec<u8>,
 }
 
-/// The wrapping key of another slot.
+/// What is known of a slot. The passphrase that the vault was made with has no such record while it is the only one.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct SlotKey {
+pub struct SlotRecord {
     /// The slot's id in the header.
     pub slot: u32,
-    /// 32 bytes.
-    pub key: Rc<Secret>,
+    /// When it was added, in seconds of the Unix epoch, where it was not made with the vault.
+    pub added: Option<u64>,
+    /// The admin who added it.
+    pub by: Option<u32>,
+    /// Its wrapping key, 32 bytes; none where it is the only passphrase's, which each change of slots brings along.
+    pub key: Option<Rc<Secret>>,
 }
 
 /// A named secret and where it may go.

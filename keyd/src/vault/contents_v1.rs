@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use crate::vault::file_format;
     use crate::vault::locked::open_file;
+    use crate::vault::slot::every_kind;
 
     /// Made by the programs of the last release before version 2, with the passphrase `correct horse battery staple`.
     const FILE: &[u8] = include_bytes!("fixtures/version-1.vault");
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn a_vault_of_version_1_opens_with_all_that_was_in_it() {
         assert_eq!(file_format::parse(FILE).unwrap().version, 1);
-        let (_, contents) = open_file(FILE, &KEY).unwrap().into_parts();
+        let (_, contents) = open_file(FILE, &KEY, every_kind).unwrap().into_parts();
         let names: Vec<_> = contents.credentials.iter().map(|one| (one.name.as_str(), one.removed.is_some())).collect();
         assert_eq!(names, [("tickets", false), ("openai", false), ("gone", true)]);
         let [tickets, openai, _] = &contents.credentials[..] else { panic!("three") };
@@ -103,10 +104,10 @@ mod tests {
 
     #[test]
     fn it_is_written_again_as_the_present_version_with_nothing_lost() {
-        let (keys, contents) = open_file(FILE, &KEY).unwrap().into_parts();
+        let (keys, contents) = open_file(FILE, &KEY, every_kind).unwrap().into_parts();
         let again = keys.seal(&contents).unwrap();
         assert_eq!(file_format::parse(&again).unwrap().version, file_format::VERSION);
-        let (_, back) = open_file(&again, &KEY).unwrap().into_parts();
+        let (_, back) = open_file(&again, &KEY, every_kind).unwrap().into_parts();
         assert_eq!(postcard::to_stdvec(&back).unwrap(), postcard::to_stdvec(&contents).unwrap());
     }
 
@@ -117,7 +118,7 @@ mod tests {
         let covered = dressed_up.len() - 32;
         let checksum = ring::digest::digest(&ring::digest::SHA256, &dressed_up[..covered]);
         dressed_up[covered..].copy_from_slice(checksum.as_ref());
-        let error = open_file(&dressed_up, &KEY).map(drop).unwrap_err();
+        let error = open_file(&dressed_up, &KEY, every_kind).map(drop).unwrap_err();
         assert_eq!(error, strongroom_protocol::admin::VaultFault::Forged.into());
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use strongroom_protocol::Name;
 use strongroom_protocol::admin::{Rate, Rule};
 
-use super::contents::{Agent, CaKey, Contents, Credential, Grant, SlotKey};
+use super::contents::{Agent, CaKey, Contents, Credential, Grant, SlotRecord};
 use crate::secret::Secret;
 
 /// Decodes a body, and gives what is left over.
@@ -28,7 +28,8 @@ pub(super) struct ContentsV2<C> {
     next_id: u64,
     audit_key: Rc<Secret>,
     ca_keys: Vec<CaKeyV2>,
-    slot_keys: Vec<SlotKey>,
+    /// Always empty: slots could not be added.
+    slots: Vec<SlotRecord>,
     credentials: Vec<C>,
     agents: Vec<AgentV2>,
     grants: Vec<GrantV2>,
@@ -72,7 +73,7 @@ impl<C: Into<Credential>> From<ContentsV2<C>> for Contents {
             next_id: old.next_id,
             audit_key: old.audit_key,
             ca_keys: old.ca_keys.into_iter().map(Into::into).collect(),
-            slot_keys: old.slot_keys,
+            slots: old.slots,
             credentials: old.credentials.into_iter().map(Into::into).collect(),
             agents: old.agents.into_iter().map(Into::into).collect(),
             grants: old.grants.into_iter().map(Into::into).collect(),
@@ -106,6 +107,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use crate::vault::file_format;
     use crate::vault::locked::open_file;
+    use crate::vault::slot::every_kind;
 
     /// Made by the programs of the last release before version 3, with the passphrase `correct horse battery staple`.
     const FILE: &[u8] = include_bytes!("fixtures/version-2.vault");
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn a_vault_of_version_2_opens_with_all_that_was_in_it() {
         assert_eq!(file_format::parse(FILE).unwrap().version, 2);
-        let (_, contents) = open_file(FILE, &KEY).unwrap().into_parts();
+        let (_, contents) = open_file(FILE, &KEY, every_kind).unwrap().into_parts();
         let [openai, tickets] = &contents.credentials[..] else { panic!("two") };
         assert!(openai.versions[0].value.matches(b"sk-first-0123456789abcdefghij"));
         assert!(tickets.versions[0].value.matches(b"tickets-key-0123456789abcdefghij"));
@@ -133,10 +135,10 @@ mod tests {
 
     #[test]
     fn it_is_written_again_as_the_present_version_with_nothing_lost() {
-        let (keys, contents) = open_file(FILE, &KEY).unwrap().into_parts();
+        let (keys, contents) = open_file(FILE, &KEY, every_kind).unwrap().into_parts();
         let again = keys.seal(&contents).unwrap();
         assert_eq!(file_format::parse(&again).unwrap().version, file_format::VERSION);
-        let (_, back) = open_file(&again, &KEY).unwrap().into_parts();
+        let (_, back) = open_file(&again, &KEY, every_kind).unwrap().into_parts();
         assert_eq!(postcard::to_stdvec(&back).unwrap(), postcard::to_stdvec(&contents).unwrap());
     }
 }

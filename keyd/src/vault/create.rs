@@ -80,7 +80,7 @@ pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
         next_id: 1,
         audit_key: audit_key.into(),
         ca_keys: vec![ca::new_key(now)?],
-        slot_keys: Vec::new(),
+        slots: Vec::new(),
         credentials: Vec::new(),
         agents: Vec::new(),
         grants: Vec::new(),
@@ -199,6 +199,7 @@ pub(super) mod tests {
     use strongroom_protocol::admin::KeyDerivation;
 
     use super::*;
+    use crate::vault::slot::every_kind;
     use crate::vault::{LockedVault, UnlockError};
 
     pub const KEY: [u8; 32] = *b"thirty-two bytes from a password";
@@ -216,8 +217,8 @@ pub(super) mod tests {
         assert_eq!(fs::metadata(&path).unwrap().nlink(), 1, "the temporary name is gone");
 
         let locked = LockedVault::open(&path).unwrap();
-        assert_eq!(locked.unlock(&[1; 32]).err(), Some(UnlockError::WrongKey));
-        let (_, contents) = locked.unlock(&KEY).unwrap().into_parts();
+        assert_eq!(locked.unlock(&[1; 32], every_kind).err(), Some(UnlockError::WrongKey));
+        let (_, contents) = locked.unlock(&KEY, every_kind).unwrap().into_parts();
         assert_eq!((contents.generation, contents.next_id, contents.audit_key.len()), (1, 1, 32));
         assert_eq!(contents.ca_keys[0].created, 1_700_000_000);
         assert!(ca::certificate(&contents.ca_keys[0]).is_ok(), "the key signs");
@@ -249,7 +250,7 @@ pub(super) mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).filter(|made| *made).count()
         });
         assert_eq!(made, 1);
-        assert!(LockedVault::open(&path).unwrap().unlock(&KEY).is_ok());
+        assert!(LockedVault::open(&path).unwrap().unlock(&KEY, every_kind).is_ok());
     }
 
     #[test]
@@ -263,8 +264,9 @@ pub(super) mod tests {
 
     #[test]
     fn two_vaults_share_no_key() {
-        let [first, second] = [(); 2]
-            .map(|()| crate::vault::locked::open_file(&build(&new_vault(), 1).unwrap(), &KEY).unwrap().into_parts().1);
+        let [first, second] = [(); 2].map(|()| {
+            crate::vault::locked::open_file(&build(&new_vault(), 1).unwrap(), &KEY, every_kind).unwrap().into_parts().1
+        });
         assert_ne!(first.audit_key[..], second.audit_key[..]);
         assert_ne!(first.ca_keys[0].public_point, second.ca_keys[0].public_point);
     }

@@ -14,7 +14,7 @@ use super::create::tests::{KEY, new_vault};
 use super::file_format::{self, Header};
 use super::invariants::tests::furnished;
 use super::locked::{UnlockError, open_file};
-use super::slot::{Slot, SlotKind};
+use super::slot::{Slot, SlotKind, every_kind};
 use super::{Contents, Keys, LockedVault, create, seal};
 use crate::secret::Secret;
 
@@ -31,7 +31,7 @@ fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 fn fault(file: &[u8]) -> Option<VaultFault> {
-    match open_file(file, &KEY) {
+    match open_file(file, &KEY, every_kind) {
         Ok(_) => None,
         Err(UnlockError::Fault(fault)) => Some(fault),
         Err(other) => panic!("{other:?}"),
@@ -55,7 +55,7 @@ impl OnDisk {
     /// The fault that `state` and `unlock` agree on; checks that the file is as it was.
     fn fault(&self, file: &[u8]) -> Option<VaultFault> {
         std::fs::write(&self.path, file).unwrap();
-        let by_unlock = match self.locked.unlock(&KEY) {
+        let by_unlock = match self.locked.unlock(&KEY, every_kind) {
             Ok(_) => None,
             Err(UnlockError::Fault(fault)) => Some(fault),
             Err(other) => panic!("{other:?}"),
@@ -98,7 +98,7 @@ fn every_flipped_bit_under_a_mended_checksum_is_refused_too() {
     for bit in 18 * 8..(file.len() - 32) * 8 {
         let mut flipped = file.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        let error = open_file(&with_checksum(flipped), &KEY).map(drop).unwrap_err();
+        let error = open_file(&with_checksum(flipped), &KEY, every_kind).map(drop).unwrap_err();
         // A changed slot no longer opens; changed parameters may be out of bounds; the rest breaks the seal.
         let known = [
             UnlockError::WrongKey,
@@ -107,7 +107,7 @@ fn every_flipped_bit_under_a_mended_checksum_is_refused_too() {
         ];
         assert!(known.contains(&error), "bit {bit}: {error:?}");
     }
-    assert!(open_file(&with_checksum(file), &KEY).is_ok());
+    assert!(open_file(&with_checksum(file), &KEY, every_kind).is_ok());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn other_files_and_other_versions_are_told_apart() {
     assert_eq!(disk.fault(b"-----BEGIN PGP MESSAGE-----"), Some(VaultFault::NotAVault));
     assert_eq!(disk.fault(b"STRONGBOX"), Some(VaultFault::NotAVault));
     let mut newer = small_file();
-    newer[8] = 4;
+    newer[8] = 5;
     assert_eq!(disk.fault(&with_checksum(newer)), Some(VaultFault::UnknownVersion));
     let mut large = small_file();
     large.resize(file_format::LARGEST + 1, 0);
@@ -194,9 +194,9 @@ fn headers_that_make_no_sense_are_forged() {
 #[test]
 fn a_wrong_key_is_told_apart_from_damage() {
     let file = small_file();
-    assert_eq!(open_file(&file, &[0; 32]).map(drop), Err(UnlockError::WrongKey));
-    assert_eq!(open_file(&file, b"short").map(drop), Err(UnlockError::WrongKey));
-    assert!(open_file(&file, &KEY).is_ok());
+    assert_eq!(open_file(&file, &[0; 32], every_kind).map(drop), Err(UnlockError::WrongKey));
+    assert_eq!(open_file(&file, b"short", every_kind).map(drop), Err(UnlockError::WrongKey));
+    assert!(open_file(&file, &KEY, every_kind).is_ok());
 }
 
 #[test]
@@ -222,7 +222,7 @@ proptest! {
             file.splice(10..18, header.into_iter().chain(body));
             file = with_checksum(file);
         }
-        prop_assert!(open_file(&file, &KEY).is_err());
+        prop_assert!(open_file(&file, &KEY, every_kind).is_err());
     }
 
     #[test]
@@ -241,8 +241,8 @@ proptest! {
             let value = Rc::new(Secret::copy_from(key).unwrap());
             contents.credentials[0].versions.push(super::contents::Version { number, added: created, weak: key.len() < 16, value });
         }
-        let file = open_file(&small_file(), &KEY).unwrap().into_parts().0.seal(&contents).unwrap();
-        let (_, back) = open_file(&file, &KEY).unwrap().into_parts();
+        let file = open_file(&small_file(), &KEY, every_kind).unwrap().into_parts().0.seal(&contents).unwrap();
+        let (_, back) = open_file(&file, &KEY, every_kind).unwrap().into_parts();
         prop_assert_eq!(postcard::to_stdvec(&back).unwrap(), postcard::to_stdvec(&contents).unwrap());
         for (version, key) in back.credentials[0].versions.iter().zip(&keys) {
             prop_assert!(version.value.matches(key));
@@ -261,7 +261,7 @@ fn worked_example() -> Vec<u8> {
         next_id: 2,
         audit_key: Rc::new(Secret::copy_from(&[0x55; 32]).unwrap()),
         ca_keys: Vec::new(),
-        slot_keys: Vec::new(),
+        slots: Vec::new(),
         credentials: Vec::new(),
         agents: vec![super::contents::Agent {
             id: 1,
@@ -296,5 +296,5 @@ fn the_worked_example_in_vault_md_is_true() {
         .collect();
     let made: String = file.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(written, made);
-    assert_eq!(open_file(&file, &[0x11; 32]).unwrap().into_parts().1.agents[0].name.as_str(), "coder");
+    assert_eq!(open_file(&file, &[0x11; 32], every_kind).unwrap().into_parts().1.agents[0].name.as_str(), "coder");
 }

@@ -16,13 +16,14 @@
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use strongroom_protocol::admin::VaultFault;
+pub use strongroom_protocol::admin::MOST_SLOTS;
+use strongroom_protocol::admin::{KeyDerivation, VaultFault};
 
 use super::slot::{Slot, SlotKind};
 
 /// Version of the layout, of the header and of `Contents`: the one that is written. [`OLDEST`] to this one are read, and
 /// files of any other version are left alone.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The oldest version that is still read. Layout and header have been the same ever since.
 pub const OLDEST: u16 = 1;
@@ -46,14 +47,24 @@ pub struct Header {
 impl Header {
     /// The first passphrase slot; a header that was read has one.
     pub fn passphrase_slot(&self) -> Option<&Slot> {
-        self.slots.iter().find(|slot| matches!(slot.kind, SlotKind::Passphrase(_)))
+        self.slots.iter().find(|slot| slot.kind.is_passphrase())
+    }
+
+    /// How passphrases become keys: one derivation for all of them, so that a key is derived once and tried on each.
+    pub fn derivation(&self) -> Option<KeyDerivation> {
+        match self.passphrase_slot()?.kind {
+            SlotKind::Passphrase(derivation) => Some(derivation),
+            _ => None,
+        }
     }
 
     fn check(&self) -> Result<(), VaultFault> {
         for slot in &self.slots {
-            let SlotKind::Passphrase(derivation) = slot.kind;
-            if !derivation.is_within_bounds() {
-                return Err(VaultFault::KdfOutOfBounds);
+            match slot.kind {
+                SlotKind::Passphrase(derivation) if !derivation.is_within_bounds() => {
+                    return Err(VaultFault::KdfOutOfBounds);
+                }
+                _ => {}
             }
         }
         let distinct =
@@ -167,6 +178,3 @@ const FIXED: usize = 18;
 
 /// Bytes of SHA-256.
 const CHECKSUM: usize = 32;
-
-/// Most slots of a vault.
-const MOST_SLOTS: usize = 16;

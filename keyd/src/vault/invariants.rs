@@ -73,7 +73,7 @@ impl Contents {
         let is_point = |key: &CaKey| key.public_point.len() == 65 && key.public_point[0] == 4 && !key.pkcs8.is_empty();
         let fits = self.audit_key.len() == KEY_LENGTH
             && self.ca_keys.iter().all(is_point)
-            && self.slot_keys.iter().all(|slot| slot.key.len() == KEY_LENGTH);
+            && self.slots.iter().filter_map(|slot| slot.key.as_ref()).all(|key| key.len() == KEY_LENGTH);
         if fits { Ok(()) } else { Err(Inconsistent::KeyLength) }
     }
 
@@ -120,7 +120,7 @@ fn are_distinct<'a, T: Ord + 'a>(items: impl Iterator<Item = &'a T>) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use strongroom_protocol::Site;
     use strongroom_protocol::admin::Rate;
@@ -129,7 +129,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::secret::Secret;
-    use crate::vault::contents::{Agent, Grant, SlotKey, Version};
+    use crate::vault::contents::{Agent, Grant, SlotRecord, Version};
 
     /// Contents with two of everything.
     pub fn furnished() -> Contents {
@@ -193,7 +193,7 @@ pub(super) mod tests {
                 created: 1,
                 certificate: vec![0x30, 0],
             }],
-            slot_keys: vec![SlotKey { slot: 2, key: secret(b's', 32) }],
+            slots: vec![SlotRecord { slot: 2, added: Some(7), by: Some(1000), key: Some(secret(b's', 32)) }],
             credentials: vec![credential(1, "openai", None), credential(2, "openai", Some(50))],
             agents: vec![agent(3, "coder"), agent(4, "tester")],
             grants: vec![grant(5, 3), grant(6, 4)],
@@ -222,7 +222,7 @@ pub(super) mod tests {
             (Inconsistent::Reference, |contents| contents.grants[1].agent = 1),
             (Inconsistent::KeyLength, |contents| contents.audit_key = Rc::new(Secret::copy_from(&[1; 31]).unwrap())),
             (Inconsistent::KeyLength, |contents| {
-                contents.slot_keys[0].key = Rc::new(Secret::copy_from(&[1; 33]).unwrap())
+                contents.slots[0].key = Some(Rc::new(Secret::copy_from(&[1; 33]).unwrap()))
             }),
             (Inconsistent::KeyLength, |contents| contents.ca_keys[0].public_point[0] = 2),
             (Inconsistent::Versions, |contents| contents.credentials[0].versions.clear()),

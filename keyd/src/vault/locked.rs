@@ -66,16 +66,33 @@ impl LockedVault {
     pub fn derivation(&self) -> Option<KeyDerivation> {
         let file = self.read().ok()?;
         let parts = file_format::parse(&file).ok()?;
-        let SlotKind::Passphrase(derivation) = parts.header.passphrase_slot()?.kind;
-        Some(derivation)
+        parts.header.derivation()
     }
 
-    /// Opens the vault with a slot key.
+    /// The slots of the file; nothing where there is no readable vault.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(u32, SlotKind)> {
+        let file = self.read();
+        let parts = file.as_deref().ok().and_then(|file| file_format::parse(file).ok());
+        parts.map_or_else(Vec::new, |parts| parts.header.slots.iter().map(|slot| (slot.id, slot.kind)).collect())
+    }
+
+    /// Opens the vault with the key of a slot of such a kind.
     ///
     /// # Errors
     /// [`UnlockError`]: a wrong key is told apart from a file that cannot be used.
-    pub fn unlock(&self, key: &[u8]) -> Result<Unlocked, UnlockError> {
-        open_file(&self.read()?, key)
+    pub fn unlock(&self, key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Unlocked, UnlockError> {
+        open_file(&self.read()?, key, of)
+    }
+
+    /// The file's bytes, where they are a vault's.
+    ///
+    /// # Errors
+    /// [`UnlockError`], never `WrongKey`.
+    pub fn bytes(&self) -> Result<Vec<u8>, UnlockError> {
+        let bytes = self.read()?;
+        file_format::parse(&bytes)?;
+        Ok(bytes)
     }
 
     fn read(&self) -> Result<Vec<u8>, ReadError> {
@@ -93,10 +110,13 @@ impl LockedVault {
     }
 }
 
-/// Opens the bytes of a vault file with a slot key.
-pub(super) fn open_file(file: &[u8], key: &[u8]) -> Result<Unlocked, UnlockError> {
+/// Opens the bytes of a vault file with the key of a slot of such a kind.
+///
+/// # Errors
+/// [`UnlockError`], never `Uninitialised`.
+pub fn open_file(file: &[u8], key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Unlocked, UnlockError> {
     let Parts { version, header, associated, nonce, ciphertext, tag } = file_format::parse(file)?;
-    let data_key = open_a_slot(&header, key)?;
+    let data_key = open_a_slot(&header, key, of)?;
     let mut body = Secret::copy_from(ciphertext)?;
     let raw_key = data_key[..].try_into().expect("slots wrap 32 bytes");
     seal::decrypt(raw_key, &nonce, associated, &mut body, &tag).map_err(|SealBroken| VaultFault::Forged)?;
@@ -116,8 +136,8 @@ pub(super) fn open_file(file: &[u8], key: &[u8]) -> Result<Unlocked, UnlockError
     Ok(Unlocked::new(Keys::new(data_key, header), contents))
 }
 
-fn open_a_slot(header: &file_format::Header, key: &[u8]) -> Result<Secret, UnlockError> {
-    for slot in &header.slots {
+fn open_a_slot(header: &file_format::Header, key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Secret, UnlockError> {
+    for slot in header.slots.iter().filter(|slot| of(slot.kind)) {
         match slot.unwrap(key) {
             Ok(data_key) => return Ok(data_key),
             Err(UnwrapError::WrongKey) => {}
@@ -256,6 +276,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::vault::create::tests::{KEY, new_vault};
+    use crate::vault::slot::every_kind;
 
     #[test]
     fn a_vault_that_is_not_there_yet_is_found_when_it_is() {
@@ -264,12 +285,12 @@ mod tests {
         let locked = LockedVault::open(&path).unwrap();
         assert_eq!(locked.state(), VaultState::Uninitialised);
         assert_eq!(locked.derivation(), None);
-        assert_eq!(locked.unlock(&KEY).err(), Some(UnlockError::Uninitialised));
+        assert_eq!(locked.unlock(&KEY, every_kind).err(), Some(UnlockError::Uninitialised));
 
         crate::vault::create::create(&path, &new_vault(), 1).unwrap();
         assert_eq!(locked.state(), VaultState::Locked);
         assert_eq!(locked.derivation(), Some(new_vault().derivation));
-        assert_eq!(locked.unlock(&KEY).unwrap().into_parts().1.generation, 1);
+        assert_eq!(locked.unlock(&KEY, every_kind).unwrap().into_parts().1.generation, 1);
     }
 
     #[test]

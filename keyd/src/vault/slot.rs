@@ -30,6 +30,26 @@ pub struct Slot {
 pub enum SlotKind {
     /// Argon2id over a passphrase, with these parameters.
     Passphrase(KeyDerivation),
+    /// Random, kept in an operating system's keychain.
+    Keychain,
+    /// Random, kept in a credential that systemd decrypts for keyd.
+    Credential,
+    /// Random, on paper: the recovery code is it.
+    Recovery,
+}
+
+impl SlotKind {
+    /// Whether its key is made from a passphrase. All others are random, and nobody guesses them.
+    #[must_use]
+    pub fn is_passphrase(self) -> bool {
+        matches!(self, Self::Passphrase(_))
+    }
+}
+
+/// Every kind of slot.
+#[must_use]
+pub fn every_kind(_: SlotKind) -> bool {
+    true
 }
 
 impl Slot {

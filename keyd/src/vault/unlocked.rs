@@ -47,11 +47,17 @@ impl Keys {
     /// Whether this is the key of a passphrase slot: the proof that widens access.
     #[must_use]
     pub fn proves(&self, key: &[u8]) -> bool {
-        self.header
-            .slots
-            .iter()
-            .filter(|slot| matches!(slot.kind, SlotKind::Passphrase(_)))
-            .any(|slot| slot.unwrap(key).is_ok_and(|data_key| self.data_key.matches(&data_key)))
+        self.opens(key, SlotKind::is_passphrase)
+    }
+
+    /// Whether this is the key of a slot of such a kind.
+    pub(super) fn opens(&self, key: &[u8], of: impl Fn(SlotKind) -> bool) -> bool {
+        let mut slots = self.header.slots.iter().filter(|slot| of(slot.kind));
+        slots.any(|slot| slot.unwrap(key).is_ok_and(|data_key| self.data_key.matches(&data_key)))
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
     }
 
     /// The bytes of a vault file with these contents, under a fresh nonce.
@@ -140,9 +146,10 @@ mod tests {
     use crate::vault::create::tests::{KEY, new_vault};
     use crate::vault::invariants::tests::furnished;
     use crate::vault::locked::open_file;
+    use crate::vault::slot::every_kind;
 
     fn keys() -> Keys {
-        open_file(&create::build(&new_vault(), 1).unwrap(), &KEY).unwrap().keys
+        open_file(&create::build(&new_vault(), 1).unwrap(), &KEY, every_kind).unwrap().keys
     }
 
     #[test]
@@ -151,7 +158,7 @@ mod tests {
         let mut next = furnished();
         next.generation = 6;
         let file = keys.seal(&next).unwrap();
-        let again = open_file(&file, &KEY).unwrap();
+        let again = open_file(&file, &KEY, every_kind).unwrap();
         let bytes = |contents: &Contents| postcard::to_stdvec(contents).unwrap();
         assert_eq!(bytes(&again.into_parts().1), bytes(&next));
         assert_ne!(keys.seal(&next).unwrap(), file, "each write has a nonce of its own");

@@ -37,11 +37,22 @@ pub enum Step {
     DirectorySynced,
 }
 
+/// What becomes of the file that is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// It is the backup.
+    Backup,
+    /// It is gone, and the backup is a second name of the new file: a passphrase that was changed opens neither.
+    Gone,
+    /// It is put aside under a name of its own, where the next write does not replace it.
+    Aside,
+}
+
 /// Writes `bytes` as the vault at `path`. Tells `hook` of every step; production passes one that does nothing.
 ///
 /// # Errors
 /// The kernel's. The old file is in place then, as far as the disk still obeys.
-pub fn write(path: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+pub fn write(path: &Path, bytes: &[u8], old: Old, hook: &mut dyn FnMut(Step)) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let backup = backup_path(path);
     let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
@@ -50,7 +61,12 @@ pub fn write(path: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Resul
     remove_if_there(&backup_temporary(path))?;
     hook(Step::StaleRemoved);
     let result = write_new(&temporary, bytes, hook)
-        .and_then(|()| keep_backup(path, &backup, hook))
+        .and_then(|()| match old {
+            Old::Backup => second_name(path, &backup, hook),
+            // Before the new file is the vault: there is no moment in which the change is made and the backup is old.
+            Old::Gone => second_name(&temporary, &backup, hook),
+            Old::Aside => second_name(path, &aside_path(path), hook),
+        })
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
         // What is half done must not fill a disk that is full already.
@@ -60,7 +76,9 @@ pub fn write(path: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Resul
     hook(Step::Renamed);
     if let Err(error) = directory.sync_all() {
         // The caller will say that nothing was changed: make that true, as far as such a disk lets us.
-        let _ = fs::hard_link(&backup, &temporary).and_then(|()| fs::rename(&temporary, path));
+        if old == Old::Backup {
+            let _ = fs::hard_link(&backup, &temporary).and_then(|()| fs::rename(&temporary, path));
+        }
         return Err(error);
     }
     hook(Step::DirectorySynced);
@@ -71,6 +89,12 @@ pub fn write(path: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::Resul
 #[must_use]
 pub fn backup_path(path: &Path) -> PathBuf {
     path.with_extension("bak")
+}
+
+/// Where a vault lies that a restored one took the place of.
+#[must_use]
+pub fn aside_path(path: &Path) -> PathBuf {
+    path.with_extension("before-restore")
 }
 
 /// Unlinks a file; one that is not there is well.
@@ -95,7 +119,8 @@ fn write_new(temporary: &Path, bytes: &[u8], hook: &mut dyn FnMut(Step)) -> io::
     Ok(())
 }
 
-fn keep_backup(path: &Path, backup: &Path, hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+/// Gives a file, where it is there, a second name in the place of what has that name.
+fn second_name(path: &Path, backup: &Path, hook: &mut dyn FnMut(Step)) -> io::Result<()> {
     let temporary = backup_temporary(path);
     match fs::hard_link(path, &temporary) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -145,10 +170,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vault");
         let mut steps = Vec::new();
-        write(&path, b"one", &mut |_| ()).unwrap();
+        write(&path, b"one", Old::Backup, &mut |_| ()).unwrap();
         assert_eq!(names(directory.path()), ["vault"]);
-        write(&path, b"two", &mut |_| ()).unwrap();
-        write(&path, b"three", &mut |step| steps.push(step)).unwrap();
+        write(&path, b"two", Old::Backup, &mut |_| ()).unwrap();
+        write(&path, b"three", Old::Backup, &mut |step| steps.push(step)).unwrap();
         assert_eq!(steps, STEPS);
         assert_eq!(fs::read(&path).unwrap(), b"three");
         assert_eq!(fs::read(backup_path(&path)).unwrap(), b"two");
@@ -164,13 +189,13 @@ mod tests {
         fs::write(&victim, "untouched").unwrap();
         std::os::unix::fs::symlink(&victim, path.with_extension("tmp")).unwrap();
         // Put back by an attacker after the stale one was removed, at the worst moment.
-        let refused = write(&path, b"new", &mut |step| {
+        let refused = write(&path, b"new", Old::Backup, &mut |step| {
             if step == Step::StaleRemoved {
                 std::os::unix::fs::symlink(&victim, path.with_extension("tmp")).unwrap();
             }
         });
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        write(&path, b"new", &mut |_| ()).unwrap();
+        write(&path, b"new", Old::Backup, &mut |_| ()).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"untouched");
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
@@ -180,7 +205,7 @@ mod tests {
     fn killed_at_any_step_the_vault_is_old_or_new_and_the_next_write_works() {
         if let Some(path) = std::env::var_os("STRONGROOM_TEST_KILLED_WRITER") {
             let at: usize = std::env::var("STRONGROOM_TEST_KILLED_AT").unwrap().parse().unwrap();
-            let _ = write(Path::new(&path), &[b'n'; 5000], &mut |step| {
+            let _ = write(Path::new(&path), &[b'n'; 5000], Old::Backup, &mut |step| {
                 if step == STEPS[at] {
                     nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL).unwrap();
                 }
@@ -190,8 +215,8 @@ mod tests {
         for (at, step) in STEPS.into_iter().enumerate() {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("vault");
-            write(&path, b"older", &mut |_| ()).unwrap();
-            write(&path, b"old", &mut |_| ()).unwrap();
+            write(&path, b"older", Old::Backup, &mut |_| ()).unwrap();
+            write(&path, b"old", Old::Backup, &mut |_| ()).unwrap();
             let status = std::process::Command::new(std::env::current_exe().unwrap())
                 .args([
                     "--exact",
@@ -210,7 +235,7 @@ mod tests {
             let backup = fs::read(backup_path(&path)).unwrap();
             assert!(backup == b"old" || backup == b"older", "{step:?}: the backup is whole");
 
-            write(&path, b"next", &mut |_| ()).unwrap();
+            write(&path, b"next", Old::Backup, &mut |_| ()).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"next", "{step:?}");
             assert_eq!(fs::read(backup_path(&path)).unwrap(), expected, "{step:?}");
             assert_eq!(names(directory.path()), ["vault", "vault.bak"], "{step:?}");
@@ -218,17 +243,41 @@ mod tests {
     }
 
     #[test]
+    fn what_was_changed_leaves_no_backup_and_what_was_restored_puts_the_old_one_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        write(&path, b"one", Old::Backup, &mut |_| ()).unwrap();
+        write(&path, b"two", Old::Backup, &mut |_| ()).unwrap();
+        let mut renamed = false;
+        write(&path, b"three", Old::Gone, &mut |step| match step {
+            Step::BackupRenamed => assert_eq!(fs::read(backup_path(&path)).unwrap(), b"three"),
+            Step::Renamed => renamed = true,
+            _ => assert!(!renamed || step == Step::DirectorySynced),
+        })
+        .unwrap();
+        for file in [&path, &backup_path(&path)] {
+            assert_eq!(fs::read(file).unwrap(), b"three");
+        }
+        write(&path, b"four", Old::Aside, &mut |_| ()).unwrap();
+        write(&path, b"five", Old::Backup, &mut |_| ()).unwrap();
+        assert_eq!(names(directory.path()), ["vault", "vault.bak", "vault.before-restore"]);
+        let read = |path: PathBuf| fs::read(path).unwrap();
+        assert_eq!((read(path.clone()), read(backup_path(&path))), (b"five".to_vec(), b"four".to_vec()));
+        assert_eq!(read(aside_path(&path)), b"three");
+    }
+
+    #[test]
     fn a_failed_write_leaves_the_old_file_and_no_litter() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vault");
-        write(&path, b"old", &mut |_| ()).unwrap();
+        write(&path, b"old", Old::Backup, &mut |_| ()).unwrap();
         // A directory in the backup's place makes the renaming fail, for root too.
         fs::create_dir(backup_path(&path)).unwrap();
-        assert!(write(&path, b"new", &mut |_| ()).is_err());
+        assert!(write(&path, b"new", Old::Backup, &mut |_| ()).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert!(!path.with_extension("tmp").exists());
         fs::remove_dir(backup_path(&path)).unwrap();
-        write(&path, b"new", &mut |_| ()).unwrap();
+        write(&path, b"new", Old::Backup, &mut |_| ()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strongroom_protocol::admin::{
     AgentView, AuditVerified, BadHost, BadKey, CaView, CredentialView, Failure, Field, GrantView, KeyDerivation,
-    Mismatch, NewCredential, NewGrant, NewVault, Operation, Rate, Reply, Request, Status, Thing, VaultFault,
-    VaultState,
+    Mismatch, NewCredential, NewGrant, NewVault, Operation, Rate, Reply, Request, RestoreChange, RestoreKind,
+    RestoreView, SlotKind, SlotView, Status, Thing, VaultFault, VaultState,
 };
 use strongroom_protocol::environment::{Environment, EnvironmentGrant};
 use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};
@@ -174,6 +174,17 @@ samples! {
         Environment { .. } => Operation::Environment { agent: parse("coder"), after: None },
         CaShow => Operation::CaShow,
         CaRotate => Operation::CaRotate,
+        SlotList => Operation::SlotList,
+        SlotAdd { .. } => Operation::SlotAdd { kind: SlotKind::Keychain, key: secret(&[7; 32]) },
+        SlotRemove { .. } => Operation::SlotRemove { id: 300 },
+        PassphraseChange { .. } => Operation::PassphraseChange {
+            derivation: KeyDerivation::recommended([5; 16]),
+            key: secret(&[7; 32]),
+        },
+        Backup => Operation::Backup,
+        RestoreLook { .. } => Operation::RestoreLook { file: b"STRONGRM".to_vec(), key: secret(&[7; 32]) },
+        Restore { .. } => Operation::Restore { file: b"STRONGRM".to_vec(), key: secret(&[7; 32]) },
+        BackupDerivation { .. } => Operation::BackupDerivation { file: b"STRONGRM".to_vec() },
     }
     Reply {
         Done => Reply::Done,
@@ -211,6 +222,36 @@ samples! {
         Token(_) => Reply::Token("strongroom-agent-x".into()),
         Environment(_) => Reply::Environment(environment(Some("strongroom-agent-x".into()))),
         Authorities(_) => Reply::Authorities(vec![CaView { certificate: vec![0x30, 0x00], created: 1_700_000_000 }]),
+        Slots(_) => Reply::Slots(vec![SlotView {
+            id: 300,
+            kind: SlotKind::Keychain,
+            added: Some(1_700_000_000),
+            by: Some(1000),
+        }]),
+        SlotAdded(_) => Reply::SlotAdded(300),
+        VaultFile(_) => Reply::VaultFile(b"STRONGRM".to_vec()),
+        Restore(_) => Reply::Restore(RestoreView {
+            now: Some(300),
+            backup: 5,
+            changes: vec![RestoreChange {
+                kind: RestoreKind::Returns,
+                credential: Some(parse("openai")),
+                agent: Some(parse("coder")),
+            }],
+            more: 0,
+        }),
+        Derivation(_) => Reply::Derivation(KeyDerivation::recommended([5; 16])),
+    }
+    SlotKind {
+        Passphrase => SlotKind::Passphrase,
+        Keychain => SlotKind::Keychain,
+        Credential => SlotKind::Credential,
+        Recovery => SlotKind::Recovery,
+    }
+    RestoreKind {
+        Returns => RestoreKind::Returns,
+        Goes => RestoreKind::Goes,
+        Differs => RestoreKind::Differs,
     }
     VaultState {
         Locked => VaultState::Locked,
@@ -238,11 +279,16 @@ samples! {
         BadMessage => Failure::BadMessage,
         Version(_) => Failure::Version(300),
         Internal => Failure::Internal,
+        TooManyTries(_) => Failure::TooManyTries(30),
+        LastPassphrase => Failure::LastPassphrase,
+        WrongBackupKey => Failure::WrongBackupKey,
+        Backup(_) => Failure::Backup(VaultFault::Damaged),
     }
     Thing {
         Credential => Thing::Credential,
         Agent => Thing::Agent,
         Grant => Thing::Grant,
+        Slot => Thing::Slot,
     }
     BadKey {
         Empty => BadKey::Empty,
@@ -266,6 +312,8 @@ samples! {
         Uids => Field::Uids,
         Unit => Field::Unit,
         Egress => Field::Egress,
+        Slots => Field::Slots,
+        Derivation => Field::Derivation,
     }
     BadHost {
         Twice => BadHost::Twice,

@@ -9,10 +9,11 @@ use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
 
 use super::{event, record};
-use crate::audit::record::EventKind;
+use crate::audit::record::{Event, EventKind};
 use crate::peer::Caller;
+use crate::secret::Secret;
 use crate::state::State;
-use crate::vault::UnlockError;
+use crate::vault::{SlotKind, UnlockError, Unlocked};
 
 /// keyd's state.
 pub fn status(state: &State) -> Reply {
@@ -46,20 +47,63 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
     if state.live().is_some() {
         return Ok(());
     }
-    let unlocked = state.vault.unlock(key.expose()).map_err(|error| match error {
-        UnlockError::Uninitialised => Failure::Uninitialised,
-        UnlockError::Fault(fault) => Failure::Vault(fault),
-        UnlockError::WrongKey => Failure::WrongPassphrase,
-        UnlockError::NoRoom => Failure::OutOfBounds(Field::Vault),
-    });
+    let unlocked = open(state, caller, key.expose());
     let unlocked = unlocked.inspect_err(|failure| tracing::warn!(uid = caller.uid, ?failure, "unlock refused"))?;
-    let (keys, contents) = unlocked.into_parts();
-    let generation = contents.generation;
-    state.unlocked(keys, contents)?;
+    let generation = put_in_force(state, unlocked)?;
     tracing::info!(uid = caller.uid, generation, "vault unlocked");
     // A log that cannot be written refuses every use, but must not keep an admin out.
     let _ = record(state, event(state, EventKind::VaultUnlock, caller));
     Ok(())
+}
+
+/// Random keys at once; a passphrase's where this user's count now.
+fn open(state: &State, caller: &Caller, key: &[u8]) -> Result<Unlocked, Failure> {
+    match state.vault.unlock(key, |kind| !kind.is_passphrase()) {
+        Err(UnlockError::WrongKey) => {}
+        other => return other.map_err(words),
+    }
+    let now = Instant::now();
+    state.tries.may(caller.uid, now)?;
+    let outcome = state.vault.unlock(key, SlotKind::is_passphrase);
+    match outcome {
+        Ok(_) => state.tries.right(caller.uid),
+        Err(UnlockError::WrongKey) => state.tries.wrong(caller.uid, now),
+        Err(_) => {}
+    }
+    outcome.map_err(words)
+}
+
+/// At the start, with the key that systemd decrypted for keyd. Where it does not open the vault keyd stays locked, and
+/// says why: an admin can still unlock it.
+pub fn unlock_with_credential(state: &Rc<State>, key: &Secret) {
+    let unlocked = state.vault.unlock(key, |kind| kind == SlotKind::Credential);
+    let outcome = unlocked.map_err(words).and_then(|unlocked| put_in_force(state, unlocked));
+    match outcome {
+        Ok(generation) => {
+            tracing::info!(generation, "vault unlocked with the credential");
+            let _ = record(state, Event::new(EventKind::VaultUnlock).at_generation(generation));
+        }
+        Err(Failure::WrongPassphrase) => tracing::error!(
+            "the credential vault-key opens no slot of this vault; make it anew with 'strongroom slot add credential'"
+        ),
+        Err(failure) => tracing::error!(?failure, "the vault could not be unlocked with the credential vault-key"),
+    }
+}
+
+fn put_in_force(state: &Rc<State>, unlocked: Unlocked) -> Result<u64, Failure> {
+    let (keys, contents) = unlocked.into_parts();
+    let generation = contents.generation;
+    state.unlocked(keys, contents)?;
+    Ok(generation)
+}
+
+fn words(error: UnlockError) -> Failure {
+    match error {
+        UnlockError::Uninitialised => Failure::Uninitialised,
+        UnlockError::Fault(fault) => Failure::Vault(fault),
+        UnlockError::WrongKey => Failure::WrongPassphrase,
+        UnlockError::NoRoom => Failure::OutOfBounds(Field::Vault),
+    }
 }
 
 /// Wipes the keys and cuts every exchange.

@@ -1,0 +1,166 @@
+//! Backups: the vault file as it is, which is encrypted; and the way back, with a look at what would change.
+//!
+//! What is put back is a vault of its own time: what was revoked since is there again, which is why the look comes first,
+//! why it takes the passphrase of the vault that is there *and* a key of the backup, and why the vault is locked then.
+//! Two things are kept from the vault that is there: the audit log's key, for the log goes on, and every CA key, for what
+//! is refused once is refused for ever. Called by `dispatch`.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use strongroom_protocol::admin::{Failure, MOST_CHANGES, Reply, RestoreChange, RestoreKind, RestoreView};
+use strongroom_protocol::{Name, SecretBytes};
+
+use super::{event, record};
+use crate::audit::record::EventKind;
+use crate::peer::Caller;
+use crate::state::State;
+use crate::vault::contents::{Contents, Credential, Grant};
+use crate::vault::{Keys, UnlockError, every_kind, file_format, open_file};
+
+/// The file as it lies there. That it is whole was looked at.
+pub fn backup(state: &State) -> Result<Reply, Failure> {
+    Ok(Reply::VaultFile(state.vault.bytes()?))
+}
+
+/// How a backup's key is derived.
+pub fn derivation(file: &[u8]) -> Result<Reply, Failure> {
+    let parts = file_format::parse(file).map_err(Failure::Backup)?;
+    parts.header.derivation().map(Reply::Derivation).ok_or(Failure::Internal)
+}
+
+/// What would be otherwise.
+pub fn look(state: &State, file: &[u8], key: &SecretBytes) -> Result<Reply, Failure> {
+    let (_, backup) = open(file, key)?;
+    let live = state.live();
+    let mut changes = live.as_ref().map_or_else(Vec::new, |live| differences(live.contents(), &backup));
+    let more = u32::try_from(changes.len().saturating_sub(MOST_CHANGES)).unwrap_or(u32::MAX);
+    changes.truncate(MOST_CHANGES);
+    let now = live.map(|live| live.contents().generation);
+    Ok(Reply::Restore(RestoreView { now, backup: backup.generation, changes, more }))
+}
+
+/// Puts it in the vault's place, keeps the old file aside, and locks.
+pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &SecretBytes) -> Result<(), Failure> {
+    let (keys, mut contents) = open(file, key)?;
+    if let Some(live) = state.live() {
+        record(state, event(state, EventKind::VaultRestore, caller))?;
+        keep(live.contents(), &mut contents);
+    }
+    state.replace(&keys, &contents).await?;
+    tracing::warn!(uid = caller.uid, generation = contents.generation, "a backup took the vault's place");
+    Ok(())
+}
+
+fn open(file: &[u8], key: &SecretBytes) -> Result<(Keys, Contents), Failure> {
+    match open_file(file, key.expose(), every_kind) {
+        Ok(unlocked) => Ok(unlocked.into_parts()),
+        Err(UnlockError::WrongKey) => Err(Failure::WrongBackupKey),
+        Err(UnlockError::Fault(fault)) => Err(Failure::Backup(fault)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// What outlives a restore.
+fn keep(now: &Contents, restored: &mut Contents) {
+    restored.generation = restored.generation.max(now.generation) + 1;
+    // Placeholders and ids of things that were made since are never given again.
+    restored.next_id = restored.next_id.max(now.next_id);
+    restored.audit_key = Rc::clone(&now.audit_key);
+    let mut ca_keys = now.ca_keys.clone();
+    let old = std::mem::take(&mut restored.ca_keys);
+    let unknown = old.into_iter().filter(|old| !now.ca_keys.iter().any(|known| known.public_point == old.public_point));
+    // The newest signs, and that is the one of today.
+    ca_keys.splice(0..0, unknown);
+    restored.ca_keys = ca_keys;
+}
+
+fn differences(now: &Contents, backup: &Contents) -> Vec<RestoreChange> {
+    let mut changes = Vec::new();
+    let change = |kind, credential: Option<&Name>, agent: Option<&Name>| RestoreChange {
+        kind,
+        credential: credential.cloned(),
+        agent: agent.cloned(),
+    };
+    compare(&credentials(now), &credentials(backup), same_credential, |kind, name| {
+        changes.push(change(kind, Some(name), None));
+    });
+    compare(
+        &agents(now),
+        &agents(backup),
+        |one, other| one == other,
+        |kind, name| {
+            changes.push(change(kind, None, Some(name)));
+        },
+    );
+    compare(&grants(now), &grants(backup), same_grant, |kind, (credential, agent)| {
+        changes.push(change(kind, Some(credential), Some(agent)));
+    });
+    changes
+}
+
+fn compare<K: Ord, V>(
+    now: &BTreeMap<K, V>,
+    backup: &BTreeMap<K, V>,
+    same: impl Fn(&V, &V) -> bool,
+    mut found: impl FnMut(RestoreKind, &K),
+) {
+    for (name, there) in now {
+        match backup.get(name) {
+            None => found(RestoreKind::Goes, name),
+            Some(then) if !same(there, then) => found(RestoreKind::Differs, name),
+            Some(_) => {}
+        }
+    }
+    backup.keys().filter(|name| !now.contains_key(name)).for_each(|name| found(RestoreKind::Returns, name));
+}
+
+fn credentials(contents: &Contents) -> BTreeMap<&Name, &Credential> {
+    let there = contents.credentials.iter().filter(|credential| credential.removed.is_none());
+    there.map(|credential| (&credential.name, credential)).collect()
+}
+
+/// What an agent may be and reach.
+type Reach<'a> = (&'a [u32], Option<&'a str>, Option<&'a str>, Vec<String>);
+
+fn agents(contents: &Contents) -> BTreeMap<&Name, Reach<'_>> {
+    let there = contents.agents.iter().filter(|agent| agent.removed.is_none() && agent.revoked.is_none());
+    let reach = |agent: &crate::vault::contents::Agent| agent.egress.iter().map(ToString::to_string).collect();
+    there
+        .map(|agent| (&agent.name, (&agent.uids[..], agent.unit.as_deref(), agent.token.as_deref(), reach(agent))))
+        .collect()
+}
+
+fn grants(contents: &Contents) -> BTreeMap<(&Name, &Name), &Grant> {
+    let named = |grant: &Grant| {
+        let credential = contents.credentials.iter().find(|credential| credential.id == grant.credential)?;
+        let agent = contents.agents.iter().find(|agent| agent.id == grant.agent)?;
+        // A grant of or to what was taken away gives nothing.
+        let is_live = credential.removed.is_none() && agent.removed.is_none() && agent.revoked.is_none();
+        is_live.then_some((&credential.name, &agent.name))
+    };
+    let there = contents.grants.iter().filter(|grant| grant.revoked.is_none());
+    there.filter_map(|grant| Some((named(grant)?, grant))).collect()
+}
+
+fn same_credential(one: &&Credential, other: &&Credential) -> bool {
+    let value = |credential: &Credential| credential.versions.last().map(|version| Rc::clone(&version.value));
+    let same_value = match (value(one), value(other)) {
+        (Some(one), Some(other)) => one.matches(&other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    same_value
+        && one.hosts == other.hosts
+        && one.sites == other.sites
+        && (&one.route, &one.roots, &one.deny, &one.pins) == (&other.route, &other.roots, &other.deny, &other.pins)
+        && (one.keep_cookies, one.allow_range, one.http2) == (other.keep_cookies, other.allow_range, other.http2)
+}
+
+fn same_grant(one: &&Grant, other: &&Grant) -> bool {
+    (&one.placeholder, one.rate, &one.allow, one.expires, one.named)
+        == (&other.placeholder, other.rate, &other.allow, other.expires, other.named)
+}
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! The ways to unlock: listed, added, removed; and another passphrase.
+//!
+//! Each change brings a new data key and replaces the backup: `vault/slots.rs`. It refuses to make a key: ctl does, and
+//! brings it where it is to be kept. Called by `dispatch`, which has looked at the proof.
+
+use std::rc::Rc;
+
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{self, Failure, KeyDerivation, Reply, SlotView};
+
+use super::{event, record};
+use crate::audit::record::EventKind;
+use crate::peer::Caller;
+use crate::state::{State, now};
+use crate::vault::SlotKind;
+use crate::vault::slots::{By, Change, NewSlot};
+
+/// All there are; when and by whom they were added is known while the vault is unlocked.
+pub fn list(state: &State) -> Reply {
+    let live = state.live();
+    let view = |(id, kind): (u32, SlotKind)| {
+        let record = live.as_ref().and_then(|live| live.contents().slots.iter().find(|record| record.slot == id));
+        let kind = match kind {
+            SlotKind::Passphrase(_) => admin::SlotKind::Passphrase,
+            SlotKind::Keychain => admin::SlotKind::Keychain,
+            SlotKind::Credential => admin::SlotKind::Credential,
+            SlotKind::Recovery => admin::SlotKind::Recovery,
+        };
+        SlotView { id, kind, added: record.and_then(|record| record.added), by: record.and_then(|record| record.by) }
+    };
+    Reply::Slots(state.vault.slots().into_iter().map(view).collect())
+}
+
+/// One more.
+pub async fn add(
+    state: &Rc<State>,
+    caller: &Caller,
+    proof: Option<&SecretBytes>,
+    kind: admin::SlotKind,
+    key: &SecretBytes,
+) -> Result<Reply, Failure> {
+    let kind = match kind {
+        admin::SlotKind::Passphrase => {
+            SlotKind::Passphrase(state.vault.derivation().ok_or_else(|| super::vault::why_not_unlocked(state))?)
+        }
+        admin::SlotKind::Keychain => SlotKind::Keychain,
+        admin::SlotKind::Credential => SlotKind::Credential,
+        admin::SlotKind::Recovery => SlotKind::Recovery,
+    };
+    record(state, event(state, EventKind::SlotAdd, caller))?;
+    let change = Change::Add(NewSlot { kind, key: key.expose() });
+    changed(state, caller, proof, change).await?.map(Reply::SlotAdded).ok_or(Failure::Internal)
+}
+
+/// One less.
+pub async fn remove(state: &Rc<State>, caller: &Caller, proof: Option<&SecretBytes>, id: u32) -> Result<(), Failure> {
+    record(state, event(state, EventKind::SlotRemove, caller))?;
+    changed(state, caller, proof, Change::Remove { id }).await.map(drop)
+}
+
+/// Another passphrase.
+pub async fn change_passphrase(
+    state: &Rc<State>,
+    caller: &Caller,
+    proof: Option<&SecretBytes>,
+    derivation: KeyDerivation,
+    key: &SecretBytes,
+) -> Result<(), Failure> {
+    record(state, event(state, EventKind::PassphraseChange, caller))?;
+    changed(state, caller, proof, Change::Passphrase { derivation, key: key.expose() }).await.map(drop)
+}
+
+async fn changed(
+    state: &State,
+    caller: &Caller,
+    proof: Option<&SecretBytes>,
+    change: Change<'_>,
+) -> Result<Option<u32>, Failure> {
+    let by = By { uid: caller.uid, now: now(), proof: proof.ok_or(Failure::PassphraseNeeded)?.expose() };
+    state.change_slots(|keys, contents| keys.with_slots(contents, change, by)).await
+}

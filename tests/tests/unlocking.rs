@@ -1,0 +1,276 @@
+//! The ways to unlock, against the real programs: they come and go, old files open with old passphrases alone, guesses
+//! have to wait, backups come back, and time or sleep locks.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use strongroom_tests::prelude::*;
+
+const KEY: &str = "sk-unlocking-0123456789abcdefghijklmnopqrst";
+
+/// Unlocked, with a credential, an agent and a grant.
+fn furnished() -> Strongroom {
+    let strongroom = Strongroom::new().start();
+    strongroom.must_with(&["credential", "add", "openai", "--provider", "openai"], KEY.as_bytes());
+    strongroom.must(&["agent", "add", "coder"]);
+    strongroom.must(&["grant", "add", "openai", "--agent", "coder"]);
+    strongroom
+}
+
+fn file(strongroom: &Strongroom, name: &str) -> PathBuf {
+    strongroom.root().join("data").join(name)
+}
+
+/// Another passphrase, in a file.
+fn passphrase(strongroom: &Strongroom, text: &str) -> String {
+    strongroom.write(&format!("passphrase-{}", text.len()), text).to_str().unwrap().to_owned()
+}
+
+fn slots(strongroom: &Strongroom) -> Vec<(u64, String)> {
+    let listed = strongroom.ctl(&["slot", "list", "--json"]).json();
+    let one = |slot: &serde_json::Value| (slot["id"].as_u64().unwrap(), slot["kind"].as_str().unwrap().to_owned());
+    listed.as_array().unwrap().iter().map(one).collect()
+}
+
+/// Puts bytes in the vault's place, as whoever owned it.
+fn place(strongroom: &Strongroom, bytes: &[u8]) {
+    let vault = file(strongroom, "vault");
+    let owner = fs::metadata(&vault).unwrap();
+    fs::write(&vault, bytes).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&vault, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_passphrase_opens_yesterdays_file_and_not_todays_nor_its_backup() {
+    let strongroom = furnished();
+    let yesterday = fs::read(file(&strongroom, "vault")).unwrap();
+    let new = passphrase(&strongroom, "a new one");
+    strongroom.must(&["passphrase", "--new-passphrase-file", &new]);
+    let [today, backup] = ["vault", "vault.bak"].map(|name| fs::read(file(&strongroom, name)).unwrap());
+    assert_eq!(today, backup, "the backup is replaced too");
+
+    for (bytes, old_opens) in [(&yesterday, true), (&today, false)] {
+        strongroom.must(&["lock"]);
+        place(&strongroom, bytes);
+        strongroom.ctl(&["unlock", "--passphrase-file", &new]).assert_code(if old_opens { 77 } else { 0 });
+        strongroom.must(&["lock"]);
+        strongroom.ctl(&["unlock"]).assert_code(if old_opens { 0 } else { 77 });
+    }
+    strongroom.must(&["unlock", "--passphrase-file", &new]);
+    strongroom.ctl(&["agent", "add", "x"]).assert_code(77);
+    strongroom.must(&["agent", "add", "x", "--passphrase-file", &new]);
+    assert!(strongroom.audit().iter().any(|line| line["event"] == "passphrase.change"));
+}
+
+#[test]
+fn passphrases_and_recovery_codes_come_and_go() {
+    let strongroom = furnished();
+    let second = passphrase(&strongroom, "the second one");
+    strongroom.must(&["slot", "add", "passphrase", "--new-passphrase-file", &second]);
+    let code = strongroom.must(&["slot", "add", "recovery"]);
+    let ids = slots(&strongroom);
+    assert_eq!(ids.iter().map(|(_, kind)| kind.as_str()).collect::<Vec<_>>(), ["passphrase", "passphrase", "recovery"]);
+
+    strongroom.must(&["lock"]);
+    assert_eq!(slots(&strongroom), ids, "the list is no secret");
+    strongroom.must(&["unlock", "--passphrase-file", &second]);
+    strongroom.must(&["agent", "add", "by-the-second", "--passphrase-file", &second]);
+    strongroom.must(&["lock"]);
+    strongroom.must_with(&["unlock", "--recovery"], code.to_lowercase().as_bytes());
+    let mut wrong: Vec<char> = code.trim().chars().collect();
+    wrong[0] = if wrong[0] == 'Z' { 'Y' } else { 'Z' };
+    let typed = wrong.iter().collect::<String>();
+    let refused =
+        strongroom.ctl_with(&["passphrase", "--recovery", "--new-passphrase-file", &second], typed.as_bytes());
+    refused.assert_code(1);
+    assert!(refused.stderr.contains("typing error") && !refused.stderr.contains(&typed), "{refused:?}");
+
+    // Lost both: the code gives a third, and the two are gone.
+    let third = passphrase(&strongroom, "a third passphrase");
+    strongroom.must_with(&["passphrase", "--recovery", "--new-passphrase-file", &third], code.as_bytes());
+    strongroom.must(&["lock"]);
+    for (arguments, code) in [(vec!["unlock"], 77), (vec!["unlock", "--passphrase-file", &second], 77)] {
+        strongroom.ctl(&arguments).assert_code(code);
+    }
+    strongroom.must(&["unlock", "--passphrase-file", &third]);
+
+    let recovery = slots(&strongroom).into_iter().find(|(_, kind)| kind == "recovery").unwrap().0.to_string();
+    strongroom.ctl(&["slot", "remove", &recovery, "--yes"]).assert_code(77);
+    strongroom.must(&["slot", "remove", &recovery, "--yes", "--passphrase-file", &third]);
+    strongroom.must(&["lock"]);
+    strongroom.ctl_with(&["unlock", "--recovery"], code.as_bytes()).assert_code(77);
+    strongroom.must(&["unlock", "--passphrase-file", &third]);
+    let last = slots(&strongroom)[0].0.to_string();
+    let refused = strongroom.ctl(&["slot", "remove", &last, "--yes", "--passphrase-file", &third]);
+    refused.assert_code(1);
+    assert!(refused.stderr.contains("only passphrase"), "{refused:?}");
+    strongroom.ctl(&["slot", "remove", "4711", "--yes", "--passphrase-file", &third]).assert_code(1);
+}
+
+/// A recovery code opens the vault and changes a lost passphrase. It gives nothing else.
+#[test]
+fn a_recovery_code_is_no_passphrase() {
+    let strongroom = furnished();
+    let code = strongroom.must(&["slot", "add", "recovery"]);
+    let as_passphrase = passphrase(&strongroom, code.trim());
+    strongroom.ctl(&["agent", "add", "x", "--passphrase-file", &as_passphrase]).assert_code(77);
+    let logs = strongroom.logs() + &strongroom.must(&["audit", "--json"]);
+    assert!(!logs.contains(code.trim()) && logs.contains("slot.add"), "{logs}");
+}
+
+#[test]
+fn wrong_passphrases_have_to_wait_and_random_keys_have_not() {
+    let strongroom = furnished();
+    let code = strongroom.must(&["slot", "add", "recovery"]);
+    strongroom.must(&["lock"]);
+    let wrong = passphrase(&strongroom, "no passphrase at all");
+    let try_it = || {
+        let began = Instant::now();
+        strongroom.ctl(&["unlock", "--passphrase-file", &wrong]).assert_code(77);
+        began.elapsed()
+    };
+    (0..3).for_each(|_| drop(try_it()));
+    // The fourth waits a second, the fifth two.
+    assert!(try_it() >= Duration::from_millis(900));
+    assert!(try_it() >= Duration::from_millis(1900));
+    let began = Instant::now();
+    strongroom.must_with(&["unlock", "--recovery"], code.as_bytes());
+    assert!(began.elapsed() < Duration::from_secs(4), "random keys are not made to wait: {:?}", began.elapsed());
+    strongroom.must(&["lock"]);
+    let began = Instant::now();
+    strongroom.must(&["unlock"]);
+    assert!(began.elapsed() >= Duration::from_millis(900), "the right one waits as well: {:?}", began.elapsed());
+    strongroom.must(&["lock"]);
+    let began = Instant::now();
+    strongroom.must(&["unlock"]);
+    assert!(began.elapsed() < Duration::from_secs(4), "and then all is forgotten: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_backup_comes_back_with_what_it_had_and_says_before_what_that_is() {
+    let strongroom = furnished();
+    let backup = strongroom.root().join("away.backup").to_str().unwrap().to_owned();
+    strongroom.must(&["backup", &backup]);
+    let bytes = fs::read(&backup).unwrap();
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!bytes.windows(8).any(|window| KEY.as_bytes().windows(8).any(|part| part == window)));
+    strongroom.ctl(&["backup", &backup]).assert_code(1);
+    assert_eq!(fs::read(&backup).unwrap(), bytes, "no file is replaced");
+
+    strongroom.must(&["agent", "revoke", "coder"]);
+    strongroom.must(&["agent", "add", "newcomer"]);
+    let placeholder = strongroom.must(&["grant", "list", "--json"]);
+    let ca = strongroom.must(&["ca", "show"]);
+    strongroom.must(&["ca", "rotate", "--yes"]);
+    let rotated = strongroom.must(&["ca", "show"]);
+
+    let looked = strongroom.ctl(&["restore", &backup, "--dry-run", "--json"]).json();
+    let changes: Vec<(String, Option<String>, Option<String>)> = looked["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| {
+            let text = |name: &str| change[name].as_str().map(str::to_owned);
+            (text("change").unwrap(), text("credential"), text("agent"))
+        })
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert!(changes.contains(&("returns".to_owned(), None, some("coder"))), "{changes:?}");
+    assert!(changes.contains(&("returns".to_owned(), some("openai"), some("coder"))), "{changes:?}");
+    assert!(changes.contains(&("goes".to_owned(), None, some("newcomer"))), "{changes:?}");
+    assert_eq!(changes.len(), 3);
+    assert!(strongroom.must(&["agent", "list"]).contains("newcomer"), "a look changes nothing");
+
+    let wrong = passphrase(&strongroom, "not this one");
+    strongroom.ctl(&["restore", &backup, "--yes", "--passphrase-file", &wrong]).assert_code(77);
+    strongroom.ctl(&["restore", &backup, "--yes", "--backup-passphrase-file", &wrong]).assert_code(77);
+    strongroom.must(&["restore", &backup, "--yes"]);
+    assert_eq!(strongroom.status()["state"], "locked");
+    strongroom.ctl(&["restore", &backup, "--yes"]).assert_code(75);
+    strongroom.must(&["unlock"]);
+    let agents = strongroom.must(&["agent", "list"]);
+    assert!(agents.contains("coder") && !agents.contains("newcomer"), "{agents}");
+    let after = strongroom.must(&["grant", "list", "--json"]);
+    let text = |list: &str| serde_json::from_str::<serde_json::Value>(list).unwrap()[0]["placeholder"].to_string();
+    assert_eq!(text(&after), text(&placeholder), "agents need nothing new");
+    assert_eq!(strongroom.must(&["ca", "show"]), rotated, "an authority that was given up does not come back");
+    assert_ne!(ca, rotated);
+    assert!(file(&strongroom, "vault.before-restore").exists());
+    let lines = strongroom.audit();
+    assert!(lines.iter().any(|line| line["event"] == "vault.restore"));
+    assert!(!lines.iter().any(|line| line["event"] == "vault.rolled-back"), "it was done in the open");
+    strongroom.must(&["audit", "verify"]);
+}
+
+#[test]
+fn a_backup_makes_a_new_machine_the_old_one() {
+    let old = furnished();
+    let code = old.must(&["slot", "add", "recovery"]);
+    let backup = old.root().join("away.backup");
+    old.must(&["backup", backup.to_str().unwrap()]);
+    old.must(&["passphrase", "--new-passphrase-file", &passphrase(&old, "changed since")]);
+    for with_code in [false, true] {
+        let new = Strongroom::new().locked();
+        let copy = new.write("copy.backup", fs::read(&backup).unwrap());
+        fs::remove_file(file(&new, "vault")).unwrap();
+        assert_eq!(new.status()["state"], "uninitialised");
+        let arguments = ["restore", copy.to_str().unwrap(), "--yes", "--recovery"];
+        if with_code {
+            new.must_with(&arguments, code.as_bytes());
+        } else {
+            new.must(&arguments[..3]);
+        }
+        new.must(&["unlock"]);
+        assert!(new.must(&["grant", "list"]).contains("openai"));
+        new.must(&["audit", "verify"]);
+    }
+}
+
+#[test]
+fn what_is_no_backup_is_refused_and_changes_nothing() {
+    let strongroom = furnished();
+    let path = strongroom.root().join("a.backup");
+    strongroom.must(&["backup", path.to_str().unwrap()]);
+    let good = fs::read(&path).unwrap();
+    let before = fs::read(file(&strongroom, "vault")).unwrap();
+    let mut flipped = good.clone();
+    flipped[40] ^= 1;
+    for bytes in [&good[..good.len() - 1], &flipped[..], b"", b"STRONGRM", &[0; 2_000_000]] {
+        let bad = strongroom.write("bad.backup", bytes);
+        let refused = strongroom.ctl(&["restore", bad.to_str().unwrap(), "--yes"]);
+        refused.assert_code(1);
+        assert!(refused.stderr.contains("whole vault file"), "{refused:?}");
+    }
+    strongroom.ctl(&["restore", "/no/such/file", "--yes"]).assert_code(1);
+    assert_eq!(fs::read(file(&strongroom, "vault")).unwrap(), before);
+    assert_eq!(strongroom.status()["state"], "unlocked");
+}
+
+fn with_config(lines: &str) -> Strongroom {
+    let strongroom = Strongroom::new().created();
+    let path = strongroom.home().keyd_config();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{lines}\n{text}")).unwrap();
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    strongroom
+}
+
+fn locks_itself(strongroom: &Strongroom) {
+    within(Duration::from_secs(30), "it locks", || (strongroom.status()["state"] == "locked").then_some(()));
+}
+
+#[test]
+fn the_vault_locks_after_its_time_and_never_without_one() {
+    let strongroom = with_config("auto-lock = \"2s\"");
+    locks_itself(&strongroom);
+    assert!(strongroom.logs().contains("its time is over"));
+    // The time counts from each unlocking.
+    strongroom.must(&["unlock"]);
+    assert_eq!(strongroom.status()["state"], "unlocked");
+    locks_itself(&strongroom);
+}
