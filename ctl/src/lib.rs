@@ -18,6 +18,7 @@ pub mod environment;
 pub mod error;
 pub mod failure;
 pub mod inherited;
+pub mod keychain;
 pub mod login;
 pub mod output;
 pub mod passphrase;
