@@ -68,7 +68,14 @@ pub fn set(store: Store, vault: &str, key: &SlotKey) -> Result<(), KeychainError
             Ok(_) | Err(KeychainError::NoEntry { .. }) => {}
             Err(error) => return Err(error),
         }
-        entry.set_secret(text.as_bytes()).map_err(|error| KeychainError::of(store, error))
+        entry.set_secret(text.as_bytes()).map_err(|error| {
+            // A key goes into two keyrings of the kernel, and may have come into one of them.
+            #[cfg(target_os = "linux")]
+            if store == Store::Keyutils {
+                drop(entry.delete_credential());
+            }
+            KeychainError::of(store, error)
+        })
     })
 }
 

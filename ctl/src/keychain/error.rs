@@ -36,8 +36,8 @@ pub enum KeychainError {
     },
     /// Nobody serves a keyring on the session bus.
     NoService(String),
-    /// There is no session keyring in the kernel.
-    NoSession(String),
+    /// There is no session keyring in the kernel; with the kernel's reason where it gave one.
+    NoSession(Option<String>),
     /// Neither store of this system can be used, for these reasons.
     NoStore(Box<[Self; 2]>),
     /// The store is locked, or does not let this user in.
@@ -123,7 +123,8 @@ impl fmt::Display for KeychainError {
             ),
             Self::NoSession(reason) => write!(
                 f,
-                "this process has no session keyring in the kernel ({reason}). Run it under 'keyctl session', or in a login that makes one (pam_keyinit)."
+                "this process has no session keyring in the kernel{}. Run it under 'keyctl session', or in a login that makes one (pam_keyinit).",
+                reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
             ),
             Self::NoStore(reasons) => {
                 let [first, second] = reasons.as_ref();
@@ -228,8 +229,8 @@ mod tests {
             (E::BusAddress("tcp:".to_owned()), 78),
             (E::ForeignBus { address: "unix:path=/x".to_owned(), uid: 7 }, 77),
             (E::NoService(reason()), 69),
-            (E::NoSession(reason()), 69),
-            (E::NoStore(Box::new([no_bus(), E::NoSession(reason())])), 69),
+            (E::NoSession(None), 69),
+            (E::NoStore(Box::new([no_bus(), E::NoSession(Some(reason()))])), 69),
             (E::TimedOut(Duration::from_secs(60)), 69),
             (E::NoThread(io::ErrorKind::OutOfMemory.into()), 70),
             (E::Panicked, 70),

@@ -78,11 +78,19 @@ fn without_a_session_keyring_that_is_said() {
     let (desk, vault) = (Desk::without_bus(), vault());
     desk.open_to_all();
     let driver = desk.driver_for_all();
+    let user = STRANGER + 2;
     for command in ["get", "delete"] {
-        let refused = desk.ask_as(STRANGER + 2, &[&driver, command, "keyutils", &vault]);
-        assert!(refused.assert_code(69).stderr.contains("session keyring"), "{refused:?}");
+        let refused = desk.ask_as(user, &[&driver, command, "keyutils", &vault]);
+        assert!(refused.assert_code(69).stderr.contains("no session keyring"), "{refused:?}");
     }
-    let refused = desk.ask_as(STRANGER + 2, &[&driver, "pick"]);
+    let set = r#"printf %064d 7 | "$1" set keyutils "$2""#;
+    let refused = desk.ask_as(user, &["sh", "-c", set, "sh", &driver, &vault]);
+    assert!(refused.assert_code(69).stderr.contains("no session keyring"), "{refused:?}");
+    let left = desk.ask_as(user, &["keyctl", "show", "@us"]);
+    assert!(left.assert_code(0).stdout.contains("_uid_ses") && !left.stdout.contains("strongroom"), "{left:?}");
+    desk.ask_as(user, &["keyctl", "session", "-", "sh", "-c", set, "sh", &driver, &vault]).assert_code(0);
+    desk.ask_as(user, &["keyctl", "session", "-", &driver, "delete", "keyutils", &vault]).assert_code(0);
+    let refused = desk.ask_as(user, &[&driver, "pick"]);
     let words = &refused.assert_code(69).stderr;
-    assert!(words.contains("no session bus") && words.contains("session keyring"), "{refused:?}");
+    assert!(words.contains("no session bus") && words.contains("no session keyring"), "{refused:?}");
 }
