@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(within(Duration::from_secs(60), || Ok(7)).ok(), Some(7));
         let (release, held) = mpsc::channel::<()>();
         let waiting = within(Duration::from_millis(20), move || {
-            drop(held.recv());
+            let _ = held.recv();
             Ok(7)
         });
         assert!(matches!(waiting, Err(KeychainError::TimedOut(time)) if time == Duration::from_millis(20)));
