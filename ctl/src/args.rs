@@ -13,6 +13,7 @@ use strongroom_protocol::{HostPattern, Name, Site};
 
 use crate::demo::DemoOptions;
 use crate::discreet::SiteParser;
+use crate::keychain::Store;
 use crate::{pin, quantity, unit};
 
 /// Lets AI agents use API keys that they never hold.
@@ -380,6 +381,9 @@ pub enum Format {
 /// `strongroom unlock`
 #[derive(Debug, ClapArgs)]
 pub struct Unlock {
+    /// With the key in this user's keychain
+    #[arg(long, conflicts_with = "recovery")]
+    pub keychain: bool,
     /// With the recovery code, from a prompt or standard input
     #[arg(long)]
     pub recovery: bool,
@@ -424,10 +428,20 @@ pub enum Slot {
 pub enum SlotAdd {
     /// Another passphrase, which counts as the first does
     Passphrase(NewPassphrase),
+    /// A key in this user's keychain, with which 'unlock --keychain' asks for nothing
+    Keychain(KeychainSlot),
     /// An encrypted credential, with which systemd lets keyd unlock when it starts
     Credential(CredentialSlot),
     /// A code to write down, for the day on which the passphrase is lost
     Recovery,
+}
+
+/// `strongroom slot add keychain`
+#[derive(Debug, ClapArgs)]
+pub struct KeychainSlot {
+    /// Which keychain; the one that keeps the key longest where nothing is said
+    #[arg(long, value_parser = store)]
+    pub store: Option<Store>,
 }
 
 /// `strongroom slot add credential`
@@ -505,6 +519,11 @@ pub enum AuditCommand {
 pub enum Config {
     /// Check both configuration files with the daemons' own parsers
     Check(Json),
+}
+
+fn store(text: &str) -> Result<Store, String> {
+    let known = || Store::ALL.iter().map(|store| store.name()).collect::<Vec<_>>().join(", ");
+    Store::named(text).ok_or_else(|| format!("there is no such keychain here; known are: {}", known()))
 }
 
 fn host(text: &str) -> Result<HostPattern, String> {

@@ -13,6 +13,7 @@ mod down;
 mod env;
 mod grant;
 mod init;
+mod keychain;
 mod run;
 mod slot;
 mod spawn;

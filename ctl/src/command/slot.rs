@@ -10,7 +10,7 @@ use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{KeyDerivation, Operation, Reply, SlotKind, SlotView};
 use zeroize::Zeroizing;
 
-use super::Context;
+use super::{Context, keychain};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{NewPassphrase, PassphraseChange, Slot, SlotAdd};
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
@@ -53,6 +53,9 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
             output::note("Write this code down and keep it where the vault is not. It is not shown again:");
             output::line(&code.text())
         }
+        SlotAdd::Keychain(options) => keychain::add(context, options, |key| {
+            added(&mut client, proof, SlotKind::Keychain, SecretBytes::new(key.to_vec()))
+        }),
         SlotAdd::Credential(options) => {
             let key = random::<32>()?;
             let made = systemd_credential::encrypt(&options.output, options.with_key.as_deref(), &*key)?;
@@ -81,14 +84,19 @@ fn added(client: &mut AdminClient, proof: SecretBytes, kind: SlotKind, key: Secr
 
 fn remove(context: &Context, id: u32) -> Outcome<()> {
     let mut client = context.connect()?;
-    let kind = slots(&mut client)?.into_iter().find(|slot| slot.id == id).map(|slot| slot.kind);
+    let all = slots(&mut client)?;
+    let kind = all.iter().find(|slot| slot.id == id).map(|slot| slot.kind);
     if let Some(kind) = kind {
         context
             .confirm(&format!("Remove slot {id}, a {}, so that it does not open the vault any more?", word(kind)))?;
     }
     context.widen(&mut client, Operation::SlotRemove { id })?;
-    if kind == Some(SlotKind::Credential) {
-        output::note("The credential's file stays where it is and opens nothing any more. Delete it.");
+    match kind {
+        Some(SlotKind::Credential) => {
+            output::note("The credential's file stays where it is and opens nothing any more. Delete it.");
+        }
+        Some(SlotKind::Keychain) => keychain::removed(context, id, &all),
+        _ => {}
     }
     Ok(())
 }
@@ -138,7 +146,7 @@ fn source(new: &NewPassphrase) -> passphrase::Source {
     passphrase::Source::new(new.new_passphrase_file.clone())
 }
 
-fn random<const LENGTH: usize>() -> Outcome<Zeroizing<[u8; LENGTH]>> {
+pub(super) fn random<const LENGTH: usize>() -> Outcome<Zeroizing<[u8; LENGTH]>> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
     SystemRandom::new()
         .fill(&mut *bytes)

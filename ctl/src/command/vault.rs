@@ -2,7 +2,7 @@
 
 use strongroom_protocol::admin::{Failure, Operation, VaultState};
 
-use super::{Context, slot};
+use super::{Context, keychain, slot};
 use crate::args::Unlock;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::output;
@@ -19,6 +19,9 @@ pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
         VaultState::Locked => {}
         VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
         VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
+    }
+    if options.keychain {
+        return keychain::unlock(context, &mut client);
     }
     if options.recovery {
         let unlocked = client.ask_with(slot::recovery_key()?, Operation::Unlock);

@@ -1,0 +1,84 @@
+//! A slot's key in this user's keychain: put there, used, taken away again.
+//!
+//! The key is in the keychain before keyd has the slot, and taken back where keyd refuses: a slot without a key would be
+//! of no use, and a key without a slot opens nothing. It refuses to replace a key that is there without being asked. Called
+//! by `slot.rs` and `vault.rs`.
+
+use nix::unistd::getuid;
+use strongroom_protocol::SecretBytes;
+use strongroom_protocol::admin::{Operation, SlotKind, SlotView};
+
+use super::{Context, slot};
+use crate::admin_client::AdminClient;
+use crate::args::KeychainSlot;
+use crate::error::{CtlError, NOT_PERMITTED, Outcome};
+use crate::keychain::{self, SlotKey, Store};
+use crate::output;
+
+/// Makes a key, keeps it, and has `add` tell keyd.
+pub fn add(context: &Context, options: &KeychainSlot, add: impl FnOnce(&SlotKey) -> Outcome<()>) -> Outcome<()> {
+    let vault = name(context)?;
+    let store = match options.store {
+        Some(store) => store,
+        None => {
+            let choice = keychain::pick()?;
+            if let Some(why) = &choice.instead {
+                output::note(&format!("{why} So {} is used.", choice.store));
+            }
+            choice.store
+        }
+    };
+    if keychain::get(store, &vault).is_ok() {
+        context.confirm(&format!("{store} has a key for this vault already, of an older slot. Replace it?"))?;
+    }
+    let key = slot::random()?;
+    keychain::set(store, &vault, &key)?;
+    add(&key).inspect_err(|_| {
+        let _ = keychain::delete(store, &vault);
+    })?;
+    output::note(&format!("Its key is in {store}: {}.", store.lasts()));
+    Ok(())
+}
+
+/// Opens the vault with the key that is there.
+pub fn unlock(context: &Context, client: &mut AdminClient) -> Outcome<()> {
+    let vault = name(context)?;
+    let chosen = keychain::pick()?.store;
+    let key = keychain::get(chosen, &vault).or_else(|first| {
+        // A key that was put into another store on purpose counts as well.
+        let others = Store::ALL.iter().filter(|store| **store != chosen);
+        others.into_iter().find_map(|store| keychain::get(*store, &vault).ok()).ok_or(first)
+    })?;
+    let unlocked = client.ask_with(SecretBytes::new(key.to_vec()), Operation::Unlock);
+    unlocked.map(drop).map_err(|error| match error.code() {
+        NOT_PERMITTED => CtlError::not_permitted(
+            "the key in the keychain opens no slot of this vault. Unlock with the passphrase, then 'strongroom slot add keychain'.",
+        ),
+        _ => error,
+    })
+}
+
+/// The slot is gone; its key is worth nothing, and is taken out where it is this user's only one.
+pub fn removed(context: &Context, id: u32, before: &[SlotView]) {
+    let own = getuid().as_raw();
+    let ours = |slot: &&SlotView| slot.kind == SlotKind::Keychain && slot.by == Some(own);
+    let mut ours = before.iter().filter(ours);
+    if ours.next().is_some_and(|slot| slot.id == id) && ours.next().is_none() {
+        let Ok(vault) = name(context) else { return };
+        for store in Store::ALL {
+            // A store that is not there has nothing to be taken out.
+            if keychain::delete(*store, &vault).is_ok_and(|deleted| deleted) {
+                output::note(&format!("Its key was taken out of {store}."));
+            }
+        }
+    }
+}
+
+/// Under which a vault's key is kept: where the vault lies.
+fn name(context: &Context) -> Outcome<String> {
+    let vault = context.home.vault();
+    vault
+        .to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| CtlError::configuration(format!("the path {} is no text. Use another home.", vault.display())))
+}
