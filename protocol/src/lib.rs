@@ -9,8 +9,9 @@
 //! * **ctl ↔ keyd** ([`admin`]) over `admin.sock`, a SOCK_STREAM socket: one request, one reply, as often as wanted.
 //!   What widens access carries a proof of the passphrase. No reply has room for a key; a test walks the types.
 //!
-//! This crate refuses to do any I/O but the sending half of descriptor passing ([`socket_passing`]), and it
-//! refuses to know what a message means: it says only whether its bytes are well formed.
+//! This crate refuses to do any I/O but the sending half of descriptor passing ([`socket_passing`]) and the word to the
+//! service manager ([`service_manager`]), and it refuses to know what a message means: it says only whether its bytes
+//! are well formed.
 //! The bytes are described for a reader without this code in PROTOCOL.md.
 //!
 //! Called by keyd, gatewayd and ctl.
@@ -29,6 +30,7 @@ pub mod name;
 pub mod placeholder;
 pub mod refusal;
 pub mod secret_bytes;
+pub mod service_manager;
 pub mod session;
 pub mod site;
 pub mod slot;
