@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::User;
 use serde::{Deserialize, Deserializer};
+use strongroom_protocol::home::{Home, Kind};
 use tracing::level_filters::LevelFilter;
 
 use crate::audit::Fsync;
@@ -20,7 +22,7 @@ use crate::audit::Fsync;
 pub struct Config {
     /// Who may use admin.sock beside root; keyd's own uid where none is named.
     pub admin_uids: Vec<u32>,
-    /// Who may use gateway.sock; keyd's own uid where none is named.
+    /// Who may use gateway.sock; keyd's own uid where none is named, and in the system's home that of its gateway's user.
     pub gateway_uid: Option<u32>,
     /// Lock this long after unlocking.
     #[serde(deserialize_with = "duration")]
@@ -58,6 +60,15 @@ impl Config {
         }
     }
 
+    /// The system's gateway has a user of its own, so that keyd knows it before there is a file: the sockets may start
+    /// keyd before `strongroom init` has written one.
+    #[must_use]
+    pub fn in_home(self, home: &Home) -> Self {
+        let of_system = || User::from_name(GATEWAY_USER).ok().flatten().map(|user| user.uid.as_raw());
+        let gateway_uid = self.gateway_uid.or_else(|| (home.kind == Kind::System).then(of_system).flatten());
+        Self { gateway_uid, ..self }
+    }
+
     /// Whether a uid may use admin.sock; `own` is keyd's.
     #[must_use]
     pub fn is_admin(&self, uid: u32, own: u32) -> bool {
@@ -90,6 +101,9 @@ impl Default for Audit {
         Self { fsync: Fsync::Interval }
     }
 }
+
+/// By packaging/strongroom.sysusers.
+const GATEWAY_USER: &str = "strongroom-gateway";
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;

@@ -56,6 +56,10 @@ impl Home {
             return Ok(Self::system());
         }
         let home = absolute("HOME")?;
+        // A service's user, or a cleared environment: there is nothing of its own to be found.
+        if system_is_installed && home.is_none() && absolute("XDG_CONFIG_HOME")?.is_none() {
+            return Ok(Self::system());
+        }
         let below = |name, tail: &str| match absolute(name)? {
             Some(path) => Ok(path),
             None => home.as_ref().map(|home| home.join(tail)).ok_or(NoHome::Missing("HOME")),
@@ -188,6 +192,7 @@ mod tests {
     #[test]
     fn a_user_without_files_of_their_own_administers_the_system() {
         assert_eq!(find(&[("HOME", "/home/nobody-here")], 7, true).expect("a home").kind, Kind::System);
+        assert_eq!(find(&[], 7, true).expect("a home").kind, Kind::System);
     }
 
     #[test]

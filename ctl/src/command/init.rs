@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 use ring::rand::{SecureRandom, SystemRandom};
 use strongroom_protocol::admin::{KeyDerivation, NewVault};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT};
-use strongroom_protocol::home::Home;
+use strongroom_protocol::home::{Home, Kind};
 
 use super::{Context, spawn};
 use crate::args::Users;
@@ -44,10 +44,19 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
     create_vault(separate, &NewVault { derivation, key })?;
     configuration(home, separate)?;
     output::note(&format!(
-        "The vault is at {}. Next: 'strongroom up', then 'strongroom unlock'.",
-        home.vault().display()
+        "The vault is at {}. Next: {}, then 'strongroom unlock'.",
+        home.vault().display(),
+        start(home)
     ));
     Ok(())
+}
+
+/// How the daemons are started here. systemd may run them already, from before there was a configuration.
+fn start(home: &Home) -> &'static str {
+    let by_systemd = home.kind == Kind::System
+        && Path::new("/run/systemd/system").exists()
+        && ["/etc", "/usr/lib", "/lib"].iter().any(|folder| Path::new(folder).join(UNIT).exists());
+    if by_systemd { "'systemctl restart strongroom-keyd strongroom-gatewayd'" } else { "'strongroom up'" }
 }
 
 fn create_vault(separate: Option<Separate>, new: &NewVault) -> Outcome<()> {
@@ -100,6 +109,7 @@ fn write_new(path: &Path, text: &str) -> Outcome<()> {
     }
 }
 
+const UNIT: &str = "systemd/system/strongroom-keyd.service";
 /// Below it a word is said.
 const SHORT_PASSPHRASE: usize = 12;
 
