@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use strongroom_protocol::environment::Environment;
 use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};
+use strongroom_protocol::service_manager::ServiceManager;
 use strongroom_protocol::session::Presented;
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio::sync::{Notify, oneshot};
@@ -47,6 +48,8 @@ pub struct KeyClient {
     tunnels: Cuts,
     /// Connections to keyd that have ended.
     links: Cell<u64>,
+    /// Who is told how keyd stands.
+    manager: Rc<ServiceManager>,
 }
 
 /// What keyd says to a CONNECT.
@@ -74,10 +77,28 @@ enum Link {
 }
 
 impl KeyClient {
+    /// One that tells the service manager how keyd stands.
+    #[must_use]
+    pub fn new(manager: Rc<ServiceManager>) -> Self {
+        Self { manager, ..Self::default() }
+    }
+
     /// How keyd stands to us now.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.standing.borrow().clone()
+    }
+
+    /// Comes back when keyd has said how it stands, or could not be reached. For the start: whoever waited for us to be
+    /// there is not to be refused for a moment's sake.
+    pub async fn first_word(&self) {
+        loop {
+            let told = self.changed.notified();
+            if self.told.get() > 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Why a channel may have died that nobody meant to die. keyd closes channels and tells of the lock, or goes away,
@@ -356,6 +377,7 @@ impl KeyClient {
     }
 
     fn set(&self, standing: Standing) {
+        self.manager.status(standing.words());
         *self.standing.borrow_mut() = standing;
         self.told.set(self.told.get() + 1);
         self.changed.notify_waiters();

@@ -1,15 +1,20 @@
 //! Log lines on standard error, and the brake on those that a client can cause.
 //!
-//! It refuses lines of other crates: at debug level the HTTP/2 crate writes header fields, placeholders among them.
+//! For the journal a line begins with its weight and has neither time nor colours, which the journal knows itself. It
+//! refuses lines of other crates: at debug level the HTTP/2 crate writes header fields, placeholders among them.
 //! Set up by `main`; [`Brake`] is used wherever a peer can trigger a line.
 
 use std::cell::Cell;
-use std::io::IsTerminal;
+use std::fmt::Arguments;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use strongroom_protocol::service_manager::{is_journal, journal_line, weight};
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::start_error::StartError;
@@ -43,16 +48,68 @@ pub fn start(level: LogLevel) -> Result<(), StartError> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let subscriber = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         // Where the disk is full there is nobody to tell: saying so on the same standard error would be a panic.
-        .log_internal_errors(false)
-        .finish()
-        .with(Targets::new().with_target(env!("CARGO_CRATE_NAME"), filter));
+        .log_internal_errors(false);
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), filter);
+    if goes_to_journal() {
+        set(log.without_time().with_level(false).with_writer(Journal).finish().with(ours))
+    } else {
+        set(log.with_writer(io::stderr).finish().with(ours))
+    }
+}
+
+fn set(subscriber: impl Subscriber + Send + Sync) -> Result<(), StartError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| StartError::Log)
+}
+
+/// Why gatewayd does not start: the last line, whether or not logging was started.
+pub fn last_word(words: Arguments<'_>) {
+    let text = format!("strongroom-gatewayd: {words}\n");
+    let text = if goes_to_journal() { journal_line(weight::ERROR, &text) } else { text };
+    // A closed stderr changes nothing about the exit code.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn goes_to_journal() -> bool {
+    is_journal(std::env::var_os("JOURNAL_STREAM").as_deref())
+}
+
+/// Makes writers for lines of one weight.
+struct Journal;
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = Weighed;
+
+    fn make_writer(&'a self) -> Weighed {
+        Weighed(weight::INFO)
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Weighed {
+        Weighed(match *metadata.level() {
+            Level::ERROR => weight::ERROR,
+            Level::WARN => weight::WARNING,
+            Level::INFO => weight::INFO,
+            _ => weight::DEBUG,
+        })
+    }
+}
+
+/// Writes lines, each whole: the layer above gives them so.
+struct Weighed(u8);
+
+impl Write for Weighed {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(journal_line(self.0, &String::from_utf8_lossy(line)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Lets a burst of lines pass each second, counts the others and tells their number with the next that passes.

@@ -39,6 +39,7 @@ use std::process::ExitCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{getuid, setsid};
 use strongroom_protocol::home::Home;
+use strongroom_protocol::service_manager::{self, ServiceManager};
 
 use crate::args::{Command, Run};
 use crate::config::Config;
@@ -46,8 +47,7 @@ use crate::start_error::StartError;
 
 fn main() -> ExitCode {
     let Err(error) = run() else { return ExitCode::SUCCESS };
-    // A closed stderr changes nothing about the exit code.
-    let _ = writeln!(std::io::stderr(), "strongroom-gatewayd: {error}");
+    log::last_word(format_args!("{error}"));
     error.exit_code()
 }
 
@@ -68,10 +68,22 @@ fn run() -> Result<(), StartError> {
     }
     let descriptors = raise_descriptor_limit();
     let sockets = listen::open(&config, &home.agent_socket())?;
+    let manager = service_manager(); // connected here: the cage allows no abstract socket
     let config_directory = config_file.parent().map(Path::to_owned).unwrap_or_default();
     let paths = cage::Paths { config: config_directory, gateway_socket: home.gateway_socket() };
     let checks = cage::enter(&paths); // cannot be undone; no peer byte is read before this line
-    serve::until_shutdown(config, config_file, sockets, home.gateway_socket(), checks, descriptors)
+    let from = serve::Sources { config_file, gateway_socket: home.gateway_socket(), descriptors };
+    serve::until_shutdown(config, from, sockets, checks, manager)
+}
+
+fn service_manager() -> ServiceManager {
+    let variables = service_manager::VARIABLES.map(|name| (name, std::env::var_os(name)));
+    let value = |name: &str| variables.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.as_deref());
+    let (manager, error) = ServiceManager::find(value, std::process::id());
+    if let Some(error) = error {
+        tracing::warn!(%error, "the service manager cannot be told anything");
+    }
+    manager
 }
 
 fn find_home() -> Result<Home, StartError> {

@@ -17,11 +17,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use nix::time::{ClockId, clock_gettime};
+use strongroom_protocol::service_manager::ServiceManager;
 use strongroom_protocol::{Check, Refusal};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::Config;
 use crate::connect::intercept::Opened;
@@ -38,17 +40,27 @@ use crate::shutdown::{Signals, Wish};
 use crate::start_error::StartError;
 use crate::visitor::Visitor;
 
+/// Where things come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// Read again on reload.
+    pub config_file: PathBuf,
+    /// keyd's.
+    pub gateway_socket: PathBuf,
+    /// How many may be open.
+    pub descriptors: usize,
+}
+
 /// Serves until a signal says stop.
 ///
 /// # Errors
 /// Where the event loop cannot be started.
 pub fn until_shutdown(
     mut config: Config,
-    config_file: PathBuf,
+    from: Sources,
     sockets: Sockets,
-    gateway_socket: PathBuf,
     checks: Vec<Check>,
-    descriptors: usize,
+    manager: ServiceManager,
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -56,26 +68,56 @@ pub fn until_shutdown(
         .max_blocking_threads(16)
         .build()
         .map_err(StartError::Runtime)?;
-    config.limits = config.limits.within(descriptors);
+    config.limits = config.limits.within(from.descriptors);
+    let manager = Rc::new(manager);
     let run = async {
         let listeners = Listener::from_sockets(sockets).map_err(StartError::Runtime)?;
         let mut signals = Signals::listen().map_err(StartError::Runtime)?;
-        let gateway = Gateway::new(config, KeyClient::default());
+        let gateway = Gateway::new(config, KeyClient::new(manager.clone()));
         *gateway.listening.borrow_mut() = listeners.iter().filter_map(Listener::address).collect();
         let shared = gateway.clone();
-        spawn_local(async move { shared.keyd.run(&gateway_socket, &checks, || shared.pool.clear()).await });
+        spawn_local(async move { shared.keyd.run(&from.gateway_socket, &checks, || shared.pool.clear()).await });
         let stop = async {
             while signals.next().await == Wish::Reload {
-                reload(&gateway, &config_file, descriptors);
+                manager.reloading(monotonic());
+                reload(&gateway, &from.config_file, from.descriptors);
+                manager.ready(gateway.keyd.standing().words());
             }
+            manager.stopping("Finishing what runs.");
         };
-        serve(gateway.clone(), listeners, stop).await;
-        Ok(())
+        // Everything that can be asked is there: sockets, handlers of signals. keyd may come later.
+        manager.ready(gateway.keyd.standing().words());
+        let serving = async {
+            // systemd may have started us for an agent whose connection waits already. Late is better than refused.
+            let _ = timeout(FIRST_WORD, gateway.keyd.first_word()).await;
+            serve(gateway.clone(), listeners, stop).await;
+        };
+        tokio::select! {
+            () = serving => Ok(()),
+            never = beat(&manager) => match never {},
+        }
     };
     let result = LocalSet::new().block_on(&runtime, run);
     // A name that is still being resolved is no reason to wait.
     runtime.shutdown_background();
     result
+}
+
+/// Tells the service manager that the loop goes round, from no other task and in no other thread: one that hangs is to
+/// be found out.
+async fn beat(manager: &ServiceManager) -> Infallible {
+    let Some(pace) = manager.pace() else { return std::future::pending().await };
+    let mut pulse = interval(pace);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pulse.tick().await;
+        manager.alive();
+    }
+}
+
+/// systemd compares the moment with those of its own.
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Serves until `stop` is done, then finishes what runs, for as long as the configuration says.
@@ -326,6 +368,9 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
         spawn_local(future);
     }
 }
+
+/// In which keyd starts, where it was started for the same reason.
+const FIRST_WORD: Duration = Duration::from_secs(3);
 
 const BACK_OFF: Duration = Duration::from_millis(100);
 

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use strongroom_protocol::Check;
+use strongroom_protocol::service_manager::{self, ServiceManager};
 
 use crate::sys;
 
@@ -41,6 +42,19 @@ impl Environment {
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.value(name).map(PathBuf::from)
+    }
+
+    /// Connects to the service manager, where there is one, and says why where that cannot be; before the cage, which
+    /// allows no connecting.
+    #[must_use]
+    pub fn service_manager(&self) -> (ServiceManager, Option<io::Error>) {
+        ServiceManager::find(|name| self.value(name), std::process::id())
+    }
+
+    /// Whether the log goes to the journal.
+    #[must_use]
+    pub fn is_journal(&self) -> bool {
+        service_manager::is_journal(self.value("JOURNAL_STREAM"))
     }
 
     /// The sockets that were left open for us, with their names; once, before any other descriptor is kept.
@@ -73,7 +87,8 @@ impl fmt::Display for TooLate {
 
 impl std::error::Error for TooLate {}
 
-/// The variables that keyd reads: where everything lies, what was left open, and whom to tell that it is ready.
+/// The variables that keyd reads: where everything lies, what was left open, whom to tell that it is ready and alive, and
+/// where its log goes.
 pub const KNOWN: &[&str] = &[
     "STRONGROOM_HOME",
     "HOME",
@@ -84,6 +99,9 @@ pub const KNOWN: &[&str] = &[
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "JOURNAL_STREAM",
     "CREDENTIALS_DIRECTORY",
 ];
 
@@ -97,6 +115,11 @@ mod tests {
         assert_eq!(environment.path("HOME"), Some(PathBuf::from("/home/a")));
         assert_eq!(environment.value("XDG_DATA_HOME"), None, "empty is unset");
         assert_eq!(environment.value("PATH"), None);
+    }
+
+    #[test]
+    fn what_is_said_to_the_service_manager_is_known() {
+        assert!(service_manager::VARIABLES.iter().all(|name| KNOWN.contains(name)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
-use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, FrameError, HEADER};
+use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, HEADER};
 use strongroom_protocol::{Authority, Check, Refusal, channel as wire, socket_passing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -109,8 +109,7 @@ fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
 pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -> io::Result<()> {
     if state.gateways.0.borrow().len() >= MOST_GATEWAYS {
-        tracing::warn!(pid = caller.pid, "gateway refused: too many are connected");
-        return Ok(());
+        return Err(io::Error::other("too many are connected"));
     }
     let socket = sys::watched(socket)?;
     let gateway = Rc::new(Gateway {
@@ -123,7 +122,6 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         overflown: Notify::new(),
     });
     state.gateways.0.borrow_mut().push(Rc::clone(&gateway));
-    tracing::info!(pid = caller.pid, "gateway connected");
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
@@ -132,7 +130,6 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
     state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
     gateway.sessions.close_all(&state);
     gateway.tunnels.end_all(&state);
-    tracing::info!(pid = caller.pid, "gateway gone");
     outcome
 }
 
@@ -143,7 +140,7 @@ async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedD
         if length == 0 {
             return Ok(());
         }
-        let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(refuse_frame)?;
+        let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(io::Error::other)?;
         handle(state, gateway, message, descriptors)?;
         if gateway.outbox.borrow().len() > MOST_WAITING {
             return Err(io::Error::other("the gateway does not read what it is told"));
@@ -271,11 +268,6 @@ async fn write(gateway: &Gateway, socket: &AsyncFd<PassedDescriptor>) -> io::Res
             .async_io(tokio::io::Interest::WRITABLE, |fd| socket_passing::send_packet(fd.as_fd(), &packet, &[]))
             .await?;
     }
-}
-
-fn refuse_frame(error: FrameError) -> io::Error {
-    tracing::warn!(%error, "gateway cut off");
-    io::Error::other(error)
 }
 
 /// The message's own bytes beside its routes: variant, flags, count.

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), StartError> {
     let environment = Environment::take()?;
+    log::goes_to_journal(environment.is_journal());
     let args = Args::parse(std::env::args_os())?;
     let home = || Home::find(|name| environment.path(name), nix::unistd::geteuid().as_raw(), system_is_installed());
     match args.command {
@@ -64,13 +65,17 @@ fn run() -> Result<(), StartError> {
         Command::Serve => {}
     }
     let home = home()?;
-    let config = Config::load(&args.config.unwrap_or_else(|| home.keyd_config()))?;
+    let config = Config::load(&args.config.unwrap_or_else(|| home.keyd_config()))?.in_home(&home);
     log::start(config.log_level);
     if args.detach {
         nix::unistd::setsid().map_err(|error| StartError::Detach(error.into()))?;
     }
     let inherited = environment.inherited_sockets().map_err(StartError::Inherited)?;
     let listeners = listen::open(&home, inherited)?;
+    let (manager, error) = environment.service_manager();
+    if let Some(error) = error {
+        tracing::warn!(%error, "the service manager cannot be told anything");
+    }
     let memory = secret::prepare();
     if config.require_sandbox && !secret::stays_out_of_swap() {
         return Err(sandbox::SandboxError::Missing(memory).into());
@@ -100,6 +105,7 @@ fn run() -> Result<(), StartError> {
             worker,
             checks,
             credential,
+            manager,
         },
     )
 }

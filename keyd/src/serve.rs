@@ -13,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use strongroom_protocol::Check;
+use strongroom_protocol::service_manager::ServiceManager;
 use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::admin::guests::Guests;
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::exchange::trust::Trust;
 use crate::listen::Listeners;
+use crate::log::Brake;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
 use crate::secret::Secret;
@@ -60,6 +63,8 @@ pub struct Parts {
     pub checks: Vec<Check>,
     /// The key of a slot that systemd decrypted for us.
     pub credential: Option<Secret>,
+    /// Who waits to hear that keyd is ready, and then that it lives.
+    pub manager: ServiceManager,
 }
 
 /// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
@@ -87,19 +92,22 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     let Ready { runtime, mut terminate, mut interrupt } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, credential } = parts;
+        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, credential, manager } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
         let most_channels = most_channels();
-        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket };
+        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager };
         let state = Rc::new(State::new(given, &config));
         let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();
         let (guests, strangers) = (Rc::new(Guests::default()), Strangers::default());
-        let mut tick = tokio::time::interval(AUDIT_TICK);
+        let mut tick = interval(AUDIT_TICK);
+        let mut pulse = state.manager.pace().map(pulse);
+        let brake = Brake::default();
         if let Some(key) = credential {
             admin::operation::vault::unlock_with_credential(&state, &key);
         }
+        state.manager.ready(state.words());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), state = ?state.vault_state(), "keyd is ready");
         loop {
             tokio::select! {
@@ -112,6 +120,8 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                     state.logbook.tick();
                     state.running.cut_late(Instant::now());
                 }
+                // From here and no other task: a loop that hangs is to be found out.
+                () = beat(&mut pulse) => state.manager.alive(),
                 accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
                         Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers),
@@ -120,13 +130,14 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 }
                 accepted = gateway.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
-                        Ok(socket) => gateway_connection(&state, socket, own, &config, &strangers),
+                        Ok(socket) => gateway_connection(&state, socket, own, &config, &strangers, &brake),
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
                 }
             }
         }
         tracing::info!("keyd stops");
+        state.manager.stopping("Locking the vault.");
         state.lock_by_itself();
         state.logbook.close();
         let _ = state.logbook.sync().await;
@@ -165,18 +176,46 @@ fn admin_connection(
     });
 }
 
-fn gateway_connection(state: &Rc<State>, socket: PassedDescriptor, own: u32, config: &Config, strangers: &Strangers) {
+fn gateway_connection(
+    state: &Rc<State>,
+    socket: PassedDescriptor,
+    own: u32,
+    config: &Config,
+    strangers: &Strangers,
+    brake: &Brake,
+) {
     let caller = match Caller::of(&socket) {
         Ok(caller) if config.is_gateway(caller.uid, own) => caller,
         Ok(caller) => return strangers.refused("gateway", Some(&caller), "not the gateway's uid"),
         Err(error) => return strangers.refused("gateway", None, &error.to_string()),
     };
+    // A gateway that comes and goes without end writes no more than this.
+    let noted = brake.pass(Instant::now());
+    if let Some(held) = noted {
+        tracing::info!(pid = caller.pid, held, "gateway connected");
+    }
     let state = Rc::clone(state);
     spawn_local(async move {
-        if let Err(error) = gateway::serve(state, socket, caller).await {
-            tracing::warn!(pid = caller.pid, %error, "gateway connection ended");
+        match gateway::serve(state, socket, caller).await {
+            _ if noted.is_none() => {}
+            Ok(()) => tracing::info!(pid = caller.pid, "gateway gone"),
+            Err(error) => tracing::warn!(pid = caller.pid, %error, "gateway gone"),
         }
     });
+}
+
+/// What says that the loop goes round; late is as good as never, so what was missed is not made up for.
+fn pulse(pace: Duration) -> Interval {
+    let mut pulse = interval(pace);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
+}
+
+async fn beat(pulse: &mut Option<Interval>) {
+    match pulse {
+        Some(pulse) => drop(pulse.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Connections that were refused: a line a second at most, for anybody can make as many as they like.

@@ -15,6 +15,7 @@ use crate::audit::AuditError;
 use crate::config::ConfigError;
 use crate::environment::TooLate;
 use crate::listen::ListenError;
+use crate::log;
 use crate::sandbox::SandboxError;
 use crate::vault::OpenError;
 use crate::vault::create::CreateError;
@@ -93,10 +94,9 @@ from! {
 
 impl std::error::Error for StartError {}
 
-/// Prints one line and gives the exit code.
+/// Writes one line and gives the exit code.
 pub fn report(error: &StartError) -> ExitCode {
-    // Where standard error is gone too there is nobody to tell.
-    let _ = writeln!(io::stderr(), "strongroom-keyd: {error}");
+    log::last_word(format_args!("{error}"));
     ExitCode::from(error.code())
 }
 

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strongroom_protocol::admin::{Failure, Rate, VaultState};
+use strongroom_protocol::service_manager::ServiceManager;
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +73,8 @@ pub struct State {
     pub checks: Vec<Check>,
     /// Where gatewayd accepts agents' connections.
     pub agent_socket: PathBuf,
+    /// Who is told whether the vault is open.
+    pub manager: ServiceManager,
     /// Placeholders that came from the wrong agent.
     pub mismatches: Mismatches,
     /// When a wrong passphrase was last written down.
@@ -102,6 +105,8 @@ pub struct Given {
     pub most_channels: usize,
     /// Where gatewayd accepts agents' connections.
     pub agent_socket: PathBuf,
+    /// Who is told whether the vault is open.
+    pub manager: ServiceManager,
 }
 
 /// What there is while the vault is unlocked.
@@ -127,7 +132,7 @@ impl State {
     /// At the start: locked.
     #[must_use]
     pub fn new(given: Given, config: &Config) -> Self {
-        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket } = given;
+        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager } = given;
         Self {
             vault,
             trust,
@@ -145,6 +150,7 @@ impl State {
             gateways: Gateways::default(),
             checks,
             agent_socket,
+            manager,
             mismatches: Mismatches::default(),
             wrong_passphrase: Cell::new(None),
             tries: Tries::default(),
@@ -183,6 +189,17 @@ impl State {
     #[must_use]
     pub fn vault_state(&self) -> VaultState {
         if self.open.borrow().is_some() { VaultState::Unlocked } else { self.vault.state() }
+    }
+
+    /// The same, for `systemctl status`.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match self.vault_state() {
+            VaultState::Unlocked => "The vault is unlocked.",
+            VaultState::Locked => "The vault is locked; 'strongroom unlock' opens it.",
+            VaultState::Uninitialised => "There is no vault yet; 'strongroom init' makes one.",
+            VaultState::Unusable(_) => "The vault cannot be used; 'strongroom status' says why.",
+        }
     }
 
     /// A number for a session, never given before.
@@ -238,6 +255,7 @@ impl State {
         *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
         self.gateways.announce(self);
         self.waking.unlocked();
+        self.manager.status(self.words());
         Ok(())
     }
 
@@ -270,6 +288,7 @@ impl State {
         self.running.cut(Refusal::VaultLocked, |_| true);
         self.channels.cancel_soon();
         self.gateways.announce(self);
+        self.manager.status(self.words());
         let state = Rc::clone(self);
         tokio::task::spawn_local(async move {
             // The ends of what was cut are still written, unless the vault was unlocked again meanwhile.

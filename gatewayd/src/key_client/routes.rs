@@ -35,6 +35,16 @@ impl Standing {
             Self::Open(routes) => Ok(routes.clone()),
         }
     }
+
+    /// The same, for `systemctl status`.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "keyd does not answer.",
+            Self::Locked => "The vault is locked; 'strongroom unlock' opens it.",
+            Self::Open(_) => "Serving: the vault is unlocked.",
+        }
+    }
 }
 
 /// The routes of one list.
