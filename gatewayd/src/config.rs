@@ -10,7 +10,7 @@ mod value;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -21,11 +21,12 @@ pub use self::value::{Count, Network, Span};
 use crate::log::LogLevel;
 
 /// The whole file.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// TCP addresses; port 0 lets the kernel choose. agent.sock is always there.
-    pub listen: Vec<SocketAddr>,
+    /// TCP addresses; port 0 lets the kernel choose. Where nothing is said, what was inherited, or else 127.0.0.1:7777.
+    /// agent.sock is always there.
+    pub listen: Option<Vec<SocketAddr>>,
     /// Networks that are dialled although the address rules forbid them.
     pub allow_private_upstreams: Vec<Network>,
     /// Names that are dialled at a given address, whatever the address rules say: the operator's choice.
@@ -115,20 +116,6 @@ impl Limits {
     }
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: vec![(Ipv4Addr::LOCALHOST, 7777).into()],
-            allow_private_upstreams: Vec::new(),
-            resolve: Resolve::default(),
-            upstream_proxy: None,
-            log_level: LogLevel::default(),
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -211,7 +198,8 @@ mod tests {
     #[test]
     fn an_empty_file_is_the_default() {
         let config = parse("").unwrap();
-        assert_eq!(config.listen, ["127.0.0.1:7777".parse().unwrap()]);
+        assert_eq!(config.listen, None, "the socket unit says it, or the default");
+        assert_eq!(parse("listen = []").unwrap().listen, Some(Vec::new()));
         assert_eq!(config.limits.header_bytes.get(), 65_536);
         assert_eq!(config.timeouts.slow_headers.get(), Duration::from_secs(10));
     }

@@ -3,11 +3,12 @@
 //! agent.sock is for every user of the machine (mode 0666), as the TCP port is: who an agent is and what it may do is
 //! proved to keyd, and the directory belongs to somebody else, so nobody can put another socket in its place. The mode
 //! comes from the umask at bind, never from a chmod afterwards. It refuses to take the path from a living process.
+//! TCP addresses that were inherited are not bound again, and the others that the configuration names are.
 //! Called by `main`, before the cage closes.
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -34,10 +35,8 @@ pub struct Sockets {
 pub fn open(config: &Config, agent_socket: &Path) -> Result<Sockets, StartError> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = inherited(ListenFd::from_env(), &names)?;
-    if sockets.tcp.is_empty() {
-        for &address in &config.listen {
-            sockets.tcp.push(bind_tcp(address)?);
-        }
+    for address in not_inherited(config.listen.as_deref(), &addresses(&sockets.tcp)?) {
+        sockets.tcp.push(bind_tcp(address)?);
     }
     if sockets.agent.is_empty() {
         sockets.agent.push(bind_agent(agent_socket)?);
@@ -72,6 +71,31 @@ fn inherited(mut descriptors: ListenFd, names: &str) -> Result<Sockets, StartErr
     Ok(sockets)
 }
 
+fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, StartError> {
+    listeners.iter().map(|listener| listener.local_addr().map_err(StartError::Runtime)).collect()
+}
+
+/// What is left to bind. A socket unit says where to listen where the configuration does not.
+fn not_inherited(named: Option<&[SocketAddr]>, inherited: &[SocketAddr]) -> Vec<SocketAddr> {
+    let is_unnamed = |one: &&SocketAddr| named.is_some_and(|named| !named.iter().any(|wanted| covers(one, wanted)));
+    if let Some(address) = inherited.iter().find(is_unnamed) {
+        tracing::warn!(%address, "inherited, though 'listen' in gatewayd.toml does not name it: change one of the two");
+    }
+    let named = match named {
+        Some(named) => named,
+        None if inherited.is_empty() => &[DEFAULT],
+        None => &[],
+    };
+    let is_missing = |wanted: &&SocketAddr| wanted.port() == 0 || !inherited.iter().any(|one| covers(one, wanted));
+    named.iter().filter(is_missing).copied().collect()
+}
+
+/// Whether what connects to `wanted` reaches this listener already.
+fn covers(listener: &SocketAddr, wanted: &SocketAddr) -> bool {
+    let is_wildcard = listener.ip().is_unspecified() && (listener.is_ipv6() || wanted.is_ipv4());
+    listener.port() == wanted.port() && (listener.ip() == wanted.ip() || is_wildcard)
+}
+
 fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(|error| StartError::ListenTcp(address, error))
 }
@@ -104,6 +128,9 @@ fn remove_stale(path: &Path) -> Result<(), StartError> {
         Ok(_) => Err(StartError::AlreadyRunning(path.to_owned())),
     }
 }
+
+/// gatewayd's own port, for this machine alone.
+const DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7777);
 
 #[cfg(test)]
 mod tests {
@@ -140,6 +167,25 @@ mod tests {
         assert!(error.to_string().starts_with(&address.to_string()));
         drop(taken);
         assert!(bind_tcp(address).is_ok());
+    }
+
+    #[test]
+    fn what_was_inherited_is_not_bound_again_and_the_rest_is() {
+        let parse = |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        for (named, inherited, left) in [
+            (None, &[][..], &["127.0.0.1:7777"][..]),
+            (None, &["127.0.0.1:8888"], &[]),
+            (Some(&[][..]), &[], &[]),
+            (Some(&["127.0.0.1:7777"]), &["127.0.0.1:7777"], &[]),
+            (Some(&["127.0.0.1:7777", "10.0.0.1:7777"]), &["127.0.0.1:7777"], &["10.0.0.1:7777"]),
+            (Some(&["127.0.0.1:7777", "[::1]:7777"]), &["0.0.0.0:7777"], &["[::1]:7777"]),
+            (Some(&["127.0.0.1:7777", "[::1]:7777"]), &["[::]:7777"], &[]),
+            (Some(&["127.0.0.1:8888"]), &["127.0.0.1:7777"], &["127.0.0.1:8888"]),
+            (Some(&["127.0.0.1:0"]), &["127.0.0.1:7777"], &["127.0.0.1:0"]),
+        ] {
+            let (named, inherited) = (named.map(parse), parse(inherited));
+            assert_eq!(not_inherited(named.as_deref(), &inherited), parse(left), "{named:?} {inherited:?}");
+        }
     }
 
     #[test]
