@@ -1,13 +1,16 @@
 //! `status`: how things are, for people and as JSON. Answers too when nothing runs; the exit code is 69 then.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{Mismatch, Status, VaultState};
-use strongroom_protocol::home::Kind;
+use strongroom_protocol::home::{Home, Kind};
 
 use super::{Context, down};
 use crate::config_values;
 use crate::error::{Outcome, UNREACHABLE};
-use crate::output;
+use crate::{directories, output};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     let status = match context.connect().and_then(|mut client| client.status()) {
@@ -49,7 +52,7 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
         "vault_fault": fault,
         "mismatches": status.map(|status| status.mismatches.iter().map(mismatch_to_json).collect::<Vec<_>>()),
         "listen": config_values::listen(home),
-        "home": { "config": home.config, "data": home.data, "run": home.run, "log": home.log },
+        "home": { "config": home.config, "data": home.data, "run": home.run, "log": log_files(home, status) },
     })
 }
 
@@ -75,7 +78,11 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
     rows.push(("configuration", home.config.display().to_string()));
     rows.push(("data", home.data.display().to_string()));
     rows.push(("sockets", home.run.display().to_string()));
-    rows.push(("logs", home.log.as_ref().map_or_else(|| "the journal".to_owned(), |path| path.display().to_string())));
+    let journal = || {
+        let whose = if home.kind == Kind::System { "" } else { " --user" };
+        format!("the journal: journalctl{whose} -u strongroom-keyd -u strongroom-gatewayd")
+    };
+    rows.push(("logs", log_files(home, status).map_or_else(journal, |path| path.display().to_string())));
     rows.into_iter().map(|(what, how)| vec![what.to_owned(), how]).collect()
 }
 
@@ -98,6 +105,22 @@ fn gatewayd(context: &Context, status: Option<&Status>) -> Option<u32> {
     }
 }
 
+/// The directory of the logs, where they do not go to the journal: what counts is who started keyd, not where it lies.
+fn log_files(home: &Home, status: Option<&Status>) -> Option<PathBuf> {
+    let by_systemd = match status {
+        Some(status) => {
+            fs::read_to_string(format!("/proc/{}/cgroup", status.keyd_pid)).is_ok_and(|text| is_unit(&text))
+        }
+        None => home.kind == Kind::System && Path::new("/run/systemd/system").exists(),
+    };
+    (!by_systemd).then(|| directories::logs(home))
+}
+
+/// Whether control groups, as /proc shows them, are those of keyd's unit.
+fn is_unit(groups: &str) -> bool {
+    groups.lines().any(|line| line.ends_with("/strongroom-keyd.service"))
+}
+
 /// The state's name, by contract.
 fn word(status: Option<&Status>) -> &'static str {
     match status.map(|status| status.state) {
@@ -113,6 +136,21 @@ fn word(status: Option<&Status>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_is_known_by_its_control_group() {
+        for groups in [
+            "0::/system.slice/strongroom-keyd.service\n",
+            "1:name=systemd:/user.slice/user-7.slice/user@7.service/app.slice/strongroom-keyd.service\n0::/\n",
+        ] {
+            assert!(is_unit(groups), "{groups}");
+        }
+        for groups in
+            ["", "0::/\n", "0::/system.slice/other-strongroom-keyd.service.d\n", "0::/user.slice/session-1.scope\n"]
+        {
+            assert!(!is_unit(groups), "{groups}");
+        }
+    }
 
     #[test]
     fn a_mismatch_says_whose_it_was_and_who_had_it() {
