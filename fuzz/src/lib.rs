@@ -41,6 +41,10 @@ mod gatewayd_framing;
 #[allow(dead_code, missing_docs)]
 mod gatewayd_connect_head;
 
+#[path = "../../gatewayd/src/connect/client_hello.rs"]
+#[allow(dead_code, missing_docs)]
+mod gatewayd_client_hello;
+
 /// A property over any bytes.
 pub type Target = fn(&[u8]);
 
@@ -54,6 +58,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("heads", messages::heads),
     ("agent_framing", messages::agent_framing),
     ("connect_head", messages::connect_head),
+    ("client_hello", messages::client_hello),
     ("vault_file", texts::vault_file),
     ("keyd_toml", texts::keyd_toml),
     ("names", texts::names),

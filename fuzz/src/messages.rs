@@ -10,6 +10,7 @@ use strongroom_protocol::channel::head::{AnswerHead, RequestHead, encode_fields,
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, EXCHANGE_LIMIT};
 
+use crate::gatewayd_client_hello::{FirstWords, MOST, Seen};
 use crate::gatewayd_connect_head;
 use crate::gatewayd_framing::Framing;
 use crate::pieces;
@@ -112,4 +113,35 @@ pub fn connect_head(bytes: &[u8]) {
     let again = gatewayd_connect_head::parse(&bytes[..length], &limits).expect("read once").expect("whole");
     assert_eq!((again.0.target, again.1), (head.target, length));
     assert!(matches!(gatewayd_connect_head::parse(&bytes[..length - 1], &limits), Ok(None)), "whole before its end");
+}
+
+/// Cuts change neither what is seen nor where; all that was pushed is kept, and a name stands in it.
+pub fn client_hello(bytes: &[u8]) {
+    let read = |chunks: &[&[u8]]| {
+        let mut words = FirstWords::default();
+        let mut seen = Seen::More;
+        for chunk in chunks {
+            if seen == Seen::More {
+                seen = words.push(chunk);
+            }
+        }
+        (seen, words.into_bytes())
+    };
+    let chunks = pieces(bytes);
+    let whole = chunks.concat();
+    let (cut, uncut) = (read(&chunks), read(&[&whole]));
+    assert_eq!(cut.0, uncut.0);
+    assert!(whole.starts_with(&cut.1) && uncut.1 == whole);
+    let bytewise: Vec<&[u8]> = whole.chunks(1).collect();
+    let (seen, kept) = read(&bytewise);
+    assert_eq!(seen, uncut.0);
+    match seen {
+        Seen::More => assert!(kept == whole && whole.len() <= MOST),
+        Seen::Other => assert!(kept.len() <= 2),
+        Seen::Hello(name) => {
+            let name = name.unwrap_or_default();
+            assert!(kept.len() > 4 + 2 + 32 + name.len() && name.iter().all(|byte| kept.contains(byte)));
+        }
+        Seen::Malformed => {}
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   head ──▶ whose? ──▶ keyd: may it go there? ──┬─▶ intercept: our leaf, then requests for that one host
-//!                                                ├─▶ tunnel: dialled, and nobody looks inside
+//!                                                ├─▶ tunnel: dialled, and nobody looks behind the TLS hello
 //!                                                └─▶ refused, before any 200
 //! ```
 //!
@@ -10,7 +10,9 @@
 //! everything; another one in Host, in the TLS handshake or in a request is refused. It refuses bodies. Called by
 //! `serve` for each connection, before the HTTP server gets it.
 
+pub mod client_hello;
 pub mod head;
+pub mod hello_gate;
 pub mod intercept;
 pub mod leaves;
 pub mod tunnel;
@@ -97,7 +99,7 @@ pub struct Granted {
 pub enum Granting {
     /// TLS ends here.
     Intercept(intercept::Ready),
-    /// Nobody looks inside.
+    /// Nobody looks behind its beginning.
     Tunnel(Tunnel, std::net::TcpStream),
 }
 
@@ -196,7 +198,7 @@ async fn judge(
             Ok(upstream) => Granting::Tunnel(tunnel, upstream),
             Err(no) => {
                 if let NoSocket::Upstream(failure) = no {
-                    tunnel.never_began(failure);
+                    tunnel.failed(failure.into());
                 }
                 return Err(tunnel::refusal(no).into());
             }

@@ -268,7 +268,7 @@ async fn tunnel(
         Granting::Tunnel(tunnel, upstream) => {
             let _busy = busy;
             tokio::select! {
-                () = connect::tunnel::carry(gateway, io, tunnel, upstream) => {}
+                () = connect::tunnel::carry(gateway, connection, io, authority.host(), tunnel, upstream) => {}
                 // Nobody can tell when a blind tunnel is at rest.
                 _ = draining.wait_for(|&stop| stop) => {}
             }

@@ -69,8 +69,8 @@ pub enum GatewayMessage {
         bytes_in: u64,
         /// Bytes to the agent.
         bytes_out: u64,
-        /// Why it never began, where nobody could be dialled.
-        failure: Option<DialFailure>,
+        /// Why it never began or was not allowed to go on.
+        failure: Option<TunnelFailure>,
     },
     /// An agent asks for its own environment. Answered by `Environment` or `NoEnvironment`.
     AskEnvironment {
@@ -112,6 +112,43 @@ impl From<DialFailure> for Refusal {
             DialFailure::Unreachable => Self::UpstreamUnreachable,
             DialFailure::ForbiddenAddress => Self::UpstreamForbiddenAddress,
             DialFailure::TimedOut => Self::UpstreamTimeout,
+        }
+    }
+}
+
+/// Why a tunnel never began or was not allowed to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TunnelFailure {
+    /// As [`DialFailure::Unreachable`].
+    Unreachable,
+    /// As [`DialFailure::ForbiddenAddress`].
+    ForbiddenAddress,
+    /// As [`DialFailure::TimedOut`].
+    TimedOut,
+    /// The agent's TLS hello names another host than its CONNECT.
+    AnotherName,
+    /// The agent's first words begin as TLS does, and are no hello that can be read.
+    UnreadableHello,
+}
+
+impl From<DialFailure> for TunnelFailure {
+    fn from(failure: DialFailure) -> Self {
+        match failure {
+            DialFailure::Unreachable => Self::Unreachable,
+            DialFailure::ForbiddenAddress => Self::ForbiddenAddress,
+            DialFailure::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<TunnelFailure> for Refusal {
+    fn from(failure: TunnelFailure) -> Self {
+        match failure {
+            TunnelFailure::Unreachable => Self::UpstreamUnreachable,
+            TunnelFailure::ForbiddenAddress => Self::UpstreamForbiddenAddress,
+            TunnelFailure::TimedOut => Self::UpstreamTimeout,
+            TunnelFailure::AnotherName => Self::AuthorityMismatch,
+            TunnelFailure::UnreadableHello => Self::BadRequest,
         }
     }
 }

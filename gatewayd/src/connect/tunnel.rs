@@ -1,8 +1,8 @@
 //! A blind tunnel: bytes both ways, to a host that the agent may reach without a key.
 //!
 //! The address rules hold here too. It ends when both sides have, when nothing moved for too long, when it has had its
-//! time, or when keyd cuts it; keyd is told how much went through. It refuses to look inside. Called by `connect` (to
-//! dial) and `serve` (to carry).
+//! time, when keyd cuts it, or at once where the agent's TLS hello names another host; keyd is told how much went through.
+//! It refuses to look at anything else inside. Called by `connect` (to dial) and `serve` (to carry).
 
 use std::cell::Cell;
 use std::io;
@@ -10,13 +10,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use strongroom_protocol::authority::Host;
 use strongroom_protocol::{Authority, Refusal};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::hello_gate::{self, HelloGate};
 use crate::config::Timeouts;
-use crate::connection::AgentIo;
+use crate::connection::{AgentIo, Connection};
 use crate::dial::{self, NoSocket};
 use crate::gateway::Gateway;
 use crate::key_client::Tunnel;
@@ -39,22 +41,46 @@ pub fn refusal(no: NoSocket) -> Refusal {
 }
 
 /// Carries bytes until the tunnel ends, and tells keyd.
-pub async fn carry(gateway: &Gateway, io: AgentIo, tunnel: Tunnel, upstream: std::net::TcpStream) {
+pub async fn carry(
+    gateway: &Gateway,
+    connection: &Connection,
+    io: AgentIo,
+    host: &Host,
+    tunnel: Tunnel,
+    upstream: std::net::TcpStream,
+) {
     let timeouts = gateway.config().timeouts;
-    let moved = Rc::new(Moved::default());
-    // Told however this ends, also where the task is dropped.
-    let _record = Record { tunnel: &tunnel, moved: moved.clone() };
-    let Ok(upstream) = upstream.set_nonblocking(true).and_then(|()| TcpStream::from_std(upstream)) else { return };
-    let mut agent = Counted { inner: io, moved: moved.clone() };
-    let mut upstream = upstream;
-    tokio::select! {
-        ended = copy_bidirectional(&mut agent, &mut upstream) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "tunnel ended");
+    let (moved, refused) = (Rc::new(Moved::default()), Rc::default());
+    let gate = HelloGate::new(io, host.clone(), timeouts.slow_headers.get(), Rc::clone(&refused));
+    let mut agent = Counted { inner: gate, moved: moved.clone() };
+    {
+        // Told however this ends, also where the task is dropped.
+        let _record = Record { tunnel: &tunnel, moved: moved.clone() };
+        let upstream = upstream.set_nonblocking(true).and_then(|()| TcpStream::from_std(upstream));
+        let Ok(mut upstream) = upstream else { return };
+        tokio::select! {
+            ended = copy_bidirectional(&mut agent, &mut upstream) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, refused = refused.get().is_some(), "tunnel ended");
+                }
             }
+            () = tunnel.cut() => {}
+            () = moved.has_stalled(&timeouts) => {}
         }
-        () = tunnel.cut() => {}
-        () = moved.has_stalled(&timeouts) => {}
+    }
+    let Some(failure) = refused.get() else { return };
+    tunnel.failed(failure);
+    // On record before the agent hears of it.
+    drop(tunnel);
+    // To whoever has heard the server speak an alert of ours would be the server's.
+    if moved.to_agent.get() == 0 {
+        connection.leave_body_unread();
+        let told = async {
+            agent.write_all(&hello_gate::alert(failure)).await?;
+            agent.shutdown().await
+        };
+        // It may have gone.
+        let _ = told.await;
     }
 }
 
@@ -103,7 +129,7 @@ impl Drop for Record<'_> {
 
 /// The agent's side, counted.
 struct Counted {
-    inner: AgentIo,
+    inner: HelloGate<AgentIo>,
     moved: Rc<Moved>,
 }
 

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use strongroom_protocol::exchange::{DialFailure, GatewayMessage, KeydMessage};
+use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, TunnelFailure};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
@@ -72,7 +72,7 @@ pub struct Tunnel {
     socket: Option<Rc<PacketSocket>>,
     cuts: Cuts,
     moved: Cell<(u64, u64)>,
-    failure: Cell<Option<DialFailure>>,
+    failure: Cell<Option<TunnelFailure>>,
 }
 
 impl Tunnel {
@@ -93,8 +93,8 @@ impl Tunnel {
         self.moved.set((bytes_in, bytes_out));
     }
 
-    /// Nobody could be dialled.
-    pub fn never_began(&self, failure: DialFailure) {
+    /// It never began, or was not allowed to go on.
+    pub fn failed(&self, failure: TunnelFailure) {
         self.failure.set(Some(failure));
     }
 }

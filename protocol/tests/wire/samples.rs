@@ -10,7 +10,9 @@ use strongroom_protocol::admin::{
     RestoreView, SlotKind, SlotView, Status, Thing, VaultFault, VaultState,
 };
 use strongroom_protocol::environment::{Environment, EnvironmentGrant};
-use strongroom_protocol::exchange::{BodyRequest, DialFailure, GatewayMessage, KeydMessage, Leaf, Route, Upstream};
+use strongroom_protocol::exchange::{
+    BodyRequest, DialFailure, GatewayMessage, KeydMessage, Leaf, Route, TunnelFailure, Upstream,
+};
 use strongroom_protocol::frame;
 use strongroom_protocol::session::{Presented, PresentedToken};
 use strongroom_protocol::{Check, CheckState, HostPattern, Refusal, SecretBytes, Site};
@@ -70,7 +72,7 @@ samples! {
             request_id: "request-1".into(),
             tunnel: true,
         },
-        EndTunnel { .. } => GatewayMessage::EndTunnel { tunnel: 8, bytes_in: 300, bytes_out: 1, failure: Some(DialFailure::TimedOut) },
+        EndTunnel { .. } => GatewayMessage::EndTunnel { tunnel: 8, bytes_in: 300, bytes_out: 1, failure: Some(TunnelFailure::TimedOut) },
         AskEnvironment { .. } => GatewayMessage::AskEnvironment { question: 9, session: 7, placeholder: None, after: Some(5) },
     }
     Upstream {
@@ -81,6 +83,13 @@ samples! {
         Unreachable => DialFailure::Unreachable,
         ForbiddenAddress => DialFailure::ForbiddenAddress,
         TimedOut => DialFailure::TimedOut,
+    }
+    TunnelFailure {
+        Unreachable => TunnelFailure::Unreachable,
+        ForbiddenAddress => TunnelFailure::ForbiddenAddress,
+        TimedOut => TunnelFailure::TimedOut,
+        AnotherName => TunnelFailure::AnotherName,
+        UnreadableHello => TunnelFailure::UnreadableHello,
     }
     KeydMessage {
         Welcome { .. } => KeydMessage::Welcome { version: "0.1.0".into() },
