@@ -2,7 +2,8 @@
 //!
 //! For the journal a line begins with its weight and has neither time nor colours, which the journal knows itself; for
 //! everybody else it begins with the time. Uses of keys go to the audit log and not here. It refuses to know secrets: no
-//! type that holds one can be printed. Set up by `main`; [`Brake`] is for lines that a peer can cause.
+//! type that holds one can be printed. And it refuses lines of other crates, whatever their level: the HTTP/2 crate writes
+//! what an upstream sends, which may be the key. Set up by `main`; [`Brake`] is for lines that a peer can cause.
 
 use std::cell::Cell;
 use std::fmt::Arguments;
@@ -13,7 +14,10 @@ use std::time::{Duration, Instant};
 use strongroom_protocol::service_manager::{journal_line, weight};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Whether standard error is the journal's; from here on.
 pub fn goes_to_journal(yes: bool) {
@@ -25,10 +29,12 @@ pub fn start(level: LevelFilter) {
     let log = tracing_subscriber::fmt().with_ansi(false).with_max_level(level);
     // Where the disk is full there is nobody to tell: saying so on the same standard error would be a panic.
     let log = log.log_internal_errors(false);
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let _ = if JOURNAL.load(Ordering::Relaxed) {
-        log.without_time().with_level(false).with_target(false).with_writer(Journal).try_init()
+        let log = log.without_time().with_level(false).with_target(false).with_writer(Journal);
+        log.finish().with(ours).try_init()
     } else {
-        log.with_writer(io::stderr).try_init()
+        log.with_writer(io::stderr).finish().with(ours).try_init()
     };
 }
 

@@ -29,6 +29,7 @@ pub mod process;
 pub mod programs;
 pub mod raw_upstream;
 pub mod scene;
+pub mod secrets;
 pub mod strongroom;
 pub mod tunnel;
 pub mod wire;

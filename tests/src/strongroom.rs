@@ -1,14 +1,15 @@
 //! A Strongroom of a test's own: a temporary home, the real programs, and `strongroom` commands on it.
 //!
-//! Dropping it ends the daemons by pid, and shows their logs where the test failed. It refuses to start without a port
-//! that is free. Tests reach most of it through [`crate::scene::Scene`].
+//! Dropping it ends the daemons by pid, and shows their logs where the test failed; where it did not, it fails if a secret
+//! of the test's lies in any file of the home. It refuses to start without a port that is free. Tests reach most of it
+//! through [`crate::scene::Scene`].
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::geteuid;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -20,6 +21,7 @@ use crate::agent::{Request, Way};
 use crate::disk;
 use crate::process;
 use crate::programs;
+use crate::secrets::Secrets;
 
 /// How a Strongroom is to be.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +33,7 @@ pub struct Builder {
     programs: Option<PathBuf>,
     disk: Option<&'static str>,
     descriptors: Option<u32>,
+    log_level: Option<&'static str>,
 }
 
 /// A home with its daemons.
@@ -42,6 +45,7 @@ pub struct Strongroom {
     programs: Option<PathBuf>,
     descriptors: Option<u32>,
     daemons: Mutex<Vec<u32>>,
+    secrets: Mutex<Secrets>,
 }
 
 /// What a command gave.
@@ -132,6 +136,13 @@ impl Builder {
         self
     }
 
+    /// Both daemons log from this level on.
+    #[must_use]
+    pub fn log_level(mut self, level: &'static str) -> Self {
+        self.log_level = Some(level);
+        self
+    }
+
     /// An empty home: not even `init` was run.
     ///
     /// # Panics
@@ -153,7 +164,10 @@ impl Builder {
         fs::write(directory.path().join("passphrase"), format!("{PASSPHRASE}\n")).expect("our own directory");
         let Self { programs, descriptors, .. } = self;
         let (home, port, daemons) = (Home::under(&root), free_port(), Mutex::default());
-        Strongroom { directory, home, port, programs, descriptors, daemons }
+        let mut secrets = Secrets::default();
+        secrets.know("the passphrase", PASSPHRASE.as_bytes());
+        let secrets = Mutex::new(secrets);
+        Strongroom { directory, home, port, programs, descriptors, daemons, secrets }
     }
 
     /// After `init`; the daemons are not up.
@@ -164,10 +178,14 @@ impl Builder {
     #[must_use]
     pub fn created(self) -> Strongroom {
         let config = self.gatewayd_toml();
+        let level = self.log_level.map(|level| format!("log-level = \"{level}\"\n")).unwrap_or_default();
         let strongroom = self.empty();
         strongroom.must(&[&["init"], strongroom.users()].concat());
-        let text = format!("listen = [\"127.0.0.1:{}\"]\n{config}", strongroom.port);
+        let text = format!("listen = [\"127.0.0.1:{}\"]\n{level}{config}", strongroom.port);
         fs::write(strongroom.home.gatewayd_config(), text).expect("init made the directory");
+        let keyd_config = strongroom.home.keyd_config();
+        let text = fs::read_to_string(&keyd_config).expect("init made it");
+        fs::write(keyd_config, level + &text).expect("init made it");
         strongroom
     }
 
@@ -285,7 +303,15 @@ impl Strongroom {
     /// Runs a command with this on its standard input.
     #[track_caller]
     pub fn ctl_with(&self, arguments: &[&str], stdin: &[u8]) -> Output {
-        process::run(&mut self.command(arguments), stdin)
+        let output = process::run(&mut self.command(arguments), stdin);
+        self.secrets().know_of(arguments, stdin, &output.stdout);
+        output
+    }
+
+    /// What must be in no file of this home.
+    #[must_use]
+    pub fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a command that must succeed; gives its standard output.
@@ -376,7 +402,7 @@ impl Drop for Strongroom {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
         }
-        let mut pids = std::mem::take(&mut *self.daemons.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let mut pids = std::mem::take(&mut *self.daemons.lock().unwrap_or_else(PoisonError::into_inner));
         // A test may have started others by itself.
         if self.home.admin_socket().exists() {
             let output = process::run(&mut self.command(&["status", "--json"]), b"");
@@ -386,6 +412,10 @@ impl Drop for Strongroom {
             pids.extend(found.into_iter().flatten());
         }
         pids.into_iter().for_each(process::end);
+        if !std::thread::panicking() {
+            let found = self.secrets().found_below(&self.root());
+            assert!(found.is_empty(), "secrets of this test lie in its home: {found:?}");
+        }
     }
 }
 
