@@ -6,8 +6,10 @@
 //! daemons. Used by the tests of real clients.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod gemini;
 pub mod github;
+pub mod mcp;
 pub mod openai;
 pub mod slack;
 pub mod stripe;
@@ -230,14 +232,22 @@ impl Call<'_, '_> {
     /// # Errors
     /// The stream's, and where the test never says so.
     pub fn stream(&mut self, events: &[Event]) -> io::Result<()> {
+        self.stream_as("text/event-stream", events)
+    }
+
+    /// The same, of another type than server-sent events.
+    ///
+    /// # Errors
+    /// As [`Call::stream`].
+    pub fn stream_as(&mut self, kind: &str, events: &[Event]) -> io::Result<()> {
         let breaks_off = *lock(&self.shared.mood) == Mood::BreaksOff;
-        self.exchange.begin("200 OK", &[("content-type", "text/event-stream"), ("cache-control", "no-cache")])?;
+        self.exchange.begin("200 OK", &[("content-type", kind), ("cache-control", "no-cache")])?;
         for (number, event) in events.iter().enumerate() {
             if breaks_off && number > events.len() / 2 {
                 self.exchange.abort();
                 return Ok(());
             }
-            self.exchange.chunk(event.text.as_bytes())?;
+            self.exchange.chunk(&event.bytes)?;
             if event.pause {
                 lock(&self.shared.stepping).recv_timeout(PATIENCE).map_err(io::Error::other)?;
             }
@@ -249,7 +259,7 @@ impl Call<'_, '_> {
 /// One event of a stream, as bytes.
 #[derive(Debug, Clone)]
 pub struct Event {
-    text: String,
+    bytes: Vec<u8>,
     /// Nothing more is sent before the test goes on.
     pause: bool,
 }
@@ -258,20 +268,26 @@ impl Event {
     /// `data:` alone.
     #[must_use]
     pub fn data(data: &Value) -> Self {
-        Self { text: format!("data: {data}\n\n"), pause: false }
+        Self::raw(&format!("data: {data}\n\n"))
     }
 
     /// `event:` and `data:`; the name is the data's type.
     #[must_use]
     pub fn named(data: &Value) -> Self {
         let name = data["type"].as_str().unwrap_or_default();
-        Self { text: format!("event: {name}\ndata: {data}\n\n"), pause: false }
+        Self::raw(&format!("event: {name}\ndata: {data}\n\n"))
     }
 
     /// A line that is no JSON.
     #[must_use]
     pub fn raw(text: &str) -> Self {
-        Self { text: text.to_owned(), pause: false }
+        Self::bytes(text.into())
+    }
+
+    /// No text.
+    #[must_use]
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes, pause: false }
     }
 
     /// The next event waits until the test has seen this one.

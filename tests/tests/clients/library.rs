@@ -7,6 +7,7 @@ use strongroom_tests::prelude::*;
 use strongroom_tests::wire::Wire;
 
 use crate::stage::{Held, Stage};
+use crate::table;
 use crate::way::Way;
 
 /// One library.
@@ -114,6 +115,22 @@ impl Library {
         stage.assert_only_right();
     }
 
+    /// Every event arrives, though one may wait for the next.
+    #[track_caller]
+    pub fn streams_in_its_time(&self, way: Way) {
+        let stage = Stage::of(self.provider);
+        for action in few(way, self.streams, 1) {
+            WORDS.iter().for_each(|_| stage.api.go_on());
+            let mut client = self.start(way, &stage, action, Held::Of(AGENT, &stage.placeholder));
+            WORDS.iter().for_each(|word| says(&mut client, word));
+            let last = client.json();
+            assert_eq!(last["done"], *action, "{last}");
+            client.assert_never_held(&stage.api.key, &stage.placeholder);
+            client.finish().assert_code(0);
+        }
+        stage.assert_only_right();
+    }
+
     /// A stream that is cut, by the provider or because access was taken away, is an error and no end.
     #[track_caller]
     pub fn notices_what_breaks_off(&self, way: Way) {
@@ -190,6 +207,26 @@ impl Library {
         self.expect_once(&stage, Some(&wire), &gone, Refusal::Revoked);
         assert_eq!(stage.api.upstream.count(), 0);
         assert_eq!(wire.heard(), http);
+    }
+
+    /// What is refused is an error, though not in the refusal's words, and the table is right about HTTP.
+    #[track_caller]
+    pub fn fails_without_words(&self, way: Way, module: &str) {
+        let stage = Stage::of(self.provider);
+        let wire = (way == Way::Proxy).then(|| Wire::before(stage.strongroom.address()));
+        let gone = stage.agent("gone", &[]);
+        stage.strongroom.must(&["agent", "revoke", "gone"]);
+        let mut client = self.start(way, &stage, self.calls[0].0, Held::Other(&gone, wire.as_ref()));
+        let line = client.json();
+        assert_eq!(line["error"], self.errors.forbidden, "{line}");
+        assert!((1..=MOST_ATTEMPTS).contains(&line["attempts"].as_u64().unwrap_or_default()), "{line}");
+        client.assert_never_held(&stage.api.key, &gone);
+        assert_eq!(stage.api.upstream.count(), 0);
+        let records = stage.strongroom.must(&["audit", "--agent", "gone", "--json"]);
+        assert!(records.contains("\"decision\":\"revoked\""), "{records}");
+        if let Some(wire) = wire {
+            assert_eq!(wire.heard(), table::http(module));
+        }
     }
 
     /// The first call is refused by Strongroom with 403, and not tried again.

@@ -41,6 +41,43 @@ macro_rules! library {
     };
 }
 
+/// The tests of one library that streams and shows nothing of what a refusal says.
+macro_rules! wordless {
+    ($name:ident, $library:expr, $way:ident, $stream:ident: $method:ident) => {
+        mod $name {
+            const LIBRARY: crate::library::Library = $library;
+
+            #[test]
+            #[ignore = "needs the real clients: tests/clients/install"]
+            fn calls_work_and_no_key_is_held() {
+                LIBRARY.works(crate::way::Way::$way);
+            }
+
+            #[test]
+            #[ignore = "needs the real clients: tests/clients/install"]
+            fn a_refusal_is_an_error_without_its_words() {
+                LIBRARY.fails_without_words(crate::way::Way::$way, module_path!());
+            }
+
+            mod streaming {
+                use super::LIBRARY;
+
+                #[test]
+                #[ignore = "needs the real clients: tests/clients/install"]
+                fn $stream() {
+                    LIBRARY.$method(crate::way::Way::$way);
+                }
+
+                #[test]
+                #[ignore = "needs the real clients: tests/clients/install"]
+                fn what_breaks_off_is_no_end() {
+                    LIBRARY.notices_what_breaks_off(crate::way::Way::$way);
+                }
+            }
+        }
+    };
+}
+
 mod claude;
 mod curl;
 mod git;

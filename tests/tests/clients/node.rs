@@ -1,7 +1,8 @@
-//! Node: `openai`, `@anthropic-ai/sdk`.
+//! Node: `openai`, `@anthropic-ai/sdk`, `@google/genai`.
 
 use strongroom_tests::client::Builder;
 use strongroom_tests::fake_api::anthropic::ANTHROPIC;
+use strongroom_tests::fake_api::gemini::GEMINI;
 use strongroom_tests::fake_api::openai::OPENAI;
 
 use crate::library::{Errors, Library};
@@ -26,5 +27,17 @@ pub const USE_ANTHROPIC: Library = Library {
     errors: Errors::OF_ANTHROPIC,
 };
 
+pub const USE_GEMINI: Library = Library {
+    provider: GEMINI,
+    script: |arguments| Builder::node("use_gemini.cjs", arguments),
+    base_url: Some(("GOOGLE_GEMINI_BASE_URL", "")),
+    // It takes this one where both of the provider's are set.
+    key: "GOOGLE_API_KEY",
+    calls: &[("generate", &["Keys are kept in strong rooms."])],
+    streams: &["generate_stream"],
+    errors: Errors { unauthorized: "ApiError", forbidden: "ApiError", limited: "ApiError", unavailable: "ApiError" },
+};
+
 library!(openai, USE_OPENAI, streaming);
 library!(anthropic, USE_ANTHROPIC, streaming);
+library!(gemini, USE_GEMINI, streaming);

@@ -4,7 +4,7 @@ use strongroom_tests::client::Builder;
 use strongroom_tests::fake_api::openai::OPENAI;
 
 use crate::library::{Errors, Library};
-use crate::node::{USE_ANTHROPIC, USE_OPENAI};
+use crate::node::{USE_ANTHROPIC, USE_GEMINI, USE_OPENAI};
 
 /// One that only speaks HTTP: its two actions.
 macro_rules! http {
@@ -23,6 +23,7 @@ macro_rules! http {
 
 library!(openai, USE_OPENAI, streaming);
 library!(anthropic, USE_ANTHROPIC, streaming);
+library!(gemini, USE_GEMINI, streaming);
 library!(fetch, http!("fetch", "fetch_stream"), streaming);
 library!(https, http!("https", "https_stream"), streaming);
 library!(undici, http!("undici", "undici_stream"), streaming);

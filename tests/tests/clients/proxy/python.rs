@@ -5,7 +5,7 @@ use strongroom_tests::fake_api::github::GITHUB;
 use strongroom_tests::fake_api::openai::OPENAI;
 
 use crate::library::{Errors, Library};
-use crate::python::{USE_ANTHROPIC, USE_GEMINI, USE_OPENAI, USE_SLACK, USE_STRIPE};
+use crate::python::{USE_ANTHROPIC, USE_GEMINI, USE_LANGCHAIN, USE_OPENAI, USE_SLACK, USE_STRIPE};
 
 const USE_GITHUB: Library = Library {
     provider: GITHUB,
@@ -43,6 +43,9 @@ library!(gemini, USE_GEMINI, streaming);
 library!(stripe, USE_STRIPE);
 library!(slack, USE_SLACK);
 library!(github, USE_GITHUB);
+library!(langchain, USE_LANGCHAIN, streaming);
+wordless!(mcp, crate::python::USE_MCP, Proxy, every_event_arrives_before_the_next_is_sent: streams);
+wordless!(bedrock, crate::python::USE_BEDROCK, Proxy, every_event_arrives_in_its_time: streams_in_its_time);
 library!(requests, http!("requests", "requests_stream"), streaming);
 library!(httpx, http!("httpx", "httpx_stream"), streaming);
 library!(aiohttp, http!("aiohttp", "aiohttp_stream"), streaming);

