@@ -43,11 +43,10 @@ impl Secrets {
     pub fn find(&self, bytes: &[u8]) -> Option<String> {
         let mut ways = vec![bytes.to_vec()];
         ways.extend([without_percent(bytes), without_json(bytes)].into_iter().filter(|other| other != bytes));
-        let found = self.0.values().find_map(|(what, needles)| {
+        self.0.values().find_map(|(what, needles)| {
             let form = ways.iter().find_map(|bytes| needles.find(bytes))?;
             Some(format!("{what} ({form})"))
-        });
-        found
+        })
     }
 
     /// What lies in which files of a home. What cannot be read is passed over: a test may have taken it away.

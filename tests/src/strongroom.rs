@@ -309,7 +309,6 @@ impl Strongroom {
     }
 
     /// What must be in no file of this home.
-    #[must_use]
     pub fn secrets(&self) -> MutexGuard<'_, Secrets> {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -207,7 +207,9 @@ fn what_is_no_tls_passes_both_ways_and_the_server_may_speak_first() {
     }
     drop(socket);
     // An agent that has heard the server is told nothing in its place.
-    (0..4).for_each(|_| drop(walk.ended.recv_timeout(Duration::from_secs(20)).unwrap()));
+    for _ in 0..4 {
+        walk.ended.recv_timeout(Duration::from_secs(20)).unwrap();
+    }
     let mut socket = walk.connect.raw();
     says(&mut socket, banner);
     socket.write_all(&hello(FRONTED)).unwrap();
