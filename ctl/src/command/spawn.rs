@@ -20,6 +20,14 @@ pub fn program(name: &str, user: Option<RunAs>) -> Outcome<Command> {
         }
     }
     if let Some(user) = user {
+        if std::env::var_os("STRONGROOM_HOME").is_none() {
+            // Only the system's installation is meant then, and the caller's directories are no concern of that user: keyd
+            // would look there for one of its own, and have nowhere to look without any.
+            for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"] {
+                command.env_remove(variable);
+            }
+            command.env("HOME", "/nonexistent");
+        }
         command.gid(user.gid).uid(user.uid);
     }
     Ok(command)
