@@ -1,13 +1,14 @@
 //! `init`: directories, default configuration, and the vault, which keyd makes itself.
 //!
 //! The key is derived from the new passphrase here and handed to `strongroom-keyd create-vault`, so the only program
-//! that writes vaults is keyd. It refuses to touch a vault that is there. Needs no running daemon.
+//! that writes vaults is keyd. It refuses to touch a vault that is there. Needs no running daemon; in the system's home
+//! it has systemd start both.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -43,20 +44,30 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
     let key = passphrase::derive(&phrase, &derivation)?;
     create_vault(separate, &NewVault { derivation, key })?;
     configuration(home, separate)?;
-    output::note(&format!(
-        "The vault is at {}. Next: {}, then 'strongroom unlock'.",
-        home.vault().display(),
-        start(home)
-    ));
+    let next = if home.kind == Kind::System && systemd_runs_both() {
+        "systemd has started both daemons. Next: 'strongroom unlock'."
+    } else {
+        "Next: 'strongroom up', then 'strongroom unlock'."
+    };
+    output::note(&format!("The vault is at {}. {next}", home.vault().display()));
     Ok(())
 }
 
-/// How the daemons are started here. systemd may run them already, from before there was a configuration.
-fn start(home: &Home) -> &'static str {
-    let by_systemd = home.kind == Kind::System
-        && Path::new("/run/systemd/system").exists()
-        && ["/etc", "/usr/lib", "/lib"].iter().any(|folder| Path::new(folder).join(UNIT).exists());
-    if by_systemd { "'systemctl restart strongroom-keyd strongroom-gatewayd'" } else { "'strongroom up'" }
+/// Has systemd start both daemons, where it is there and knows them. A keyd that somebody's look has started before knows
+/// neither the vault nor who the gateway is: it has read no configuration, so it is started anew.
+fn systemd_runs_both() -> bool {
+    if !Path::new("/run/systemd/system").exists() {
+        return false;
+    }
+    let mut command = Command::new("systemctl");
+    command.args(["restart", "strongroom-keyd.service", "strongroom-gatewayd.service"]);
+    // Where it fails, as without the package's units, 'up' is what remains.
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn create_vault(separate: Option<Separate>, new: &NewVault) -> Outcome<()> {
@@ -109,7 +120,6 @@ fn write_new(path: &Path, text: &str) -> Outcome<()> {
     }
 }
 
-const UNIT: &str = "systemd/system/strongroom-keyd.service";
 /// Below it a word is said.
 const SHORT_PASSPHRASE: usize = 12;
 
