@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, by the kernel's word (SO_PEERCRED).
+//! Who is at the other end of a Unix socket, by the kernel's word (SO_PEERCRED; on macOS LOCAL_PEERCRED).
 //!
 //! Peer credentials become a [`Caller`], or the connection ends. It refuses the overflow uid, with words: in a user
 //! namespace where the peer has no number every stranger looks like 65534. It does not decide who may do what.
@@ -10,8 +10,9 @@ use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
+#[cfg_attr(target_os = "macos", path = "peer/macos.rs")]
+#[cfg_attr(not(target_os = "macos"), path = "peer/linux.rs")]
+mod kernel;
 
 /// The process that connected, as it was when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +31,7 @@ impl Caller {
     /// # Errors
     /// Where it does not say, or says 65534.
     pub fn of(socket: &impl AsFd) -> Result<Self, PeerError> {
-        let credentials =
-            getsockopt(&socket.as_fd(), PeerCredentials).map_err(|error| PeerError::Unknown(error.into()))?;
-        Self { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid().try_into().unwrap_or(0) }.known()
+        kernel::credentials(socket).map_err(PeerError::Unknown)?.known()
     }
 
     fn known(self) -> Result<Self, PeerError> {
