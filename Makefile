@@ -9,7 +9,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = strongroom-keyd strongroom-gatewayd strongroom
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check lint unit test attack fuzz bench install uninstall
+.PHONY: help build demo check lint unit test attack fuzz bench release install uninstall deb sbom
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,11 +43,22 @@ fuzz: ## Fuzz what peers can send. TARGET=path,scrub SECONDS_EACH=60.
 bench: ## Measure what a request costs: direct, through a plain proxy, nginx and Strongroom. About ten minutes.
 	bench/run
 
-# The daemons of an installation are optimised, and what is measured; nothing else is.
-install: ## Install the three programs below DESTDIR and PREFIX, optimised.
-	$(CARGO) build --locked --release -p strongroom-keyd -p strongroom-gatewayd -p strongroom-ctl
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 0755 $(addprefix $(TARGET)/release/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+# What is installed or packed is optimised, and what is measured; nothing else is.
+release:
+	$(CARGO) build --locked --release -p strongroom-keyd -p strongroom-gatewayd -p strongroom-ctl --bins --example packaging
 
-uninstall: ## Take them away again; homes and vaults stay.
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(PROGRAMS))
+install: release ## Install programs, units, manual pages and completions below DESTDIR and PREFIX.
+	packaging/install --programs $(TARGET)/release --prefix $(PREFIX) --destdir "$(DESTDIR)"
+
+uninstall: ## Take exactly that away again; configuration and vaults stay.
+	packaging/install --uninstall --prefix $(PREFIX) --destdir "$(DESTDIR)"
+
+# Paths of this folder and of Cargo's are not to be seen in the programs: the same sources give the same bytes elsewhere.
+CARGO_HOME_ = $(or $(CARGO_HOME),$(HOME)/.cargo)
+deb: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/usr/src/strongroom --remap-path-prefix=$(CARGO_HOME_)=/usr/src/cargo
+deb: release ## Make the Debian package, in target/deb.
+	packaging/deb --programs $(TARGET)/release --output $(TARGET)/deb
+
+sbom: ## Say what the programs are made of, as CycloneDX, in target/strongroom.cdx.json.
+	$(CARGO) run --locked -q -p strongroom-ctl --example packaging -- sbom $(TARGET)/strongroom.cdx.json
+	@echo $(TARGET)/strongroom.cdx.json
