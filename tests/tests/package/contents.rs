@@ -80,14 +80,13 @@ fn programs_units_users_pages_and_documents_are_where_a_system_looks() {
 fn lintian_has_nothing_to_say() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let package = package(folder.path(), None);
-    let lintian = |package: &Path| {
+    let lintian = |package: &Path, only: &[&str]| {
         let mut command = Command::new("lintian");
-        let output = command.arg("--allow-root").arg(package).output().expect("lintian");
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        (output.status.success(), text)
+        let output = command.arg("--allow-root").args(only).arg(package).output().expect("lintian");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
     };
     let said: Vec<String> =
-        lintian(&package).1.lines().filter(|line| !line.starts_with("N:")).map(str::to_owned).collect();
+        lintian(&package, &[]).lines().filter(|line| !line.starts_with("N:")).map(str::to_owned).collect();
     assert!(said.is_empty(), "{said:#?}");
 
     // The twin: a package that lacks something is not passed over.
@@ -96,7 +95,7 @@ fn lintian_has_nothing_to_say() {
     fs::remove_file(root.join("usr/share/doc/strongroom/copyright")).expect("it is there");
     let broken = folder.path().join("broken.deb");
     must(Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-b"]).arg(&root).arg(&broken));
-    let (_, text) = lintian(&broken);
+    let text = lintian(&broken, &["--tags", "no-copyright-file"]);
     assert!(text.contains("no-copyright-file"), "{text}");
 }
 
