@@ -101,6 +101,8 @@ fn use_it_in_every_way(run: &Run, token: &str) -> Answer {
     let misplaced = [
         scene.get(&format!("/openai/v1?key={}", scene.key)),
         scene.get(&format!("/openai/v1/{}", scene.placeholder)),
+        scene.get(&format!("/openai/v1/{}/x", scene.key)),
+        scene.request(&scene.key, "/openai/v1"),
         scene.get("/openai/v1").field("x-other", &scene.placeholder),
         scene.get("/openai/v1").field("x-other", &scene.key),
         scene.get(&format!("/{}/v1", scene.key)),

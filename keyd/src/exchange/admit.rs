@@ -115,7 +115,7 @@ fn judge(channel: &Channel, parts: &Parts, body: Sent<'_>, about: &About) -> Res
     }
 }
 
-fn refused(channel: &Channel, live: &Live, about: &About, refused: Refused) -> Denial {
+fn refused(channel: &Channel, live: &Rc<Live>, about: &About, refused: Refused) -> Denial {
     // Another channel takes it: nothing was refused yet that would have to be on record.
     if !refused.elsewhere {
         record::refused(&channel.state, live, about, &refused);

@@ -1,6 +1,6 @@
 //! Every use is on record before it happens, and again when it ends.
 //!
-//! [`About`] is what a record says of a request: no query, and `{}` where a placeholder stood. [`Ending`] writes the
+//! [`About`] is what a record says of a request: no query, and `{}` where a placeholder or a key stood. [`Ending`] writes the
 //! second line when it is dropped, however the exchange ends. It refuses to let a use go on that could not be written.
 //! Called by `admit` and `forward`.
 
@@ -15,6 +15,7 @@ use strongroom_protocol::{Authority, Name, Refusal, channel};
 
 use super::admit::Admitted;
 use super::running::Ticket;
+use super::scrub::head::without_keys;
 use crate::audit::AuditError;
 use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
 use crate::gateway::sessions::Session;
@@ -30,7 +31,7 @@ pub struct About {
     /// gatewayd's id for it where that is one, else keyd's own.
     pub request_id: String,
     method: Method,
-    host: String,
+    authority: Authority,
     target: Uri,
     session: Option<Rc<Session>>,
     identity: RefCell<Identity>,
@@ -45,7 +46,7 @@ impl About {
         Self {
             request_id: given.map_or_else(own_id, ToOwned::to_owned),
             method: parts.method.clone(),
-            host: authority.to_host_field(),
+            authority: authority.clone(),
             target: parts.uri.clone(),
             session,
             identity: RefCell::new(Identity::UNKNOWN),
@@ -89,7 +90,21 @@ impl About {
         (agent.is_some() || identity.agents().is_some()).then(|| identity.evidence())
     }
 
-    fn request(&self, live: &Live, agent: Option<u64>, credentials: &[u64], path: &str, decision: Decision) -> Request {
+    fn request(
+        &self,
+        state: &State,
+        live: &Rc<Live>,
+        (agent, credentials): (Option<u64>, &[u64]),
+        path: &str,
+        decision: Decision,
+    ) -> Request {
+        // An agent may have a key from elsewhere; what is kept of its request must not. Where nobody is known, the keys
+        // are those that name the host.
+        let patterns = state.patterns(live, &self.authority, agent.unwrap_or(NOBODY));
+        let clean = |text: &str, longest| {
+            let clean = without_keys(text, &patterns);
+            clean.as_deref().unwrap_or(text).chars().take(longest).collect()
+        };
         let mut names =
             credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone());
         Request {
@@ -98,9 +113,9 @@ impl About {
             evidence: self.evidence(agent),
             credential: names.next(),
             more_credentials: names.collect(),
-            method: Some(self.method.as_str().chars().take(LONGEST_METHOD).collect()),
-            host: Some(self.host.clone()),
-            path: Some(path.chars().take(LONGEST_PATH).collect()),
+            method: Some(clean(self.method.as_str(), LONGEST_METHOD)),
+            host: Some(self.authority.to_host_field()),
+            path: Some(clean(path, LONGEST_PATH)),
             decision,
             count: None,
         }
@@ -108,7 +123,7 @@ impl About {
 }
 
 /// Writes down a refusal; repeated ones are counted into a line a second.
-pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
+pub fn refused(state: &State, live: &Rc<Live>, about: &About, refused: &Refused) {
     let decision = Decision::Refused(refused.refusal);
     // Who asked, where that is known by more than a placeholder that may be somebody else's; else whose that is.
     let identity = about.identity.borrow().clone();
@@ -119,7 +134,7 @@ pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
     {
         state.mismatches.count(owner, name_of(live, asker), now());
     }
-    let request = about.request(live, named, refused.credential.as_slice(), &about.path(), decision);
+    let request = about.request(state, live, (named, refused.credential.as_slice()), &about.path(), decision);
     tracing::debug!(request = %about.request_id, code = %refused.refusal, "refused");
     state.logbook.refusal(request, refused.refusal);
 }
@@ -128,10 +143,10 @@ pub fn refused(state: &State, live: &Live, about: &About, refused: &Refused) {
 ///
 /// # Errors
 /// Where it cannot be written: the use must not be made.
-pub async fn allowed(state: &State, live: &Live, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
+pub async fn allowed(state: &State, live: &Rc<Live>, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
     let agent = Some(allowed.binding.agent);
     let path = placeholder::redacted(allowed.target.path());
-    let request = about.request(live, agent, &allowed.binding.credentials, &path, Decision::Allowed);
+    let request = about.request(state, live, (agent, &allowed.binding.credentials), &path, Decision::Allowed);
     state.logbook.write_before(&Record::Request(request)).await
 }
 
@@ -234,6 +249,9 @@ pub fn own_id() -> String {
 fn name_of(live: &Live, agent: Option<u64>) -> Option<Name> {
     agent.and_then(|id| live.agent(id)).map(|agent| agent.name.clone())
 }
+
+/// The id of no agent.
+const NOBODY: u64 = 0;
 
 /// Methods that people use are short.
 const LONGEST_METHOD: usize = 64;

@@ -1,7 +1,8 @@
 //! Reason phrase, header fields and trailers: whole texts, so nothing is held back.
 //!
 //! Values are searched as they are, names without regard to case, for HTTP changes it. A name that holds a key is
-//! masked too; `*` is a token character. Called by `exchange/answer.rs`.
+//! masked too; `*` is a token character. Called by `exchange/answer.rs`, and
+//! by `exchange/record.rs` for what the log says of a request.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
@@ -40,6 +41,25 @@ pub fn scrub_text(text: &[u8], patterns: &Patterns) -> Option<(Vec<u8>, u64)> {
     masked(text, patterns, Case::Kept)
 }
 
+/// A text with `{}` where keys stood, for the log; nothing where there is none.
+#[must_use]
+pub fn without_keys(text: &str, patterns: &Patterns) -> Option<String> {
+    let mut is_key: Option<Vec<bool>> = None;
+    patterns.each(text.as_bytes(), Case::Kept, |range| {
+        is_key.get_or_insert_with(|| vec![false; text.len()])[range].fill(true);
+    });
+    let is_key = is_key?;
+    let mut kept = Vec::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        if !is_key[at] {
+            kept.push(byte);
+        } else if at == 0 || !is_key[at - 1] {
+            kept.extend_from_slice(b"{}");
+        }
+    }
+    Some(String::from_utf8_lossy(&kept).into_owned())
+}
+
 /// Header names arrive in lower case, so a key in one has lost its case.
 fn scrub_name(name: &HeaderName, patterns: &Patterns) -> Option<Vec<u8>> {
     masked(name.as_str().as_bytes(), patterns, Case::Lost).map(|(clean, _)| clean)
@@ -76,6 +96,16 @@ mod tests {
         assert_eq!(echoes, [format!("a {mask} b {mask}").as_str(), "second"]);
         assert_eq!(fields.get(format!("x-{mask}-y").as_str()).map(HeaderValue::as_bytes), Some(&b"v"[..]));
         assert_eq!(fields.len(), 3);
+    }
+
+    #[test]
+    fn the_log_has_braces_where_keys_stood() {
+        let patterns = patterns(&[KEY.as_bytes()], "sk-");
+        let hex: String = KEY.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!("/v1/{KEY}/a{KEY}{KEY}/{hex}");
+        let kept = without_keys(&text, &patterns).expect("there are keys");
+        assert!(kept.starts_with("/v1/{}/a{}") && kept.ends_with("/{}") && kept.len() < 20, "{kept}");
+        assert_eq!(without_keys("/v1/models/sk-Test", &patterns), None);
     }
 
     #[test]
