@@ -1,7 +1,7 @@
 //! A keyd whose wall clock a test can set, on a machine whose clock it may not touch.
 //!
-//! A library in front of the C library adds an offset that a shared page holds; keyd itself is the usual program, cage
-//! and all, and its other clocks are the kernel's. It refuses nothing and needs a C compiler, as the build does. Used by
+//! A library in front of the C library adds offsets that a shared page holds, to the wall clock and to the one that goes
+//! on while the machine sleeps; keyd itself is the usual program, cage and all, and its other clocks are the kernel's. It refuses nothing and needs a C compiler, as the build does. Used by
 //! the tests of faults.
 
 use std::fs::{self, File, Permissions};
@@ -40,7 +40,7 @@ impl Clock {
         ] {
             fs::copy(programs::path(name), path(place)).expect("programs can be copied");
         }
-        fs::write(path("offset"), [0; 8]).expect("our own directory");
+        fs::write(path("offset"), [0; 16]).expect("our own directory");
         let (source, library) = (path("clock.c"), path("clock.so"));
         fs::write(&source, SOURCE).expect("our own directory");
         let define = format!("-DOFFSET=\"{}\"", path("offset").display());
@@ -68,6 +68,14 @@ impl Clock {
     pub fn jump_to(&self, seconds: i64) {
         self.offset.write_all_at(&seconds.to_ne_bytes(), 0).expect("our own file");
     }
+
+    /// Lets keyd's clock that counts sleep be so many seconds ahead, as after a sleep of so long.
+    ///
+    /// # Panics
+    /// Where the file cannot be written.
+    pub fn slept(&self, seconds: i64) {
+        self.offset.write_all_at(&seconds.to_ne_bytes(), 8).expect("our own file");
+    }
 }
 
 const SOURCE: &str = r#"
@@ -86,14 +94,15 @@ __attribute__((constructor)) static void begin(void) {
     real = dlsym(RTLD_NEXT, "clock_gettime");
     int file = open(OFFSET, O_RDONLY | O_CLOEXEC);
     if (file < 0) return;
-    void *page = mmap(0, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
+    void *page = mmap(0, 2 * sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
     if (page != MAP_FAILED) offset = page;
     close(file);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
     int result = real(clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME && offset) now->tv_sec += *offset;
+    if (result == 0 && clock == CLOCK_REALTIME && offset) now->tv_sec += offset[0];
+    if (result == 0 && clock == CLOCK_BOOTTIME && offset) now->tv_sec += offset[1];
     return result;
 }
 "#;

@@ -48,5 +48,5 @@ pub mod prelude {
     pub use crate::deadline::{until_still, within};
     pub use crate::process;
     pub use crate::scene::{AGENT, CREDENTIAL, HOST, Scene};
-    pub use crate::strongroom::{Output, Strongroom};
+    pub use crate::strongroom::{Builder, Output, Strongroom};
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use strongroom_tests::clock::Clock;
 use strongroom_tests::prelude::*;
 
 const KEY: &str = "sk-unlocking-0123456789abcdefghijklmnopqrst";
@@ -133,7 +134,9 @@ fn wrong_passphrases_have_to_wait_and_random_keys_have_not() {
         strongroom.ctl(&["unlock", "--passphrase-file", &wrong]).assert_code(77);
         began.elapsed()
     };
-    (0..3).for_each(|_| drop(try_it()));
+    for _ in 0..3 {
+        try_it();
+    }
     // The fourth waits a second, the fifth two.
     assert!(try_it() >= Duration::from_millis(900));
     assert!(try_it() >= Duration::from_millis(1900));
@@ -251,7 +254,11 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
 }
 
 fn with_config(lines: &str) -> Strongroom {
-    let strongroom = Strongroom::new().created();
+    configured(Strongroom::new(), lines)
+}
+
+fn configured(builder: Builder, lines: &str) -> Strongroom {
+    let strongroom = builder.created();
     let path = strongroom.home().keyd_config();
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{lines}\n{text}")).unwrap();
@@ -273,4 +280,21 @@ fn the_vault_locks_after_its_time_and_never_without_one() {
     strongroom.must(&["unlock"]);
     assert_eq!(strongroom.status()["state"], "unlocked");
     locks_itself(&strongroom);
+}
+
+#[test]
+fn a_vault_locks_when_the_machine_has_slept_where_that_is_wanted() {
+    let clock = Clock::right();
+    let wants = configured(Strongroom::new().programs(clock.programs()), "lock-on-suspend = true");
+    let does_not = configured(Strongroom::new().programs(clock.programs()), "auto-lock = \"10h\"");
+    assert_eq!(wants.status()["state"], "unlocked");
+    clock.slept(3600);
+    locks_itself(&wants);
+    assert!(wants.logs().contains("the machine slept"));
+    assert_eq!(does_not.status()["state"], "unlocked");
+    // Hours that were slept through count.
+    clock.slept(11 * 3600);
+    locks_itself(&does_not);
+    wants.must(&["unlock"]);
+    assert_eq!(wants.status()["state"], "unlocked", "a sleep of before is none of now");
 }
