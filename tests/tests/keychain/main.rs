@@ -7,3 +7,4 @@ mod desk;
 mod keyutils;
 mod other_users;
 mod secret_service;
+mod unlocking;
