@@ -4,8 +4,9 @@
 //! an argument. The credential is written beside its place and renamed when keyd has the slot. It refuses to replace a
 //! file. Called by `slot add credential`.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -65,6 +66,9 @@ pub fn encrypt(place: &Path, with_key: Option<&str>, key: &[u8]) -> Outcome<Made
             words.trim().trim_end_matches('.')
         )));
     }
+    // It is encrypted, and nobody else's all the same.
+    fs::set_permissions(&temporary, Permissions::from_mode(0o600))
+        .map_err(|error| failed(place, &error.to_string()))?;
     Ok(Made { temporary, place: place.to_owned() })
 }
 

@@ -39,7 +39,9 @@ begin() {
     provide
     strongroom init 2>/dev/null
     printf '[resolve]\n"api.box.test" = "127.0.0.1:8443"\n' >/etc/strongroom/gatewayd.toml
-    systemctl -q enable --now strongroom-keyd.service strongroom-gatewayd.service
+    systemctl -q enable strongroom-keyd.service strongroom-gatewayd.service
+    # 'init' has started both, and the gateway before it had this file.
+    systemctl reload strongroom-gatewayd
     strongroom unlock
     printf %s "$key" | strongroom credential add box --host api.box.test --bearer --ca /run/provider/ca.pem
     strongroom agent add coder >/dev/null
