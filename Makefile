@@ -53,7 +53,7 @@ install: release ## Install programs, units, manual pages and completions below 
 uninstall: ## Take exactly that away again; configuration and vaults stay.
 	packaging/install --uninstall --prefix $(PREFIX) --destdir "$(DESTDIR)"
 
-# Paths of this folder and of Cargo's are not to be seen in the programs: the same sources give the same bytes elsewhere.
+# Paths of this folder and of Cargo's are kept out of the programs, so that who packs them says nothing about the folder.
 CARGO_HOME_ = $(or $(CARGO_HOME),$(HOME)/.cargo)
 deb: export RUSTFLAGS = --remap-path-prefix=$(CURDIR)=/usr/src/strongroom --remap-path-prefix=$(CARGO_HOME_)=/usr/src/cargo
 deb: release ## Make the Debian package, in target/deb.
