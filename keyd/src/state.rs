@@ -365,17 +365,16 @@ impl State {
             self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::NotWritten)?;
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
-                Some((true, stands)) => {
+                Some((true, true)) => {
                     if let Some(open) = self.open.borrow_mut().as_mut() {
                         open.keys = Rc::new(keys);
                     }
-                    if stands {
-                        self.install(contents);
-                    } else {
-                        // Access was taken away meanwhile: once more, on top of that.
-                        continue;
-                    }
+                    self.install(contents);
                 }
+                // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
+                // keys of before.
+                Some((true, false)) => continue,
+                // Locked meanwhile: the file has the change.
                 _ => {}
             }
             return Ok(outcome);

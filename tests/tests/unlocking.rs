@@ -298,3 +298,29 @@ fn a_vault_locks_when_the_machine_has_slept_where_that_is_wanted() {
     wants.must(&["unlock"]);
     assert_eq!(wants.status()["state"], "unlocked", "a sleep of before is none of now");
 }
+
+#[test]
+fn a_change_of_slots_and_taking_access_away_at_one_time_both_stand() {
+    let strongroom = furnished();
+    let agents: Vec<String> = (0..8).map(|number| format!("agent-{number}")).collect();
+    for agent in &agents {
+        strongroom.must(&["agent", "add", agent]);
+    }
+    std::thread::scope(|scope| {
+        let adds: Vec<_> = (0..4).map(|_| scope.spawn(|| strongroom.must(&["slot", "add", "recovery"]))).collect();
+        // Within what the four take; each of these is one write.
+        for agent in &agents {
+            strongroom.must(&["agent", "revoke", agent]);
+        }
+        for add in adds {
+            add.join().unwrap();
+        }
+    });
+    strongroom.must(&["lock"]);
+    strongroom.must(&["unlock"]);
+    assert_eq!(slots(&strongroom).len(), 5);
+    let listed = strongroom.ctl(&["agent", "list", "--json"]).json();
+    let revoked = listed.as_array().unwrap().iter().filter(|agent| !agent["revoked"].is_null()).count();
+    assert_eq!(revoked, agents.len(), "{listed}");
+    strongroom.must(&["audit", "verify"]);
+}
