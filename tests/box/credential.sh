@@ -72,6 +72,7 @@ systemctl -q enable strongroom-suspend.service
 echo "awake: $(state), $(ask /v1/x)"
 before_sleep
 echo "before it sleeps: $(state)"
-systemctl -q stop strongroom-keyd
+# The gateway first: it would ask for keyd, and have it started.
+systemctl -q stop strongroom-gatewayd strongroom-keyd
 before_sleep
 echo "a keyd that was stopped stays so: $(property keyd.service ActiveState)"
