@@ -22,7 +22,7 @@ fn run_with(script: &str, arguments: &[&str], variables: &[&str]) -> Vec<String>
     for variable in variables {
         command.args(["--env", variable]);
     }
-    command.args(["--timeout", "200", "bash"]).arg(folder.join("box").join(script)).args(arguments);
+    command.args(["--timeout", "500", "bash"]).arg(folder.join("box").join(script)).args(arguments);
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.env("PROGRAMS", programs::directory());
     let output = command.output().expect("a shell");
