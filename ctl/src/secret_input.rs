@@ -1,7 +1,7 @@
-//! A key's value, from standard input or a prompt.
+//! A key's value, or another secret of one line, from standard input or a prompt.
 //!
 //! Exactly one trailing newline is taken off: files end in one, keys do not. It refuses to read more than a key can
-//! have. Called by `credential add` and `credential rotate`.
+//! have. Called by `credential add`, `credential rotate`, and for recovery codes by `slot.rs`.
 
 use std::io::{self, IsTerminal, Read};
 

@@ -12,7 +12,8 @@
 //!
 //! The checksum has no key: it tells damage from a wrong passphrase and protects from nobody. Bounds are checked against
 //! constants before anything is decoded, so that a made-up file costs neither memory nor an hour of Argon2id.
-//! It refuses to touch a disk or a key. Called by `locked.rs`, `unlocked.rs` and `create.rs`.
+//! It refuses to touch a disk or a key. Called by `locked.rs`, `unlocked.rs`, `slots.rs`, `create.rs` and, for
+//! backups, `admin/operation/restore.rs`.
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 //! has to grow for a tag. The key schedule lives on the stack and is wiped by the crate when dropped. It refuses to make
 //! nonces: [`fresh_nonce`] draws one at random, and callers that need fixed bytes (tests, the worked example) bring them.
 //! A random 96-bit nonce may be drawn four thousand million times under one key (NIST SP 800-38D, 8.3).
-//! Called by `slot.rs`, `unlocked.rs`, `locked.rs` and `create.rs`.
+//! Called by `slot.rs`, `slots.rs`, `unlocked.rs`, `locked.rs` and `create.rs`.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};

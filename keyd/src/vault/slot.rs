@@ -2,7 +2,8 @@
 //!
 //! The slot key comes from outside (for a passphrase: Argon2id, computed in ctl). It refuses to learn how: it takes 32
 //! bytes and says whether they fit. The encryption binds id, kind and derivation parameters, so that a slot cannot be
-//! moved or weakened without the key. Called by `create.rs`, `locked.rs` and `unlocked.rs`.
+//! moved or weakened without the key. Called by `create.rs`, `locked.rs`,
+//! `unlocked.rs` and `slots.rs`.
 
 use serde::{Deserialize, Serialize};
 use strongroom_protocol::admin::KeyDerivation;
