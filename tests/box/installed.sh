@@ -28,9 +28,10 @@ provide() {
         openssl req -new -key leaf.key -subj '/CN=api.box.test' -out leaf.csr
         printf 'subjectAltName=DNS:api.box.test,DNS:api.openai.com\nextendedKeyUsage=serverAuth\n' >extensions
         openssl x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out leaf.pem
+        printf %s "$key" >expected
     ) 2>/dev/null
     systemd-run -q --unit=provider /usr/bin/python3 "$repository/tests/box/upstream.py" \
-        8443 /run/provider/leaf.pem /run/provider/leaf.key "$key"
+        8443 /run/provider/leaf.pem /run/provider/leaf.key /run/provider/expected
 }
 
 # begin: installed, with a vault, running and unlocked; an agent called coder and its placeholder in $placeholder.
@@ -64,3 +65,9 @@ pid() { systemctl show -P MainPID "strongroom-$1.service"; }
 property() { systemctl show -P "$2" "strongroom-$1"; }
 sockets() { for one in keyd admin gateway tcp; do property "$one.socket" SubState; done | sort | uniq -c | sed 's/^ *//'; }
 state() { strongroom status --json | grep -o '"state": *"[a-z]*"' | cut -d'"' -f4; }
+
+# in_journal TEXT: whether anything wrote it there. Over a file: a pipe into grep -q fails where it finds early.
+in_journal() {
+    journalctl -q -b -o cat >/run/journal
+    grep -qaF -- "$1" /run/journal
+}

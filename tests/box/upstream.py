@@ -2,7 +2,8 @@
 
     upstream.py PORT CERTIFICATE KEY EXPECTED
 
-It answers "the key came" where Authorization holds EXPECTED, else what else it saw of it, at once or, for paths that end in
+It answers "the key came" where Authorization holds what is in the file EXPECTED (no argument may be the real key: systemd
+writes command lines into the journal), else what else it saw of it, at once or, for paths that end in
 /slow, in thirty pieces over three seconds. It refuses nothing. Started by installed.sh.
 """
 
@@ -11,7 +12,9 @@ import ssl
 import sys
 import time
 
-PORT, CERTIFICATE, KEY, EXPECTED = sys.argv[1:]
+PORT, CERTIFICATE, KEY, FILE = sys.argv[1:]
+with open(FILE, encoding="ascii") as file:
+    EXPECTED = file.read()
 
 
 class Provider(http.server.BaseHTTPRequestHandler):

@@ -186,7 +186,7 @@ const CREDENTIAL: [&str; 9] = [
     "after a crash: unlocked",
     "on record: each time",
     "and gives no access: 77",
-    "the journal has no key",
+    "the journal has a canary and no key",
 ];
 
 #[test]
