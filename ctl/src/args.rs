@@ -384,6 +384,9 @@ pub struct Unlock {
     /// With the key in this user's keychain
     #[arg(long, conflicts_with = "recovery")]
     pub keychain: bool,
+    /// Wait so many seconds for somebody to unlock the keychain, and prompt nobody; for units
+    #[arg(long, value_name = "SECONDS", requires = "keychain", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub wait: Option<u64>,
     /// With the recovery code, from a prompt or standard input
     #[arg(long)]
     pub recovery: bool,
@@ -551,6 +554,7 @@ mod tests {
             &["init"][..],
             &["up", "--foreground"],
             &["unlock", "--keychain"],
+            &["unlock", "--keychain", "--wait", "600"],
             &["unlock", "--recovery"],
             &["slot", "list", "--json"],
             &["slot", "add", "passphrase", "--new-passphrase-file", "f"],
@@ -667,6 +671,8 @@ mod tests {
             &["grant", "add", "x", "--agent", "a", "--allow", "post /v1"],
             &["grant", "add", "x", "--agent", "a", "--expires", "-3d"],
             &["unlock", "--keychain", "--recovery"],
+            &["unlock", "--wait", "600"],
+            &["unlock", "--keychain", "--wait", "0"],
             &["slot", "add", "keychain", "--store", "drawer"],
             &["slot", "add"],
             &["slot", "remove"],

@@ -23,11 +23,16 @@ mod text;
 
 use std::fmt;
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::{thread, time::Instant};
 
 use keyring_core::{Entry, Error as StoreError};
 use zeroize::Zeroizing;
 
 pub use error::KeychainError;
+
+#[cfg(target_os = "linux")]
+use crate::output;
 
 /// Where a key can be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,32 @@ pub fn set(store: Store, vault: &str, key: &SlotKey) -> Result<(), KeychainError
 pub fn get(store: Store, vault: &str) -> Result<SlotKey, KeychainError> {
     let entry = open(store, vault)?;
     patience::within(FOR_A_PROMPT, move || read(store, &entry))
+}
+
+/// Waits until a vault's key can be read without asking anybody: at login a keyring is there before it is unlocked, or
+/// comes later. It prompts nobody.
+///
+/// # Errors
+/// Where that is not so when the time is over; at once where no keychain has such a key.
+pub fn wait(vault: &str, time: Duration) -> Result<(), KeychainError> {
+    #[cfg(target_os = "linux")]
+    {
+        let until = Instant::now() + time;
+        let mut told = false;
+        while let Some(why) = unready(vault)? {
+            if Instant::now() >= until {
+                return Err(why);
+            }
+            if !std::mem::replace(&mut told, true) {
+                output::note("waiting for the keychain to be unlocked.");
+            }
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+    // A login has unlocked the one of macOS.
+    #[cfg(target_os = "macos")]
+    let _ = (vault, time);
+    Ok(())
 }
 
 /// Takes the key away; false where there was none.
@@ -210,6 +241,25 @@ fn read(store: Store, entry: &Entry) -> Result<SlotKey, KeychainError> {
     text::decode(&found).map_err(|wrong| KeychainError::Content { store, wrong })
 }
 
+/// Why a vault's key cannot be read yet; none where it can, and an error where it never will.
+#[cfg(target_os = "linux")]
+fn unready(vault: &str) -> Result<Option<KeychainError>, KeychainError> {
+    use KeychainError as E;
+    let name = name(vault)?;
+    let store = Store::SecretService;
+    let why = match patience::within(TO_OPEN, move || secret_service::is_unlocked(&name)) {
+        Ok(true) => return Ok(None),
+        Ok(false) => E::Denied { store, reason: "nobody has unlocked it".to_owned() },
+        Err(error @ (E::NoBus { .. } | E::NoService(_) | E::NoEntry { .. } | E::TimedOut(_))) => error,
+        Err(error) => return Err(error),
+    };
+    match (get(Store::Keyutils, vault), why) {
+        (Ok(_), _) => Ok(None),
+        (Err(_), why @ E::NoEntry { .. }) => Err(why),
+        (Err(_), why) => Ok(Some(why)),
+    }
+}
+
 /// Whether a store would answer. Looks for nothing that is there, so that no prompt can come up.
 #[cfg(target_os = "linux")]
 fn probe(store: Store) -> Result<(), KeychainError> {
@@ -235,6 +285,9 @@ const SERVICE: &str = "strongroom";
 const PROBE: &str = "probe";
 /// The longest path, and less than what a key's description in the kernel can have.
 const LONGEST_NAME: usize = 4000;
+/// A person types a password in that time; no signal tells of it that every keyring sends.
+#[cfg(target_os = "linux")]
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// A bus may have to start the keyring's daemon first.
 const TO_OPEN: Duration = Duration::from_secs(10);
 /// For a person to type a password, who may have to find the window first.

@@ -177,6 +177,19 @@ fn one_users_units_serve_that_user() {
     assert_eq!(run("user.sh"), expected);
 }
 
+#[test]
+#[ignore = "needs root: boots a systemd of its own, logs a user in, and starts that user's keyring"]
+fn a_login_unlocks_the_vault_once_its_keyring_is_unlocked() {
+    let expected = [
+        "the Secret Service",
+        "logged out: keyd runs 0 times",
+        "logged in: active, locked, default.target active",
+        "the keyring is unlocked: unlocked, the unit success",
+        "and that gives no access: 77",
+    ];
+    assert_eq!(run("login.sh"), expected);
+}
+
 const CREDENTIAL: [&str; 9] = [
     "added: root 600, passphrase credential ",
     "the file is no key",

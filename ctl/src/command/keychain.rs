@@ -4,12 +4,13 @@
 //! of no use, and a key without a slot opens nothing. It refuses to replace a key that is there without being asked. Called
 //! by `slot.rs` and `vault.rs`.
 
+use std::time::Duration;
+
 use nix::unistd::getuid;
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Operation, SlotKind, SlotView};
 
 use super::{Context, slot};
-use crate::admin_client::AdminClient;
 use crate::args::KeychainSlot;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::keychain::{self, SlotKey, Store};
@@ -40,16 +41,19 @@ pub fn add(context: &Context, options: &KeychainSlot, add: impl FnOnce(&SlotKey)
     Ok(())
 }
 
-/// Opens the vault with the key that is there.
-pub fn unlock(context: &Context, client: &mut AdminClient) -> Outcome<()> {
+/// Opens the vault with the key that is there, or will be within this time.
+pub fn unlock(context: &Context, wait: Option<Duration>) -> Outcome<()> {
     let vault = name(context)?;
+    if let Some(time) = wait {
+        keychain::wait(&vault, time)?;
+    }
     let chosen = keychain::pick()?.store;
     let key = keychain::get(chosen, &vault).or_else(|first| {
         // A key that was put into another store on purpose counts as well.
         let others = Store::ALL.iter().filter(|store| **store != chosen);
         others.into_iter().find_map(|store| keychain::get(*store, &vault).ok()).ok_or(first)
     })?;
-    let unlocked = client.ask_with(SecretBytes::new(key.to_vec()), Operation::Unlock);
+    let unlocked = context.connect()?.ask_with(SecretBytes::new(key.to_vec()), Operation::Unlock);
     unlocked.map(drop).map_err(|error| match error.code() {
         NOT_PERMITTED => CtlError::not_permitted(
             "the key in the keychain opens no slot of this vault. Unlock with the passphrase, then 'strongroom slot add keychain'.",

@@ -1,5 +1,7 @@
 //! `unlock` and `lock`. Unlocking what is unlocked is done already, and asks for nothing.
 
+use std::time::Duration;
+
 use strongroom_protocol::admin::{Failure, Operation, VaultState};
 
 use super::{Context, keychain, slot};
@@ -9,8 +11,7 @@ use crate::output;
 use crate::passphrase;
 
 pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
-    let mut client = context.connect()?;
-    let status = client.status()?;
+    let status = context.connect()?.status()?;
     match status.state {
         VaultState::Unlocked => {
             output::note("The vault is unlocked already.");
@@ -20,11 +21,13 @@ pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
         VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
         VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
     }
+    // Each of the others may wait for a person, for longer than keyd waits for a question.
     if options.keychain {
-        return keychain::unlock(context, &mut client);
+        return keychain::unlock(context, options.wait.map(Duration::from_secs));
     }
     if options.recovery {
-        let unlocked = client.ask_with(slot::recovery_key()?, Operation::Unlock);
+        let key = slot::recovery_key()?;
+        let unlocked = context.connect()?.ask_with(key, Operation::Unlock);
         return unlocked.map(drop).map_err(|error| match error.code() {
             NOT_PERMITTED => {
                 CtlError::not_permitted("the recovery code opens no slot of this vault. See 'strongroom slot list'.")
@@ -34,7 +37,7 @@ pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
     }
     let derivation = status.unlock.ok_or(Failure::Uninitialised)?;
     let key = passphrase::derive(&context.passphrase.existing()?, &derivation)?;
-    client.ask_with(key, Operation::Unlock).map(drop)
+    context.connect()?.ask_with(key, Operation::Unlock).map(drop)
 }
 
 pub fn lock(context: &Context) -> Outcome<()> {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use keyring_core::Entry;
 use keyring_core::api::CredentialStoreApi;
+use secret_service::{EncryptionType, blocking};
 use zbus_secret_service_keyring_store::Store as SecretService;
 
 use super::{KeychainError, SERVICE, Store, bus};
@@ -21,4 +22,17 @@ pub fn entry(vault: &str) -> Result<Entry, KeychainError> {
     service
         .build(SERVICE, vault, Some(&HashMap::from([("label", label.as_str())])))
         .map_err(|error| KeychainError::of(Store::SecretService, error))
+}
+
+/// Whether a vault's key can be read without a prompt. Only looks at the locks, so that none can come up.
+pub fn is_unlocked(vault: &str) -> Result<bool, KeychainError> {
+    bus::check()?;
+    let failed = |error: secret_service::Error| KeychainError::NoService(error.to_string());
+    // No secret crosses this connection.
+    let service = blocking::SecretService::connect(EncryptionType::Plain).map_err(failed)?;
+    let found = service.search_items(HashMap::from([("service", SERVICE), ("username", vault)])).map_err(failed)?;
+    if found.unlocked.is_empty() && found.locked.is_empty() {
+        return Err(KeychainError::NoEntry { store: Store::SecretService });
+    }
+    Ok(found.locked.is_empty())
 }

@@ -1,5 +1,8 @@
 //! The commands on a real keyring: a slot is added, opens the vault, gives no access, and goes with its key.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use strongroom_tests::prelude::*;
 
 use crate::desk::{Desk, of};
@@ -8,10 +11,14 @@ use strongroom_tests::programs;
 /// A strongroom's command on this desk.
 #[track_caller]
 fn ctl(desk: &Desk, strongroom: &Strongroom, arguments: &[&str]) -> Output {
+    process::run(&mut command(desk, strongroom, arguments), b"")
+}
+
+fn command(desk: &Desk, strongroom: &Strongroom, arguments: &[&str]) -> Command {
     let mut command = desk.command(programs::path("strongroom"));
     command.args(arguments).env("STRONGROOM_HOME", strongroom.root());
     command.env("STRONGROOM_PASSPHRASE_FILE", strongroom.passphrase_file());
-    process::run(&mut command, b"")
+    command
 }
 
 fn keychain_slots(strongroom: &Strongroom) -> Vec<String> {
@@ -66,6 +73,38 @@ fn the_keychain_opens_the_vault_and_is_no_passphrase() {
         strongroom.ctl(&["unlock", "--passphrase-file", new]).assert_code(0);
     }
     assert_eq!(desk.secret_tool(&[&["lookup"], of(&vault).as_slice()].concat(), "").code, Some(1), "the key is gone");
+}
+
+#[test]
+#[ignore = "needs the keyring tools: gnome-keyring, libsecret-tools, dbus"]
+fn a_unit_waits_until_the_keychain_is_unlocked() {
+    let (mut desk, strongroom) = (Desk::new(), Strongroom::new().start());
+    let unlock = |desk: &Desk, seconds: &str| ctl(desk, &strongroom, &["unlock", "--keychain", "--wait", seconds]);
+    strongroom.must(&["lock"]);
+    // Nothing will come of this one, so it does not wait.
+    let none = unlock(&desk, "600");
+    assert!(none.assert_code(1).stderr.contains("no key of this vault"), "{none:?}");
+    strongroom.must(&["unlock"]);
+    ctl(&desk, &strongroom, &["slot", "add", "keychain"]).assert_code(0);
+    strongroom.must(&["lock"]);
+
+    desk.lock();
+    let locked = unlock(&desk, "2");
+    assert!(locked.assert_code(77).stderr.contains("nobody has unlocked it"), "{locked:?}");
+    unlock(&Desk::without_bus(), "2").assert_code(69);
+    let mut waiting = command(&desk, &strongroom, &["unlock", "--keychain", "--wait", "60"]);
+    let mut waiting = waiting.stderr(Stdio::piped()).spawn().expect("it was built");
+    let mut words = String::new();
+    BufReader::new(waiting.stderr.take().expect("a pipe")).read_line(&mut words).expect("it says that it waits");
+    assert!(words.contains("waiting for the keychain"), "{words}");
+    assert_eq!(strongroom.status()["state"], "locked");
+    desk.unlock();
+    assert_eq!(waiting.wait().expect("a child of ours").code(), Some(0));
+    assert_eq!(strongroom.status()["state"], "unlocked");
+    // And one that is unlocked is not waited for.
+    strongroom.must(&["lock"]);
+    desk.unlock();
+    assert_eq!(unlock(&desk, "60").assert_code(0).stderr, "");
 }
 
 #[test]
