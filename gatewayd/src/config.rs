@@ -14,14 +14,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
 
 use self::resolve::Resolve;
 pub use self::upstream_proxy::UpstreamProxy;
 pub use self::value::{Count, Network, Span};
-use crate::log::LogLevel;
 
 /// The whole file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// TCP addresses; port 0 lets the kernel choose. Where nothing is said, what was inherited, or else 127.0.0.1:7777.
@@ -34,11 +34,26 @@ pub struct Config {
     /// The HTTP proxy that upstreams are dialled through, if any.
     pub upstream_proxy: Option<UpstreamProxy>,
     /// How much is logged.
-    pub log_level: LogLevel,
+    #[serde(deserialize_with = "strongroom_protocol::log::level")]
+    pub log_level: LevelFilter,
     /// How much is taken.
     pub limits: Limits,
     /// How long is waited.
     pub timeouts: Timeouts,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            allow_private_upstreams: Vec::new(),
+            resolve: Resolve::default(),
+            upstream_proxy: None,
+            log_level: LevelFilter::INFO,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
 }
 
 /// How much is taken.
@@ -255,7 +270,7 @@ mod tests {
         assert!(proxy.is_for(&"api.example".parse().unwrap()) && !proxy.is_for(&"internal.example".parse().unwrap()));
         assert_eq!(config.timeouts.stalled.get(), Duration::from_secs(65));
         assert_eq!(config.limits.idle_channels_per_pool.get(), 0);
-        assert_eq!(config.log_level, LogLevel::Debug);
+        assert_eq!(config.log_level, LevelFilter::DEBUG);
     }
 
     #[test]

@@ -10,12 +10,13 @@ mod through_proxy;
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use strongroom_protocol::Authority;
 use strongroom_protocol::authority::Host;
 use strongroom_protocol::exchange::DialFailure;
+use strongroom_protocol::log::Brake;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -23,7 +24,6 @@ use tracing::field::display;
 
 use self::through_proxy::ProxyFault;
 use crate::config::{Config, UpstreamProxy};
-use crate::log::Brake;
 
 /// Why there is no socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Failure {
     /// What this machine lacks is no news about the upstream, and the agent is told.
     fn log(&self, authority: &Authority, proxy: Option<&UpstreamProxy>, brake: &Brake) {
         if let NoSocket::Upstream(failure) = self.no_socket
-            && let Some(held) = brake.pass()
+            && let Some(held) = brake.pass(Instant::now())
         {
             let (proxy, reason) = (proxy.map(|proxy| display(proxy.authority())), self.fault.map(display));
             tracing::warn!(%authority, ?failure, proxy, reason, held, "no upstream socket");
@@ -181,7 +181,6 @@ const MOST_ADDRESSES: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use tokio::net::TcpSocket;
 

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -15,6 +16,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use ring::rand::SystemRandom;
 use serde_json::json;
+use strongroom_protocol::log::Brake;
 use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use crate::config::Config;
@@ -26,7 +28,6 @@ use crate::forward::replay::Source;
 use crate::forward::{Outbound, forward};
 use crate::ingress::{self, Door, Entry, own_paths};
 use crate::key_client::{KeyClient, Positions, Way};
-use crate::log::Brake;
 use crate::pool::Pool;
 use crate::request_id::{RequestId, RequestIds};
 use crate::visitor::{Token, Visitor};
@@ -120,7 +121,7 @@ impl Gateway {
 
     /// A refusal in the log; not each of a flood.
     pub fn note_refusal(&self, refusal: Refusal, id: &RequestId) {
-        if let Some(held) = self.refusals.pass() {
+        if let Some(held) = self.refusals.pass(Instant::now()) {
             tracing::info!(code = %refusal, request_id = %id, held, "refused");
         }
     }

@@ -23,7 +23,6 @@ mod hang_up;
 mod ingress;
 mod key_client;
 mod listen;
-mod log;
 mod loopback_peer;
 mod pool;
 mod request_id;
@@ -39,6 +38,7 @@ use std::process::ExitCode;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{getuid, setsid};
 use strongroom_protocol::home::Home;
+use strongroom_protocol::log::Log;
 use strongroom_protocol::service_manager::{self, ServiceManager};
 
 use crate::args::{Command, Run};
@@ -46,12 +46,14 @@ use crate::config::Config;
 use crate::start_error::StartError;
 
 fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    log::last_word(format_args!("{error}"));
+    let is_journal = service_manager::is_journal(std::env::var_os("JOURNAL_STREAM").as_deref());
+    let log = Log { program: "strongroom-gatewayd", target: env!("CARGO_CRATE_NAME"), is_journal };
+    let Err(error) = run(log) else { return ExitCode::SUCCESS };
+    log.last_word(format_args!("{error}"));
     error.exit_code()
 }
 
-fn run() -> Result<(), StartError> {
+fn run(log: Log) -> Result<(), StartError> {
     let run = match args::parse(std::env::args_os())? {
         Command::Help => return say(args::HELP),
         Command::Version => return say(concat!("strongroom-gatewayd ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -61,7 +63,7 @@ fn run() -> Result<(), StartError> {
     let home = find_home()?;
     let config_file = run.config.clone().unwrap_or_else(|| home.gatewayd_config());
     let config = load(&run, &config_file)?;
-    log::start(config.log_level)?;
+    log.start(config.log_level).map_err(|_| StartError::Log)?;
     if run.detach {
         // It fails only for a process that leads a group already, which has no session to leave.
         let _ = setsid();

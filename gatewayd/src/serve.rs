@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Version};
@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use nix::time::{ClockId, clock_gettime};
+use strongroom_protocol::log::Brake;
 use strongroom_protocol::service_manager::ServiceManager;
 use strongroom_protocol::{Check, Refusal};
 use tokio::net::{TcpListener, UnixListener};
@@ -35,7 +36,6 @@ use crate::hang_up::hang_up;
 use crate::ingress::Door;
 use crate::key_client::KeyClient;
 use crate::listen::Sockets;
-use crate::log::Brake;
 use crate::shutdown::{Signals, Wish};
 use crate::start_error::StartError;
 use crate::visitor::Visitor;
@@ -212,7 +212,7 @@ async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut 
                 }
             }
             Err(error) => {
-                if let Some(held) = brake.pass() {
+                if let Some(held) = brake.pass(Instant::now()) {
                     tracing::warn!(%error, held, "a connection could not be accepted");
                 }
                 // Out of descriptors or memory: others have to end first. A connection that is gone costs the same.

@@ -32,7 +32,7 @@ pub struct Config {
     /// Refuse to start where a layer of the cage is missing.
     pub require_sandbox: bool,
     /// `error`, `warn`, `info`, `debug` or `trace`.
-    #[serde(deserialize_with = "level")]
+    #[serde(deserialize_with = "strongroom_protocol::log::level")]
     pub log_level: LevelFilter,
     /// How the audit log is kept.
     pub audit: Audit,
@@ -111,15 +111,6 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
         Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
         _ => Err(serde::de::Error::custom("write a duration like \"8h\" or \"30min\"")),
     }
-}
-
-fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LevelFilter, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let known = ["error", "warn", "info", "debug", "trace"].contains(&text.as_str());
-    text.parse()
-        .ok()
-        .filter(|_| known)
-        .ok_or_else(|| serde::de::Error::custom("write error, warn, info, debug or trace"))
 }
 
 fn fsync<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fsync, D::Error> {

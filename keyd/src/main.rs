@@ -14,7 +14,6 @@ mod environment;
 mod exchange;
 mod gateway;
 mod listen;
-mod log;
 mod logbook;
 mod mismatch;
 mod peer;
@@ -33,6 +32,7 @@ mod worker;
 use std::process::ExitCode;
 
 use strongroom_protocol::home::Home;
+use strongroom_protocol::log::Log;
 
 use crate::args::{Args, Command};
 use crate::config::Config;
@@ -47,15 +47,16 @@ use crate::worker::Worker;
 static ALLOCATOR: sys::WipingAllocator = sys::WipingAllocator;
 
 fn main() -> ExitCode {
-    match run() {
+    let mut log = Log { program: "strongroom-keyd", target: env!("CARGO_CRATE_NAME"), is_journal: false };
+    match run(&mut log) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => start_error::report(&error),
+        Err(error) => start_error::report(log, &error),
     }
 }
 
-fn run() -> Result<(), StartError> {
+fn run(log: &mut Log) -> Result<(), StartError> {
     let environment = Environment::take()?;
-    log::goes_to_journal(environment.is_journal());
+    log.is_journal = environment.is_journal();
     let args = Args::parse(std::env::args_os())?;
     let home = || Home::find(|name| environment.path(name), nix::unistd::geteuid().as_raw(), system_is_installed());
     match args.command {
@@ -66,7 +67,8 @@ fn run() -> Result<(), StartError> {
     }
     let home = home()?;
     let config = Config::load(&args.config.unwrap_or_else(|| home.keyd_config()))?.in_home(&home);
-    log::start(config.log_level);
+    // It fails only where it was started before.
+    let _ = log.start(config.log_level);
     if args.detach {
         nix::unistd::setsid().map_err(|error| StartError::Detach(error.into()))?;
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use strongroom_protocol::Check;
+use strongroom_protocol::log::Brake;
 use strongroom_protocol::service_manager::ServiceManager;
 use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
@@ -25,7 +26,6 @@ use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::exchange::trust::Trust;
 use crate::listen::Listeners;
-use crate::log::Brake;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
 use crate::secret::Secret;

@@ -15,10 +15,10 @@ use crate::audit::AuditError;
 use crate::config::ConfigError;
 use crate::environment::TooLate;
 use crate::listen::ListenError;
-use crate::log;
 use crate::sandbox::SandboxError;
 use crate::vault::OpenError;
 use crate::vault::create::CreateError;
+use strongroom_protocol::log::Log;
 
 macro_rules! start_errors {
     ($($(#[$doc:meta])* $variant:ident($inner:ty) $code:literal $before:literal)*) => {
@@ -95,8 +95,8 @@ from! {
 impl std::error::Error for StartError {}
 
 /// Writes one line and gives the exit code.
-pub fn report(error: &StartError) -> ExitCode {
-    log::last_word(format_args!("{error}"));
+pub fn report(log: Log, error: &StartError) -> ExitCode {
+    log.last_word(format_args!("{error}"));
     ExitCode::from(error.code())
 }
 

@@ -9,8 +9,8 @@
 //! * **ctl ↔ keyd** ([`admin`]) over `admin.sock`, a SOCK_STREAM socket: one request, one reply, as often as wanted.
 //!   What widens access carries a proof of the passphrase. No reply has room for a key; a test walks the types.
 //!
-//! This crate refuses to do any I/O but the sending half of descriptor passing ([`socket_passing`]) and the word to the
-//! service manager ([`service_manager`]), and it refuses to know what a message means: it says only whether its bytes
+//! This crate refuses to do any I/O but the sending half of descriptor passing ([`socket_passing`]), the word to the
+//! service manager ([`service_manager`]) and the daemons' log (`log`), and it refuses to know what a message means: it says only whether its bytes
 //! are well formed.
 //! The bytes are described for a reader without this code in PROTOCOL.md.
 //!
@@ -26,6 +26,8 @@ pub mod exchange;
 pub mod frame;
 pub mod home;
 pub mod host_pattern;
+#[cfg(feature = "log")]
+pub mod log;
 pub mod name;
 pub mod placeholder;
 pub mod refusal;

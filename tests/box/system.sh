@@ -39,10 +39,10 @@ echo "keyd's network: $(nsenter -t "$(pid keyd)" -n -- ip -brief link | awk '{ p
 [ "$(readlink "/proc/$(pid keyd)/ns/net")" != "$(readlink /proc/1/ns/net)" ] && echo "keyd's network is its own"
 [ "$(readlink "/proc/$(pid gatewayd)/ns/net")" = "$(readlink /proc/1/ns/net)" ] && echo "gatewayd's is the machine's"
 
-# The journal has weights, and neither our time nor colours.
-journal() { journalctl -q -b -o cat "_SYSTEMD_UNIT=strongroom-$1.service" "${@:2}"; }
+# The journal has weights and our values as fields, and neither our time nor colours.
+journal() { journalctl --sync; journalctl -q -b -o cat "_SYSTEMD_UNIT=strongroom-$1.service" "${@:2}"; }
 echo "keyd's ready lines at info: $(journal keyd PRIORITY=6 | grep -c 'keyd is ready')"
-echo "a wrong passphrase, at warning: $(echo wrong >/run/wrong; strongroom agent allow coder x.example --passphrase-file /run/wrong >/dev/null 2>&1 || true; journal keyd PRIORITY=4 | grep -c 'wrong passphrase')"
+echo "a wrong passphrase, at warning: $(echo wrong >/run/wrong; strongroom agent allow coder x.example --passphrase-file /run/wrong >/dev/null 2>&1 || true; journal keyd PRIORITY=4 SYSLOG_IDENTIFIER=strongroom-keyd STRONGROOM_UID=0 | grep -c 'wrong passphrase')"
 echo "times or colours: $({ journal keyd; journal gatewayd; } | grep -cE '^[0-9]{4}-|'$'\e' || true)"
 
 # Reload: a good file, a bad one, and the good one once more.

@@ -191,7 +191,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::log::Brake;
+    use strongroom_protocol::log::Brake;
 
     /// A proxy for one connection: reads the head of a request, says each part in one write, and gives back what it
     /// read and its end.
