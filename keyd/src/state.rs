@@ -87,6 +87,8 @@ pub struct State {
     open: RefCell<Option<Open>>,
     buckets: RefCell<HashMap<u64, Bucket>>,
     changing: tokio::sync::Mutex<()>,
+    /// Held from the judgement of a proof to the end of what it allows; see [`Self::one_proof_at_a_time`].
+    proving: tokio::sync::Mutex<()>,
 }
 
 /// What was made before the first peer.
@@ -160,6 +162,7 @@ impl State {
             open: RefCell::new(None),
             buckets: RefCell::default(),
             changing: tokio::sync::Mutex::new(()),
+            proving: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -381,17 +384,50 @@ impl State {
         }
     }
 
+    /// Writes the vault once more and leaves no older file beside it: what was purged is in none of them.
+    ///
+    /// # Errors
+    /// `TakenButNotWritten`: the older files may be there still.
+    pub async fn forget_older(&self) -> Result<(), Failure> {
+        let _turn = self.changing.lock().await;
+        let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
+        let ((), contents) = Self::edited(&live, |_| Ok(()))?;
+        let sealed = keys.seal(&contents).map_err(|_| Failure::TakenButNotWritten)?;
+        self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::TakenButNotWritten)?;
+        // Access that was taken away meanwhile stands, and is written by whoever took it.
+        let is_same = self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.live, &live));
+        if is_same {
+            self.install(contents);
+        }
+        Ok(())
+    }
+
     /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
-    /// reads what is there.
+    /// reads what is there. `keep` takes over what has to outlive the vault that is there, where one is open.
     ///
     /// # Errors
     /// `NotWritten`, or why they cannot be sealed. Nothing is changed then.
-    pub async fn replace(self: &Rc<Self>, keys: &Keys, contents: &Contents) -> Result<(), Failure> {
+    pub async fn replace(
+        self: &Rc<Self>,
+        keys: &Keys,
+        contents: &mut Contents,
+        keep: impl FnOnce(&Contents, &mut Contents),
+    ) -> Result<(), Failure> {
         let _turn = self.changing.lock().await;
+        // In force now: another change may have been on its way to the disk when this was asked.
+        if let Some(live) = self.live() {
+            keep(live.contents(), contents);
+        }
         let sealed = keys.seal(contents)?;
         self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
         self.lock_by_itself();
         Ok(())
+    }
+
+    /// Waits until nobody else is at what a proof allowed. Whoever holds this judges a proof by keys that stay until the
+    /// end of what it allows: of two who change the passphrase at once, the second has the wrong one.
+    pub async fn one_proof_at_a_time(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.proving.lock().await
     }
 
     /// Waits until no change is on its way to the disk, and keeps others from starting. For unlocking, which reads what

@@ -59,6 +59,8 @@ pub struct RestoreChange {
     pub credential: Option<Name>,
     /// Of an agent or grant.
     pub agent: Option<Name>,
+    /// A way to unlock.
+    pub slot: Option<SlotView>,
 }
 
 /// What would happen.

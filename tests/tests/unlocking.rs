@@ -204,10 +204,44 @@ fn a_backup_comes_back_with_what_it_had_and_says_before_what_that_is() {
     assert_eq!(strongroom.must(&["ca", "show"]), rotated, "an authority that was given up does not come back");
     assert_ne!(ca, rotated);
     assert!(file(&strongroom, "vault.before-restore").exists());
+    // A second one, after the wrong one: the first vault is still there, until something is to be gone for good.
+    strongroom.must(&["restore", &backup, "--yes"]);
+    strongroom.must(&["unlock"]);
+    assert!(file(&strongroom, "vault.before-restore").exists() && file(&strongroom, "vault.before-restore-2").exists());
+    strongroom.must(&["credential", "remove", "openai", "--purge", "--yes"]);
+    let asides = || fs::read_dir(strongroom.root().join("data")).unwrap().map(|entry| entry.unwrap().file_name());
+    let of_before = |name: &std::ffi::OsString| name.to_str().unwrap().contains("before-restore");
+    assert_eq!(asides().filter(of_before).count(), 0);
     let lines = strongroom.audit();
     assert!(lines.iter().any(|line| line["event"] == "vault.restore"));
     assert!(!lines.iter().any(|line| line["event"] == "vault.rolled-back"), "it was done in the open");
     strongroom.must(&["audit", "verify"]);
+}
+
+/// Slots decide who opens the vault from then on, so they are among what is shown.
+#[test]
+fn a_look_at_a_backup_shows_the_ways_in_that_come_back_with_it() {
+    let strongroom = furnished();
+    strongroom.must(&["slot", "add", "recovery"]);
+    let backup = strongroom.root().join("with-a-code.backup").to_str().unwrap().to_owned();
+    strongroom.must(&["backup", &backup]);
+    let same = strongroom.ctl(&["restore", &backup, "--dry-run"]);
+    assert!(same.assert_code(0).stderr.contains("Slots, credentials, agents and grants are the same"), "{same:?}");
+    let (code, _) = slots(&strongroom).into_iter().find(|(_, kind)| kind == "recovery").unwrap();
+    strongroom.must(&["slot", "remove", &code.to_string(), "--yes"]);
+    strongroom.must(&["slot", "add", "passphrase", "--new-passphrase-file", &passphrase(&strongroom, "a second one")]);
+    let looked = strongroom.ctl(&["restore", &backup, "--dry-run", "--json"]).json();
+    let changes: Vec<_> = looked["changes"].as_array().unwrap().iter().collect();
+    let of = |kind: &str| {
+        changes.iter().find(|change| change["slot"]["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {looked}"))
+    };
+    assert_eq!(
+        (of("recovery")["change"].as_str(), of("recovery")["slot"]["id"].as_u64()),
+        (Some("returns"), Some(code))
+    );
+    assert_eq!(of("passphrase")["change"], "goes");
+    assert_eq!(changes.len(), 2);
+    assert!(strongroom.must(&["restore", &backup, "--dry-run"]).contains(&format!("slot\trecovery {code}")));
 }
 
 #[test]
@@ -298,6 +332,27 @@ fn a_vault_locks_when_the_machine_has_slept_where_that_is_wanted() {
     locks_itself(&does_not);
     wants.must(&["unlock"]);
     assert_eq!(wants.status()["state"], "unlocked", "a sleep of before is none of now");
+}
+
+/// Of those who change a passphrase at once one does, and the others have the wrong one from then on.
+#[test]
+fn two_who_change_the_passphrase_at_once_do_not_both() {
+    let strongroom = furnished();
+    // With a second one every slot's key is in the vault, and none has to be brought.
+    strongroom.must(&["slot", "add", "passphrase", "--new-passphrase-file", &passphrase(&strongroom, "a second one")]);
+    let new: Vec<_> = (0..4).map(|number| passphrase(&strongroom, &"another ".repeat(number + 2))).collect();
+    let codes: Vec<_> = std::thread::scope(|scope| {
+        let changes =
+            new.iter().map(|new| scope.spawn(|| strongroom.ctl(&["passphrase", "--new-passphrase-file", new]).code));
+        changes.collect::<Vec<_>>().into_iter().map(|change| change.join().unwrap()).collect()
+    });
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert!(codes.iter().all(|code| [Some(0), Some(77), Some(75)].contains(code)), "{codes:?}");
+    strongroom.must(&["lock"]);
+    let opens = |new: &String| strongroom.ctl(&["unlock", "--passphrase-file", new]).code == Some(0);
+    let at = codes.iter().position(|code| *code == Some(0)).unwrap();
+    assert!(opens(&new[at]), "the one that was told so");
+    assert_eq!(slots(&strongroom).len(), 2);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use std::path::Path;
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::admin::{Failure, Operation, Reply, RestoreChange, RestoreKind, RestoreView, VaultState};
+use strongroom_protocol::admin::{
+    Failure, Operation, Reply, RestoreChange, RestoreKind, RestoreView, SlotView, VaultState,
+};
 
 use super::{Context, slot};
 use crate::admin_client::{AdminClient, unexpected};
@@ -95,7 +97,7 @@ pub fn restore(context: &Context, options: &Restore) -> Outcome<()> {
     client.ask_perhaps_with(proved, Operation::Restore { file, key: copy() })?;
     output::note(match view.now {
         Some(_) => {
-            "The backup is the vault now, and it is locked. The vault before it is 'vault.before-restore' beside it. Unlock with the backup's passphrase."
+            "The backup is the vault now, and it is locked. Unlock with the backup's passphrase. The vault before it is beside it, as vault.before-restore, until the next change of slots or purge."
         }
         None => "The backup is the vault now. Unlock it with the backup's passphrase.",
     });
@@ -104,7 +106,13 @@ pub fn restore(context: &Context, options: &Restore) -> Outcome<()> {
 
 fn show(view: &RestoreView, as_json: bool) -> Outcome<()> {
     if as_json {
-        let one = |change: &RestoreChange| json!({ "change": change.kind, "credential": change.credential, "agent": change.agent });
+        let slot = |slot: &SlotView| json!({ "id": slot.id, "kind": slot.kind });
+        let one = |change: &RestoreChange| {
+            json!({
+                "change": change.kind, "credential": change.credential, "agent": change.agent,
+                "slot": change.slot.as_ref().map(slot),
+            })
+        };
         let changes: Vec<_> = view.changes.iter().map(one).collect();
         return output::json(&json!({
             "generation": view.now, "backup_generation": view.backup, "changes": changes, "more": view.more,
@@ -115,7 +123,7 @@ fn show(view: &RestoreView, as_json: bool) -> Outcome<()> {
         Some(now) => output::note(&format!("The vault has generation {now}, the backup {}.", view.backup)),
     }
     if view.now.is_some() && view.changes.is_empty() {
-        output::note("Credentials, agents and grants are the same in both.");
+        output::note("Slots, credentials, agents and grants are the same in both.");
     }
     output::table(&["change", "what", "name"], view.changes.iter().map(row).collect())?;
     if view.more > 0 {
@@ -131,6 +139,7 @@ fn row(change: &RestoreChange) -> Vec<String> {
         RestoreKind::Differs => "is otherwise",
     };
     let (what, name) = match (&change.credential, &change.agent) {
+        _ if change.slot.is_some() => ("slot", change.slot.as_ref().map(slot::name).unwrap_or_default()),
         (Some(credential), Some(agent)) => ("grant", format!("{} to {}", credential.as_str(), agent.as_str())),
         (Some(name), None) => ("credential", name.as_str().to_owned()),
         (None, Some(name)) => ("agent", name.as_str().to_owned()),

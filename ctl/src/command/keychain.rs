@@ -1,8 +1,8 @@
 //! A slot's key in this user's keychain: put there, used, taken away again.
 //!
-//! The key is in the keychain before keyd has the slot, and taken back where keyd refuses: a slot without a key would be
-//! of no use, and a key without a slot opens nothing. It refuses to replace a key that is there without being asked. Called
-//! by `slot.rs` and `vault.rs`.
+//! keyd has the slot before the key is in the keychain, for it may take the place of one that opens the vault: what keyd
+//! refuses must leave that alone. It refuses to replace a key that is there without being asked. Called by `slot.rs` and
+//! `vault.rs`.
 
 use std::time::Duration;
 
@@ -16,8 +16,25 @@ use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::keychain::{self, SlotKey, Store};
 use crate::output;
 
-/// Makes a key, keeps it, and has `add` tell keyd.
-pub fn add(context: &Context, options: &KeychainSlot, add: impl FnOnce(&SlotKey) -> Outcome<()>) -> Outcome<()> {
+/// A key that is to be kept, and where.
+pub struct New {
+    /// The key, of a slot that is to be.
+    pub key: SlotKey,
+    store: Store,
+    vault: String,
+}
+
+impl New {
+    /// Keeps it, in the place of an older one.
+    pub fn keep(&self) -> Outcome<()> {
+        keychain::set(self.store, &self.vault, &self.key)?;
+        output::note(&format!("Its key is in {}: {}.", self.store, self.store.lasts()));
+        Ok(())
+    }
+}
+
+/// Makes a key, and chooses its place. Nothing is changed yet.
+pub fn prepare(context: &Context, options: &KeychainSlot) -> Outcome<New> {
     let vault = name(context)?;
     let store = match options.store {
         Some(store) => store,
@@ -32,13 +49,7 @@ pub fn add(context: &Context, options: &KeychainSlot, add: impl FnOnce(&SlotKey)
     if keychain::get(store, &vault).is_ok() {
         context.confirm(&format!("{store} has a key for this vault already, of an older slot. Replace it?"))?;
     }
-    let key = slot::random()?;
-    keychain::set(store, &vault, &key)?;
-    add(&key).inspect_err(|_| {
-        let _ = keychain::delete(store, &vault);
-    })?;
-    output::note(&format!("Its key is in {store}: {}.", store.lasts()));
-    Ok(())
+    Ok(New { key: slot::random()?, store, vault })
 }
 
 /// Opens the vault with the key that is there, or will be within this time.

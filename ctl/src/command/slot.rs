@@ -1,7 +1,7 @@
 //! `slot ...` and `passphrase`: the ways to unlock the vault.
 //!
-//! Keys of slots are made here, brought to where they are kept, and told to keyd, which never tells one. What was kept is
-//! taken back where keyd refuses. A keychain's slot, a credential's or a recovery code's opens the vault; only a passphrase
+//! Keys of slots are made here, brought to where they are kept, and told to keyd, which never tells one. Nothing is
+//! kept that keyd refused. A keychain's slot, a credential's or a recovery code's opens the vault; only a passphrase
 //! gives access. Called by `command.rs`.
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -45,7 +45,7 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
     match what {
         SlotAdd::Passphrase(new) => {
             let key = passphrase::derive(&source(new).new_one()?, &derivation)?;
-            added(&mut client, proof, SlotKind::Passphrase, key)
+            added(&mut client, proof, SlotKind::Passphrase, key).map(drop)
         }
         SlotAdd::Recovery => {
             let code = Code::random()?;
@@ -53,9 +53,18 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
             output::note("Write this code down and keep it where the vault is not. It is not shown again:");
             output::line(&code.text())
         }
-        SlotAdd::Keychain(options) => keychain::add(context, options, |key| {
-            added(&mut client, proof, SlotKind::Keychain, SecretBytes::new(key.to_vec()))
-        }),
+        SlotAdd::Keychain(options) => {
+            let new = keychain::prepare(context, options)?;
+            let again = SecretBytes::new(proof.expose().to_vec());
+            let id = added(&mut client, proof, SlotKind::Keychain, SecretBytes::new(new.key.to_vec()))?;
+            // The slot first: a key that is in the keychain already opens the vault until its place is taken.
+            new.keep().inspect_err(|_| match client.ask_with(again, Operation::SlotRemove { id }) {
+                Ok(_) => output::note(&format!("Slot {id} was removed again, for its key could not be kept.")),
+                Err(_) => {
+                    output::note(&format!("Slot {id} has no key anywhere. Remove it: 'strongroom slot remove {id}'."))
+                }
+            })
+        }
         SlotAdd::Credential(options) => {
             let key = random::<32>()?;
             let made = systemd_credential::encrypt(&options.output, options.with_key.as_deref(), &*key)?;
@@ -72,14 +81,19 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
     }
 }
 
-fn added(client: &mut AdminClient, proof: SecretBytes, kind: SlotKind, key: SecretBytes) -> Outcome<()> {
+fn added(client: &mut AdminClient, proof: SecretBytes, kind: SlotKind, key: SecretBytes) -> Outcome<u32> {
     match client.ask_with(proof, Operation::SlotAdd { kind, key })? {
         Reply::SlotAdded(id) => {
             output::note(&format!("Slot {id} was added."));
-            Ok(())
+            Ok(id)
         }
         _ => Err(unexpected()),
     }
+}
+
+/// A slot in a list of changes.
+pub fn name(slot: &SlotView) -> String {
+    format!("{} {}", word(slot.kind), slot.id)
 }
 
 fn remove(context: &Context, id: u32) -> Outcome<()> {

@@ -74,7 +74,12 @@ fn needs(operation: &Operation) -> Needs {
 /// Does what is asked, where the table allows it.
 pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> Reply {
     let Request { proof, operation } = request;
-    if let Err(failure) = permitted(state, caller, needs(&operation), proof.as_ref()) {
+    let needs = needs(&operation);
+    let _turn = match needs {
+        Needs::Nothing | Needs::Unlocked => None,
+        Needs::Proof | Needs::ProofOrRecovery | Needs::ProofIfThereIsAVault => Some(state.one_proof_at_a_time().await),
+    };
+    if let Err(failure) = permitted(state, caller, needs, proof.as_ref()) {
         if failure == Failure::WrongPassphrase {
             vault::wrong_passphrase(state, caller);
         }

@@ -59,7 +59,15 @@ impl Header {
         }
     }
 
-    fn check(&self) -> Result<(), VaultFault> {
+    /// Whether a header is one: asked after reading it and before writing it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), VaultFault> {
+        // First, for what follows takes the square of it.
+        if self.slots.len() > MOST_SLOTS {
+            return Err(VaultFault::Forged);
+        }
         for slot in &self.slots {
             match slot.kind {
                 SlotKind::Passphrase(derivation) if !derivation.is_within_bounds() => {
@@ -70,11 +78,7 @@ impl Header {
         }
         let distinct =
             self.slots.iter().enumerate().all(|(at, slot)| self.slots[..at].iter().all(|other| other.id != slot.id));
-        if self.slots.len() <= MOST_SLOTS && distinct && self.passphrase_slot().is_some() {
-            Ok(())
-        } else {
-            Err(VaultFault::Forged)
-        }
+        if distinct && self.passphrase_slot().is_some() { Ok(()) } else { Err(VaultFault::Forged) }
     }
 }
 

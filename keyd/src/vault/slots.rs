@@ -76,12 +76,14 @@ impl Keys {
         change: Change<'_>,
         by: By<'_>,
     ) -> Result<(Self, Option<u32>), Failure> {
-        let mut ways = self.ways(contents, by.proof)?;
+        // Judged by whoever asked, and here once more: these are the keys that are changed, whatever they were then.
+        let recovered = matches!(change, Change::Passphrase { .. }) && self.recovers(by.proof);
+        if !recovered && !self.proves(by.proof) {
+            return Err(Failure::WrongPassphrase);
+        }
+        let mut ways = self.ways(contents, by.proof, recovered)?;
         let added = match change {
             Change::Add(new) => {
-                if ways.len() == MOST_SLOTS {
-                    return Err(Failure::OutOfBounds(Field::Slots));
-                }
                 if new.kind.is_passphrase() && new.kind != self.passphrase_kind() {
                     return Err(Failure::OutOfBounds(Field::Derivation));
                 }
@@ -96,7 +98,6 @@ impl Keys {
                 None
             }
             Change::Passphrase { derivation, key } => {
-                let recovered = self.recovers(by.proof);
                 let proved = |way: &Way| way.kind.is_passphrase() && (recovered || way.key.matches(by.proof));
                 ways.retain(|way| !proved(way));
                 let kind = SlotKind::Passphrase(derivation);
@@ -107,6 +108,9 @@ impl Keys {
                 Some(push(&mut ways, contents, NewSlot { kind, key }, by)?)
             }
         };
+        if ways.len() > MOST_SLOTS {
+            return Err(Failure::OutOfBounds(Field::Slots));
+        }
         let passphrases = ways.iter().filter(|way| way.kind.is_passphrase()).count();
         let record = |way: &Way| {
             let is_brought = way.kind.is_passphrase() && passphrases == 1;
@@ -124,9 +128,8 @@ impl Keys {
     }
 
     /// Every slot with its key.
-    fn ways(&self, contents: &Contents, proof: &[u8]) -> Result<Vec<Way>, Failure> {
+    fn ways(&self, contents: &Contents, proof: &[u8], recovered: bool) -> Result<Vec<Way>, Failure> {
         let slots = &self.header().slots;
-        let recovered = self.recovers(proof);
         let mut ways = Vec::with_capacity(slots.len() + 1);
         for slot in slots {
             let record = contents.slots.iter().find(|record| record.slot == slot.id);

@@ -139,6 +139,46 @@ fn with_two_passphrases_each_changes_its_own_and_a_recovery_code_replaces_both()
     assert!(now.keys.proves(&RANDOM));
 }
 
+/// Two who changed a passphrase at once brought the same proof; where every slot's key was on record nobody asked for it
+/// again, and 16 slots became 17, which no keyd opens.
+#[test]
+fn a_proof_is_judged_by_the_keys_that_are_changed_however_many_are_on_record() {
+    let mut now = Now::new();
+    now.add(passphrase(), &OTHER);
+    let change = |key| Change::Passphrase { derivation: new_vault().derivation, key };
+    now.change(&OTHER, change(&[0x43; 32])).unwrap();
+    assert_eq!(now.change(&OTHER, change(&[0x44; 32])), Err(Failure::WrongPassphrase));
+    let more = Change::Add(NewSlot { kind: SlotKind::Keychain, key: &RANDOM });
+    assert_eq!(now.change(&OTHER, more), Err(Failure::WrongPassphrase));
+    assert_eq!(now.change(&OTHER, Change::Remove { id: 1 }), Err(Failure::WrongPassphrase));
+    now.add(SlotKind::Recovery, &[4; 32]);
+    assert_eq!(now.change(&[4; 32], more), Err(Failure::WrongPassphrase), "a code adds no way");
+    while now.keys.header().slots.len() < MOST_SLOTS {
+        now.add(SlotKind::Keychain, &RANDOM);
+    }
+    now.change(&KEY, change(&[0x45; 32])).unwrap();
+    assert_eq!(now.keys.header().slots.len(), MOST_SLOTS);
+    assert!(now.opens_with(&[0x45; 32]) && now.opens_with(&[0x43; 32]) && !now.opens_with(&KEY));
+}
+
+#[test]
+fn slots_that_could_not_be_read_again_are_not_sealed() {
+    let now = Now::new();
+    let slot = now.keys.header().slots[0].clone();
+    let data_key = || Secret::copy_from(&[9; 32]).unwrap();
+    let sealed = |slots: Vec<Slot>| Keys::new(data_key(), Header { slots }).seal(&now.contents);
+    assert!(sealed(vec![slot.clone()]).is_ok());
+    let numbered = |id| {
+        let mut slot = slot.clone();
+        slot.id = id;
+        slot
+    };
+    let many = (0..17).map(numbered);
+    for slots in [many.collect(), vec![slot.clone(), slot.clone()], vec![]] {
+        assert!(sealed(slots).is_err());
+    }
+}
+
 #[test]
 fn the_last_passphrase_stays_and_nonsense_is_refused() {
     let mut now = Now::new();

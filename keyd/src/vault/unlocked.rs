@@ -56,6 +56,12 @@ impl Keys {
         slots.any(|slot| slot.unwrap(key).is_ok_and(|data_key| self.data_key.matches(&data_key)))
     }
 
+    /// What stands in the header.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(u32, SlotKind)> {
+        self.header.slots.iter().map(|slot| (slot.id, slot.kind)).collect()
+    }
+
     pub(super) fn header(&self) -> &Header {
         &self.header
     }
@@ -70,6 +76,7 @@ impl Keys {
 
     pub(super) fn seal_with_nonce(&self, contents: &Contents, nonce: [u8; NONCE]) -> Result<Vec<u8>, SealError> {
         contents.check()?;
+        self.header.check().map_err(SealError::Header)?;
         let length = postcard::experimental::serialized_size(contents).map_err(|_| SealError::TooLarge)?;
         let preamble = file_format::preamble(&self.header, length).map_err(|_: VaultFault| SealError::TooLarge)?;
         // Sized beforehand, encoded and encrypted in place: only ciphertext leaves the locked memory.
@@ -92,6 +99,8 @@ pub enum SealError {
     NoRandomness,
     /// A fault of ours: the contents break a rule of theirs.
     Inconsistent(Inconsistent),
+    /// A fault of ours: the slots break a rule of theirs.
+    Header(VaultFault),
 }
 
 impl fmt::Display for SealError {
@@ -104,6 +113,9 @@ impl fmt::Display for SealError {
             Self::NoRandomness => f.write_str("the kernel gave no random bytes. Try again."),
             Self::Inconsistent(rule) => {
                 write!(f, "the change breaks a rule of the vault ({rule:?}). Report this as a fault.")
+            }
+            Self::Header(rule) => {
+                write!(f, "the change breaks a rule of the vault's slots ({rule:?}). Report this as a fault.")
             }
         }
     }
@@ -133,7 +145,7 @@ impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
         match error {
             SealError::TooLarge | SealError::NoRoom => Self::OutOfBounds(Field::Vault),
-            SealError::NoRandomness | SealError::Inconsistent(_) => Self::Internal,
+            SealError::NoRandomness | SealError::Inconsistent(_) | SealError::Header(_) => Self::Internal,
         }
     }
 }

@@ -42,9 +42,10 @@ pub enum Step {
 pub enum Old {
     /// It is the backup.
     Backup,
-    /// It is gone, and the backup is a second name of the new file: a passphrase that was changed opens neither.
+    /// It is gone, with all that were put aside, and the backup is a second name of the new file: a passphrase that was
+    /// changed opens none of them, and what was purged is in none.
     Gone,
-    /// It is put aside under a name of its own, where the next write does not replace it.
+    /// It is put aside under a name of its own, which no later write takes from it but one with [`Self::Gone`].
     Aside,
 }
 
@@ -60,12 +61,15 @@ pub fn write(path: &Path, bytes: &[u8], old: Old, hook: &mut dyn FnMut(Step)) ->
     remove_if_there(&temporary)?;
     remove_if_there(&backup_temporary(path))?;
     hook(Step::StaleRemoved);
+    let mut aside = None;
     let result = write_new(&temporary, bytes, hook)
         .and_then(|()| match old {
             Old::Backup => second_name(path, &backup, hook),
             // Before the new file is the vault: there is no moment in which the change is made and the backup is old.
-            Old::Gone => second_name(&temporary, &backup, hook),
-            Old::Aside => second_name(path, &aside_path(path), hook),
+            Old::Gone => asides(path)
+                .try_for_each(|aside| remove_if_there(&aside))
+                .and_then(|()| second_name(&temporary, &backup, hook)),
+            Old::Aside => put_aside(path).map(|name| aside = name),
         })
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
@@ -76,8 +80,14 @@ pub fn write(path: &Path, bytes: &[u8], old: Old, hook: &mut dyn FnMut(Step)) ->
     hook(Step::Renamed);
     if let Err(error) = directory.sync_all() {
         // The caller will say that nothing was changed: make that true, as far as such a disk lets us.
-        if old == Old::Backup {
-            let _ = fs::hard_link(&backup, &temporary).and_then(|()| fs::rename(&temporary, path));
+        let before = match old {
+            Old::Backup => Some(backup),
+            Old::Aside => aside,
+            // The old file has no name any more. The new one is what everybody reads; it may go with the power.
+            Old::Gone => return Ok(()),
+        };
+        if let Some(before) = before {
+            let _ = fs::hard_link(before, &temporary).and_then(|()| fs::rename(&temporary, path));
         }
         return Err(error);
     }
@@ -91,10 +101,23 @@ pub fn backup_path(path: &Path) -> PathBuf {
     path.with_extension("bak")
 }
 
-/// Where a vault lies that a restored one took the place of.
-#[must_use]
-pub fn aside_path(path: &Path) -> PathBuf {
-    path.with_extension("before-restore")
+/// Where vaults lie that a restored one took the place of, the first first.
+fn asides(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let numbered = |number| path.with_extension(format!("before-restore-{number}"));
+    std::iter::once(path.with_extension("before-restore")).chain((2..=MOST_ASIDE).map(numbered))
+}
+
+/// Gives the vault, where there is one, another name that nothing has yet.
+fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
+    for aside in asides(path) {
+        match fs::hard_link(path, &aside) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 /// Unlinks a file; one that is not there is well.
@@ -133,6 +156,9 @@ fn second_name(path: &Path, backup: &Path, hook: &mut dyn FnMut(Step)) -> io::Re
     hook(Step::BackupRenamed);
     Ok(())
 }
+
+/// Vaults beside the vault.
+const MOST_ASIDE: u32 = 99;
 
 fn backup_temporary(path: &Path) -> PathBuf {
     path.with_extension("bak.tmp")
@@ -263,7 +289,13 @@ mod tests {
         assert_eq!(names(directory.path()), ["vault", "vault.bak", "vault.before-restore"]);
         let read = |path: PathBuf| fs::read(path).unwrap();
         assert_eq!((read(path.clone()), read(backup_path(&path))), (b"five".to_vec(), b"four".to_vec()));
-        assert_eq!(read(aside_path(&path)), b"three");
+        assert_eq!(read(directory.path().join("vault.before-restore")), b"three");
+        // The wrong backup, and then the right one: nothing that was there is lost.
+        write(&path, b"six", Old::Aside, &mut |_| ()).unwrap();
+        assert_eq!(read(directory.path().join("vault.before-restore")), b"three");
+        assert_eq!(read(directory.path().join("vault.before-restore-2")), b"five");
+        write(&path, b"seven", Old::Gone, &mut |_| ()).unwrap();
+        assert_eq!(names(directory.path()), ["vault", "vault.bak"]);
     }
 
     #[test]

@@ -54,6 +54,16 @@ fn the_keychain_opens_the_vault_and_is_no_passphrase() {
     let refused = ["agent", "add", "x", "--passphrase-file", as_passphrase.to_str().unwrap()];
     ctl(&desk, &strongroom, &refused).assert_code(77);
 
+    // What keyd refuses leaves the key that opens the vault where it is.
+    ctl(
+        &desk,
+        &strongroom,
+        &["slot", "add", "keychain", "--yes", "--passphrase-file", as_passphrase.to_str().unwrap()],
+    )
+    .assert_code(77);
+    strongroom.must(&["lock"]);
+    ctl(&desk, &strongroom, &["unlock", "--keychain"]).assert_code(0);
+
     // A changed passphrase leaves it alone.
     let new = strongroom.write("new-passphrase", "quite another passphrase");
     let new = new.to_str().unwrap();

@@ -151,8 +151,8 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     });
     outcome?;
     if purge {
-        // The backup is the file before the last change, and still holds the values.
-        state.change(Direction::Narrowing, |_| Ok(())).await?;
+        // The backup is the file before the last change, and still holds the values; so may a vault that was put aside.
+        state.forget_older().await?;
     }
     Ok(())
 }

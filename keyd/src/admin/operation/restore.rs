@@ -2,21 +2,22 @@
 //!
 //! What is put back is a vault of its own time: what was revoked since is there again, which is why the look comes first,
 //! why it takes the passphrase of the vault that is there *and* a key of the backup, and why the vault is locked then.
-//! Two things are kept from the vault that is there: the audit log's key, for the log goes on, and every CA key, for what
-//! is refused once is refused for ever. Called by `dispatch`.
+//! Three things are kept from the vault that is there: the audit log's key, for the log goes on; every CA key, for what
+//! is refused once is refused for ever; and every value of every credential, for answers are searched for them as long as
+//! they are not purged. Called by `dispatch`.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use strongroom_protocol::admin::{Failure, MOST_CHANGES, Reply, RestoreChange, RestoreKind, RestoreView};
+use strongroom_protocol::admin::{Failure, MOST_CHANGES, Reply, RestoreChange, RestoreKind, RestoreView, SlotView};
 use strongroom_protocol::{Name, SecretBytes};
 
-use super::{event, record};
+use super::{event, record, slot};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
-use crate::state::State;
-use crate::vault::contents::{Contents, Credential, Grant};
-use crate::vault::{Keys, UnlockError, every_kind, file_format, open_file};
+use crate::state::{State, now};
+use crate::vault::contents::{Contents, Credential, Grant, Version};
+use crate::vault::{Keys, SlotKind, UnlockError, every_kind, file_format, open_file};
 
 /// The file as it lies there. That it is whole was looked at.
 pub fn backup(state: &State) -> Result<Reply, Failure> {
@@ -31,9 +32,12 @@ pub fn derivation(file: &[u8]) -> Result<Reply, Failure> {
 
 /// What would be otherwise.
 pub fn look(state: &State, file: &[u8], key: &SecretBytes) -> Result<Reply, Failure> {
-    let (_, backup) = open(file, key)?;
+    let (backup_keys, backup) = open(file, key)?;
     let live = state.live();
     let mut changes = live.as_ref().map_or_else(Vec::new, |live| differences(live.contents(), &backup));
+    if let (Some(live), Some(keys)) = (&live, state.keys()) {
+        changes.splice(0..0, slot_differences((&keys, live.contents()), (&backup_keys, &backup)));
+    }
     let more = u32::try_from(changes.len().saturating_sub(MOST_CHANGES)).unwrap_or(u32::MAX);
     changes.truncate(MOST_CHANGES);
     let now = live.map(|live| live.contents().generation);
@@ -45,9 +49,10 @@ pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &Secr
     let (keys, mut contents) = open(file, key)?;
     if let Some(live) = state.live() {
         record(state, event(state, EventKind::VaultRestore, caller))?;
-        keep(live.contents(), &mut contents);
+        drop(live);
     }
-    state.replace(&keys, &contents).await?;
+    let at = now();
+    state.replace(&keys, &mut contents, |there, restored| keep(there, restored, at)).await?;
     tracing::warn!(uid = caller.uid, generation = contents.generation, "a backup took the vault's place");
     Ok(())
 }
@@ -61,8 +66,8 @@ fn open(file: &[u8], key: &SecretBytes) -> Result<(Keys, Contents), Failure> {
     }
 }
 
-/// What outlives a restore.
-fn keep(now: &Contents, restored: &mut Contents) {
+/// What outlives a restore at a time, in seconds of the Unix epoch.
+fn keep(now: &Contents, restored: &mut Contents, at: u64) {
     restored.generation = restored.generation.max(now.generation) + 1;
     // Placeholders and ids of things that were made since are never given again.
     restored.next_id = restored.next_id.max(now.next_id);
@@ -73,6 +78,61 @@ fn keep(now: &Contents, restored: &mut Contents) {
     // The newest signs, and that is the one of today.
     ca_keys.splice(0..0, unknown);
     restored.ca_keys = ca_keys;
+    for credential in &now.credentials {
+        keep_values(credential, restored, at);
+    }
+}
+
+/// Values that the backup does not know go on being searched for: as older ones of the same credential, or as a removed
+/// one's. What was purged has none.
+fn keep_values(credential: &Credential, restored: &mut Contents, at: u64) {
+    let is_same = |other: &&mut Credential| (other.id, other.created) == (credential.id, credential.created);
+    if let Some(same) = restored.credentials.iter_mut().find(is_same) {
+        let of_the_backup = std::mem::replace(&mut same.versions, credential.versions.clone());
+        let in_use = of_the_backup.last().cloned();
+        for version in of_the_backup {
+            add(&mut same.versions, version);
+        }
+        // The backup's value is in use, so it is the newest: as after a rotation back.
+        if let Some(last) = in_use
+            && !same.versions.last().is_some_and(|newest| newest.value.matches(&last.value))
+        {
+            let number = same.versions.last().map_or(1, |newest| newest.number + 1);
+            same.versions.push(Version { number, ..last });
+        }
+    } else if !credential.versions.is_empty() {
+        let id = restored.next_id;
+        restored.next_id += 1;
+        let (changed, removed) = (restored.generation, credential.removed.or(Some(at)));
+        restored.credentials.push(Credential { id, changed, removed, ..credential.clone() });
+    }
+}
+
+/// Adds a value that is not there yet.
+fn add(versions: &mut Vec<Version>, version: Version) {
+    if !versions.iter().any(|known| known.value.matches(&version.value)) {
+        let number = versions.last().map_or(1, |newest| newest.number + 1);
+        versions.push(Version { number, ..version });
+    }
+}
+
+/// Ways to unlock that would come and go: a slot that was taken off since opens again, and one that somebody put into a
+/// backup opens from then on.
+fn slot_differences(now: (&Keys, &Contents), backup: (&Keys, &Contents)) -> Vec<RestoreChange> {
+    let list = |(keys, contents): (&Keys, &Contents)| {
+        let slots = keys.slots();
+        let views = slot::views(&slots, Some(contents));
+        slots.into_iter().zip(views).collect::<Vec<_>>()
+    };
+    let (now, backup) = (list(now), list(backup));
+    // What only one of them has; a passphrase with another salt is another one, whatever its number.
+    let only = |here: &[_], there: &[((u32, SlotKind), SlotView)], kind| {
+        let missing = here.iter().filter(|slot| !there.contains(slot));
+        let change =
+            |(_, view): &(_, SlotView)| RestoreChange { kind, credential: None, agent: None, slot: Some(view.clone()) };
+        missing.map(change).collect::<Vec<_>>()
+    };
+    [only(&now, &backup, RestoreKind::Goes), only(&backup, &now, RestoreKind::Returns)].concat()
 }
 
 fn differences(now: &Contents, backup: &Contents) -> Vec<RestoreChange> {
@@ -81,6 +141,7 @@ fn differences(now: &Contents, backup: &Contents) -> Vec<RestoreChange> {
         kind,
         credential: credential.cloned(),
         agent: agent.cloned(),
+        slot: None,
     };
     compare(&credentials(now), &credentials(backup), same_credential, |kind, name| {
         changes.push(change(kind, Some(name), None));

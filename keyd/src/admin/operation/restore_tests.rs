@@ -68,10 +68,59 @@ fn generations_ids_the_logs_key_and_every_authority_outlive_a_restore() {
     old.public_point[2] ^= 1;
     restored.ca_keys.push(old.clone());
 
-    keep(&now, &mut restored);
+    keep(&now, &mut restored, 9);
     assert_eq!((restored.generation, restored.next_id), (now.generation + 1, now.next_id));
     assert!(restored.audit_key.matches(&[9; 32]));
     let points: Vec<_> = restored.ca_keys.iter().map(|key| &key.public_point).collect();
     assert_eq!(points, [&old.public_point, &now.ca_keys[0].public_point, &newer.public_point]);
     assert_eq!(restored.check(), Ok(()));
+}
+
+/// Values of a credential, oldest first, with their numbers.
+fn values(credential: &Credential) -> Vec<(u32, Vec<u8>)> {
+    credential.versions.iter().map(|version| (version.number, version.value.to_vec())).collect()
+}
+
+/// An answer may hold a key of yesterday for longer than a restore takes.
+#[test]
+fn values_that_the_backup_does_not_know_are_searched_for_on_and_not_used() {
+    let secret = |text: &[u8]| Rc::new(Secret::copy_from(text).unwrap());
+    let version = |number, text| Version { number, added: 1, weak: false, value: secret(text) };
+    let backup = furnished();
+    let living = backup.credentials.iter().position(|it| it.removed.is_none()).unwrap();
+    let in_use = backup.credentials[living].versions.last().unwrap().value.to_vec();
+    let mut now = backup.clone();
+    now.generation += 3;
+    let number = now.credentials[living].versions.last().unwrap().number;
+    now.credentials[living].versions.push(version(number + 1, b"rotated since then"));
+    let mut newer = backup.credentials[living].clone();
+    (newer.id, newer.created) = (now.next_id, newer.created + 5);
+    newer.name = "newer".parse().unwrap();
+    newer.versions = vec![version(1, b"of a newer credential")];
+    now.next_id += 1;
+    now.credentials.push(newer);
+    let mut purged = now.credentials[living].clone();
+    (purged.id, purged.removed) = (now.next_id, Some(5));
+    purged.versions.clear();
+    now.next_id += 1;
+    now.credentials.push(purged);
+    assert_eq!(now.check(), Ok(()));
+
+    let mut restored = backup.clone();
+    keep(&now, &mut restored, 77);
+    assert_eq!(restored.check(), Ok(()));
+    let same = values(&restored.credentials[living]);
+    assert_eq!(same[same.len() - 2..], [(number + 1, b"rotated since then".to_vec()), (number + 2, in_use)]);
+    let added = &restored.credentials[backup.credentials.len()..];
+    assert_eq!(added.len(), 1, "what was purged stays so");
+    assert_eq!(values(&added[0]), [(1, b"of a newer credential".to_vec())]);
+    assert_eq!((added[0].removed, restored.grants.len()), (Some(77), backup.grants.len()));
+
+    // And of the same contents nothing becomes more.
+    let mut restored = backup.clone();
+    keep(&backup, &mut restored, 77);
+    for (one, other) in restored.credentials.iter().zip(&backup.credentials) {
+        assert_eq!(values(one), values(other));
+    }
+    assert_eq!(restored.credentials.len(), backup.credentials.len());
 }

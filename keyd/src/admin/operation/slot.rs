@@ -13,13 +13,19 @@ use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::state::{State, now};
 use crate::vault::SlotKind;
+use crate::vault::contents::Contents;
 use crate::vault::slots::{By, Change, NewSlot};
 
 /// All there are; when and by whom they were added is known while the vault is unlocked.
 pub fn list(state: &State) -> Reply {
     let live = state.live();
-    let view = |(id, kind): (u32, SlotKind)| {
-        let record = live.as_ref().and_then(|live| live.contents().slots.iter().find(|record| record.slot == id));
+    Reply::Slots(views(&state.vault.slots(), live.as_ref().map(|live| live.contents())))
+}
+
+/// Slots as they are shown.
+pub fn views(slots: &[(u32, SlotKind)], contents: Option<&Contents>) -> Vec<SlotView> {
+    let view = |&(id, kind): &(u32, SlotKind)| {
+        let record = contents.and_then(|contents| contents.slots.iter().find(|record| record.slot == id));
         let kind = match kind {
             SlotKind::Passphrase(_) => admin::SlotKind::Passphrase,
             SlotKind::Keychain => admin::SlotKind::Keychain,
@@ -28,7 +34,7 @@ pub fn list(state: &State) -> Reply {
         };
         SlotView { id, kind, added: record.and_then(|record| record.added), by: record.and_then(|record| record.by) }
     };
-    Reply::Slots(state.vault.slots().into_iter().map(view).collect())
+    slots.iter().map(view).collect()
 }
 
 /// One more.
