@@ -54,7 +54,9 @@ fn is_own(host: &str, address: SocketAddr) -> bool {
         host.parse::<Host>().map(|host| (host, 80))
     };
     let Ok((host, port)) = parsed else { return false };
-    port == address.port() && is_own_name(&host, address.ip().to_canonical())
+    // No page has this name and that port, so one without a port is a program's that leaves it out.
+    let is_bare = !has_port && matches!(&host, Host::Name(name) if name == "localhost");
+    (is_bare || port == address.port()) && is_own_name(&host, address.ip().to_canonical())
 }
 
 fn is_own_name(host: &Host, own: IpAddr) -> bool {
@@ -88,7 +90,8 @@ mod tests {
         for host in ["localhost:7777", "LOCALHOST:7777", "localhost.:7777", "127.0.0.1:7777", "[::1]:7777"] {
             assert!(takes("127.0.0.1:7777", &[host]), "{host}");
         }
-        assert!(takes("127.0.0.1:80", &["localhost"]));
+        assert!(takes("127.0.0.1:80", &["localhost"]) && takes("127.0.0.1:7777", &["localhost"]));
+        assert!(!takes("192.0.2.7:7777", &["localhost"]));
         assert!(takes("[::1]:7777", &["127.0.0.1:7777"]));
         assert!(takes("[::ffff:127.0.0.1]:7777", &["localhost:7777"]));
         assert!(takes("192.0.2.7:7777", &["192.0.2.7:7777"]));
@@ -100,7 +103,6 @@ mod tests {
         for host in [
             "evil.example:7777",
             "localhost:7778",
-            "localhost",
             "127.0.0.1",
             "localhost:",
             "localhost.evil.example:7777",
