@@ -74,8 +74,8 @@ impl Channel {
     /// Sends a request, whose head is a payload already, and waits for the head of its answer.
     ///
     /// # Errors
-    /// [`Dead`] where the channel dies before there is one, by [`Clock::has_run_out`] or otherwise.
-    pub async fn send(&mut self, head: Bytes, body: Replay) -> Result<Response<Download>, Dead> {
+    /// [`NoAnswer`] where the channel dies before there is one, by [`Clock::has_run_out`] or otherwise.
+    pub async fn send(&mut self, head: Bytes, body: Replay) -> Result<Response<Download>, NoAnswer> {
         self.link.push(Kind::Head, head)?;
         let mut upload = Upload::new(self.link.clone(), body);
         let mut sent = false;
@@ -125,18 +125,19 @@ fn poll_exchange(
     upload: &mut Upload,
     sent: &mut bool,
     cx: &mut Context<'_>,
-) -> Poll<Result<AnswerHead, Dead>> {
+) -> Poll<Result<AnswerHead, NoAnswer>> {
     loop {
         if !*sent {
             *sent = upload.poll(cx)?.is_ready();
         }
         return Poll::Ready(match ready!(link.poll_frame(cx))? {
-            Frame::Head(payload) => AnswerHead::decode(payload).map_err(|_| Dead),
+            Frame::Head(payload) => AnswerHead::decode(payload).map_err(|_| NoAnswer::Dead),
             Frame::Continue => {
                 upload.go_on();
                 continue;
             }
-            Frame::Data(_) | Frame::End(_) => Err(Dead),
+            Frame::End(_) => Err(NoAnswer::Retired),
+            Frame::Data(_) => Err(NoAnswer::Dead),
         });
     }
 }
@@ -149,6 +150,21 @@ impl Drop for Channel {
         }
         // What was given out may still share the pair.
         self.link.end();
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// keyd had retired the channel and has not looked at the request.
+    Retired,
+    /// The channel has died; the request may have reached anybody.
+    Dead,
+}
+
+impl From<Dead> for NoAnswer {
+    fn from(_: Dead) -> Self {
+        Self::Dead
     }
 }
 

@@ -20,7 +20,7 @@ use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use self::relay::{Lease, Relay};
 use self::replay::Source;
-use crate::channel::{Channel, Download};
+use crate::channel::{Channel, Download, NoAnswer};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dial::{self, NoSocket};
@@ -61,6 +61,7 @@ pub async fn forward(
     connection: &Rc<Connection>,
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
+    let is_repeatable = wire::is_repeatable(&outbound.method, &outbound.headers);
     let head = outbound.head(id)?;
     let mut pooled = outbound.key.as_ref().and_then(|key| gateway.pool.take(key));
     let mut may_redial = true;
@@ -82,7 +83,8 @@ pub async fn forward(
             Ok(response) => response,
             Err(_) if channel.clock().has_run_out() => return Err(Refusal::UpstreamTimeout.into()),
             Err(_) if outbound.source.broke() => return Err(Refusal::BadRequest.into()),
-            Err(_) if may_try_again => continue,
+            Err(NoAnswer::Retired) if may_try_again => continue,
+            Err(NoAnswer::Dead) if may_try_again && is_repeatable => continue,
             Err(_) => return Err(gateway.keyd.why_channels_die().await.into()),
         };
         channel.clock().head_arrived(&config.timeouts);

@@ -9,6 +9,8 @@
 pub mod frames;
 pub mod head;
 
+use http::{HeaderMap, Method};
+
 /// Prefix of every reserved field, in lower case.
 pub const RESERVED: &str = "strongroom-";
 
@@ -25,13 +27,23 @@ pub const REFUSAL: &str = "strongroom-refusal";
 /// Response, beside a refusal: seconds until trying again makes sense.
 pub const RETRY_AFTER: &str = "strongroom-retry-after";
 
-/// Response, beside a refusal: the upstream connection had served before and died before any byte of an answer, so
-/// that the same request may be sent once more over another channel.
+/// Response, beside a refusal: the upstream connection had served before and died before any byte of an answer, and
+/// nothing of the request was sent, or it is repeatable ([`is_repeatable`]): it may be sent once more over another channel.
 pub const STALE: &str = "strongroom-stale";
 
 /// Response, beside a refusal: the upstream turned out to want another protocol before it got anything of the request.
 /// keyd knows now; the same request may be sent once more over another channel.
 pub const REDIAL: &str = "strongroom-redial";
+
+/// Whether a request may be sent once more where nobody knows what became of it: by its method (RFC 9110, 9.2.2), or for
+/// the key by which its server knows it again. A proxy must not repeat any other: it may be a payment.
+#[must_use]
+pub fn is_repeatable(method: &Method, fields: &HeaderMap) -> bool {
+    method.is_idempotent() || fields.contains_key(IDEMPOTENCY_KEY)
+}
+
+/// Stripe's field and others', and the IETF's draft-ietf-httpapi-idempotency-key-header.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Whether a text can be a request id.
 #[must_use]
@@ -69,6 +81,18 @@ mod tests {
             b"",
         ] {
             assert!(!is_grpc(other));
+        }
+    }
+
+    #[test]
+    fn what_may_happen_twice_is_sent_twice_and_nothing_else() {
+        let (none, mut key) = (HeaderMap::new(), HeaderMap::new());
+        key.insert(IDEMPOTENCY_KEY, http::HeaderValue::from_static("one"));
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
+            assert!(is_repeatable(&method, &none), "{method}");
+        }
+        for method in [Method::POST, Method::PATCH, Method::from_bytes(b"MKCOL").expect("a method")] {
+            assert!(!is_repeatable(&method, &none) && is_repeatable(&method, &key), "{method}");
         }
     }
 

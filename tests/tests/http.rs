@@ -153,7 +153,7 @@ fn upstream_connections_are_used_again_and_a_dead_one_is_replaced() {
     assert_eq!(scene.upstream.connections(), 1);
     for _ in 0..5 {
         assert_eq!(scene.get("/openai/dies").send().status(), 200);
-        assert_eq!(scene.post("/openai/lives", b"a body that can be sent again").send().status(), 200);
+        assert_eq!(scene.request("PUT", "/openai/lives").body(b"a body that can be sent again").send().status(), 200);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Connections that are used again: one that went stale costs no request, and a refused one harms nobody.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use strongroom_tests::prelude::*;
 
 #[test]
@@ -12,9 +15,39 @@ fn a_connection_that_the_upstream_closed_when_idle_costs_no_request() {
     });
     for round in 0..20 {
         let body = vec![b'x'; if round % 2 == 0 { 60_000 } else { 10 }];
-        assert_eq!(scene.post("/openai/v1/things", &body).send().status(), 200, "round {round}");
+        assert_eq!(scene.request("PUT", "/openai/v1/things").body(&body).send().status(), 200, "round {round}");
     }
     assert!(scene.upstream.connections() >= 20, "its positive twin: each was a new connection");
+}
+
+/// An upstream that takes a whole request and then says nothing may have done what it asked.
+#[test]
+fn what_must_not_happen_twice_is_sent_once() {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    let scene = Scene::with(move |exchange| {
+        exchange.body()?;
+        if exchange.head().target() == "/takes" {
+            count.fetch_add(1, Ordering::SeqCst);
+            exchange.abort();
+            return Ok(());
+        }
+        exchange.respond("200 OK", &[], b"{}")
+    });
+    let takes = |method: &str, fields: &[(&str, &str)]| {
+        let before = taken.load(Ordering::SeqCst);
+        // On a connection that has served: a new one is never tried again.
+        assert_eq!(scene.get("/openai/serves").send().status(), 200);
+        let request = scene.request(method, "/openai/takes").body(b"1 EUR");
+        let request = fields.iter().fold(request, |request, (name, value)| request.field(name, value));
+        request.send().assert_refused(Refusal::UpstreamUnreachable);
+        taken.load(Ordering::SeqCst) - before
+    };
+    for method in ["POST", "PATCH"] {
+        assert_eq!(takes(method, &[]), 1, "{method}");
+    }
+    assert_eq!(takes("PUT", &[]), 2, "the positive twin");
+    assert_eq!(takes("POST", &[("Idempotency-Key", "one")]), 2, "the upstream knows it again");
 }
 
 #[test]

@@ -50,6 +50,9 @@ impl Body for Scripted {
     }
 }
 
+/// A field of an answer in whose place the channel is retired, as if the request had not been looked at.
+pub const RETIRE: &str = "retire";
+
 /// Serves until the other end closes, the body breaks or there is no answer.
 pub async fn serve<F>(stream: UnixStream, mut service: impl FnMut(Request<Incoming>) -> F)
 where
@@ -90,6 +93,10 @@ where
 
 async fn answer(write: &mut OwnedWriteHalf, response: Response<Scripted>) -> Option<()> {
     let (head, mut body) = response.into_parts();
+    if head.headers.contains_key(RETIRE) {
+        send(write, Kind::End, Bytes::new()).await?;
+        return None;
+    }
     let head = AnswerHead {
         has_body: true,
         is_last: head.headers.get("connection").is_some_and(|value| value == "close"),

@@ -9,6 +9,7 @@ use strongroom_protocol::exchange::{DialFailure, Route, Upstream};
 
 use crate::key_client::Standing;
 
+use super::framed_keyd::RETIRE;
 use super::stage::*;
 
 #[tokio::test]
@@ -71,15 +72,9 @@ async fn a_channel_that_died_while_idle_costs_one_second_try() {
         (count == 1).then(|| Response::new(Scripted::whole(std::str::from_utf8(&body).unwrap())))
     };
     stage("", keyd, async |stage| {
-        let post = |body: &str| {
-            format!(
-                "POST /b/ HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                stage.address,
-                body.len()
-            )
-        };
-        assert!(stage.raw(&post("one")).await.contains("one"));
-        assert!(stage.raw(&post("two")).await.contains("two"));
+        let put = |body: &str| with_body(&stage, "PUT", body);
+        assert!(stage.raw(&put("one")).await.contains("one"));
+        assert!(stage.raw(&put("two")).await.contains("two"));
         assert_eq!(stage.seen.requests.borrow().len(), 3);
         assert_eq!(stage.seen.channels.get(), 2);
         let ids: Vec<_> = stage
@@ -91,11 +86,46 @@ async fn a_channel_that_died_while_idle_costs_one_second_try() {
             .collect();
         assert_eq!(ids[1], ids[2], "one request, one id");
         // Too large to be kept: no second try.
-        let answer = stage.raw(&post(&"x".repeat(70_000))).await;
+        let answer = stage.raw(&put(&"x".repeat(70_000))).await;
         assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("upstream_unreachable"), "{answer}");
         assert_eq!(stage.seen.requests.borrow().len(), 4);
     })
     .await;
+}
+
+fn with_body(stage: &Stage, method: &str, body: &str) -> String {
+    format!(
+        "{method} /b/ HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        stage.address,
+        body.len()
+    )
+}
+
+#[tokio::test]
+async fn what_must_not_happen_twice_is_sent_again_only_where_keyd_has_not_looked_at_it() {
+    for (retires, requests) in [(false, 2), (true, 3)] {
+        let keyd = move |request: Request<Incoming>, count| async move {
+            request.into_body().collect().await.unwrap();
+            let answer = Response::new(Scripted::whole("fine"));
+            match count {
+                1 => Some(answer),
+                _ if retires => Some(with_field(answer, RETIRE)),
+                _ => None,
+            }
+        };
+        stage("", keyd, async |stage| {
+            assert!(stage.raw(&with_body(&stage, "POST", "one")).await.contains("fine"));
+            let answer = stage.raw(&with_body(&stage, "POST", "two")).await;
+            assert_eq!(answer.contains("fine"), retires, "{answer}");
+            assert_eq!(stage.seen.requests.borrow().len(), requests);
+        })
+        .await;
+    }
+}
+
+fn with_field(mut answer: Response<Scripted>, name: &'static str) -> Response<Scripted> {
+    answer.headers_mut().insert(name, http::HeaderValue::from_static("yes"));
+    answer
 }
 
 #[tokio::test]

@@ -116,9 +116,10 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
             biased;
             next = tokio::time::timeout(IDLE_TIME, link.request()) => next,
             // gatewayd is not to offer it another request.
-            () = channel.upstream_gone.cancelled() => return,
+            () = channel.upstream_gone.cancelled() => return link.retire(),
         };
-        let Ok(Some(request)) = next else { return };
+        let Ok(next) = next else { return link.retire() };
+        let Some(request) = next else { return };
         let exchange = async { link.answer(forward::handle(Rc::clone(channel), request).await).await };
         let answered = tokio::select! {
             biased;

@@ -29,8 +29,15 @@ use super::upload::Upload;
 /// A connection with an upstream that proved itself.
 pub struct Connection {
     sender: Sender,
-    received: Rc<Cell<u64>>,
+    count: Rc<Count>,
     tasks: CancellationToken,
+}
+
+/// Plain bytes that went through, so that "nothing was answered" and "nothing was sent" are known and not guessed.
+#[derive(Default)]
+struct Count {
+    received: Cell<u64>,
+    sent: Cell<u64>,
 }
 
 /// Where requests go in.
@@ -48,8 +55,8 @@ impl Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (received, tasks) = (Rc::new(Cell::new(0)), CancellationToken::new());
-        let counted = Counted { inner: stream, received: Rc::clone(&received) };
+        let (count, tasks) = (Rc::new(Count::default()), CancellationToken::new());
+        let counted = Counted { inner: stream, count: Rc::clone(&count) };
         let (sender, connection) = http1::Builder::new()
             .max_headers(MOST_FIELDS)
             .max_buf_size(LARGEST_HEAD)
@@ -57,7 +64,7 @@ impl Connection {
             .await
             .map_err(|_| Refusal::UpstreamProtocol)?;
         drive(connection, tasks.clone(), gone);
-        Ok(Self { sender: Sender::Http1(sender), received, tasks })
+        Ok(Self { sender: Sender::Http1(sender), count, tasks })
     }
 
     /// Speaks HTTP/2 over the stream.
@@ -68,13 +75,13 @@ impl Connection {
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (received, tasks) = (Rc::new(Cell::new(0)), CancellationToken::new());
-        let counted = Counted { inner: stream, received: Rc::clone(&received) };
+        let (count, tasks) = (Rc::new(Count::default()), CancellationToken::new());
+        let counted = Counted { inner: stream, count: Rc::clone(&count) };
         let authority = authority.to_host_field().parse().map_err(|_| Refusal::UpstreamProtocol)?;
         let started = http2::start(counted, http2::Tasks(tasks.clone())).await;
         let (sender, connection) = started.map_err(|_| Refusal::UpstreamProtocol)?;
         drive(connection, tasks.clone(), gone);
-        Ok(Self { sender: Sender::Http2(sender, authority), received, tasks })
+        Ok(Self { sender: Sender::Http2(sender, authority), count, tasks })
     }
 
     /// Whether it is HTTP/2.
@@ -119,7 +126,13 @@ impl Connection {
     /// Decrypted bytes that have come so far.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.received.get()
+        self.count.received.get()
+    }
+
+    /// Bytes that TLS has taken so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.count.sent.get()
     }
 }
 
@@ -183,24 +196,35 @@ pub fn is_unprocessed(error: &hyper::Error) -> bool {
     h2.is_remote() && (refused || too_late)
 }
 
-/// Counts what is read, so that "nothing was answered" is known and not guessed.
+/// Counts what is read and written.
 struct Counted<T> {
     inner: T,
-    received: Rc<Cell<u64>>,
+    count: Rc<Count>,
 }
+
+impl<T> Counted<T> {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(length)) = &written {
+            self.count.sent.set(self.count.sent.get() + *length as u64);
+        }
+        written
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let new = buf.filled().len() - before;
-        self.received.set(self.received.get() + new as u64);
+        self.count.received.set(self.count.received.get() + new as u64);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -216,7 +240,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -82,7 +82,8 @@ async fn admitted(
     );
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
     let is_grpc = protocol::is_grpc(&parts.headers);
-    let mut upstream = connection(channel, &admitted, is_grpc, &ticket).await.inspect_err(|no| {
+    let is_repeatable = wire::is_repeatable(&parts.method, &parts.headers);
+    let mut upstream = connection(channel, &admitted, is_grpc, is_repeatable, &ticket).await.inspect_err(|no| {
         if no.how != How::Stale {
             admit::refuse(channel, &admitted, &about, no.denial.refusal);
         }
@@ -109,7 +110,7 @@ async fn admitted(
     })?;
     let is_head = parts.method == Method::HEAD;
     ending.count_upload(upload.count());
-    let before = upstream.received();
+    let (received, sent) = (upstream.received(), upstream.sent());
     let response = upstream.send(Request::from_parts(parts, upload));
     // The cut first: with access a purge takes away what an answer would be searched for.
     let response = tokio::select! {
@@ -124,9 +125,11 @@ async fn admitted(
         let refusal = exchange_refusal(&error);
         ending.refused(refusal);
         *channel.upstream.borrow_mut() = UpstreamState::Gone;
-        let nothing_came = upstream.received() == before;
-        let untouched = nothing_came && refusal == Refusal::UpstreamUnreachable || is_unprocessed(&error);
-        if served_before && untouched { No::stale() } else { No::closing(refusal) }
+        // Where nothing went out, nobody has it. Where it did, and nothing came back, the upstream may have it.
+        let is_unsent = upstream.sent() == sent;
+        let is_silent = upstream.received() == received && refusal == Refusal::UpstreamUnreachable;
+        let may_repeat = is_silent && (is_unsent || is_repeatable) || is_unprocessed(&error);
+        if served_before && may_repeat { No::stale() } else { No::closing(refusal) }
     })?;
     ending.status(response.status());
     // A key that was added while the upstream thought may be in this answer too.
@@ -166,6 +169,7 @@ async fn connection(
     channel: &Rc<Channel>,
     admitted: &Admitted,
     is_grpc: bool,
+    is_repeatable: bool,
     ticket: &Ticket,
 ) -> Result<Connection, No> {
     let taken = channel.upstream.replace(UpstreamState::Busy);
@@ -197,7 +201,11 @@ async fn connection(
             Err(No::closing(Refusal::UpstreamProtocol))
         }
         UpstreamState::Ready(mut connection) => {
-            // It may have been closed since the last answer.
+            // It may have been closed since the last answer, and the news of it be on its way to us: a request that must
+            // not be sent twice waits for what the kernel knows.
+            if !is_repeatable {
+                tokio::task::yield_now().await;
+            }
             let ready = tokio::select! {
                 biased;
                 ready = connection.ready() => ready.is_ok(),

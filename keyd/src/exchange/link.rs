@@ -88,6 +88,13 @@ impl Link {
         Some(request)
     }
 
+    /// Says that no request will be looked at any more, before the end. One that is on its way here may be sent again.
+    pub fn retire(&self) {
+        let _ = self.push(Kind::End, Bytes::new());
+        // Four bytes into a socket that nothing waits for: where it does not take them, gatewayd has gone.
+        let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+
     /// Comes back when gatewayd has hung up in the middle of an exchange, or speaks when it should not.
     pub async fn hung_up(&self) {
         poll_fn(|cx| match self.upload.get() {

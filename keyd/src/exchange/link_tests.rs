@@ -43,6 +43,18 @@ fn fine() -> Response<Full<Bytes>> {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_link_that_retires_says_so_in_front_of_its_end() {
+    let (link, mut theirs) = pair();
+    // A request that is on its way already is not looked at, and the word comes all the same.
+    say(&theirs, &[(Kind::Head, &head(false, &[]))]);
+    link.retire();
+    drop(link);
+    let mut word = [0; 4];
+    theirs.read_exact(&mut word).expect("the word");
+    assert_eq!(word, [3, 0, 0, 0]);
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn requests_follow_each_other() {
     let (link, theirs) = pair();
     for body in [&b"one"[..], b""] {
