@@ -48,7 +48,7 @@ impl From<Failure> for CtlError {
                 "the vault could not be written, and nothing was changed. Check the disk that holds it, then try again.",
             ),
             Failure::TakenButNotWritten => Self::failed(
-                "access was taken away at once, but the vault could not be written, so it would come back at the next start. Check the disk and run the command again.",
+                "access was taken away at once, but the vault could not be written, so it would come back with the next start of keyd. Make room on its disk: keyd tries again each second, and 'strongroom doctor' says when it is done.",
             ),
             Failure::Audit => Self::failed(
                 "the audit log could not be used, so nothing was done. Check the disk that holds it, and keyd's log.",

@@ -35,7 +35,7 @@ use crate::tries::Tries;
 use crate::vault::ca;
 use crate::vault::contents::{Contents, Grant};
 use crate::vault::writer::Old;
-use crate::vault::{Keys, LockedVault};
+use crate::vault::{Keys, LockedVault, SlotKind, UnlockError, Unlocked, open_file};
 use crate::waking::Waking;
 use crate::worker::Worker;
 
@@ -87,6 +87,10 @@ pub struct State {
     open: RefCell<Option<Open>>,
     buckets: RefCell<HashMap<u64, Bucket>>,
     changing: tokio::sync::Mutex<()>,
+    /// Something was taken away that the file does not know of.
+    unwritten: Cell<bool>,
+    /// What the file should be, where the vault was locked before it could be written; with its generation.
+    pending: RefCell<Option<(u64, Rc<Vec<u8>>)>>,
     /// Held from the judgement of a proof to the end of what it allows; see [`Self::one_proof_at_a_time`].
     proving: tokio::sync::Mutex<()>,
 }
@@ -162,6 +166,8 @@ impl State {
             open: RefCell::new(None),
             buckets: RefCell::default(),
             changing: tokio::sync::Mutex::new(()),
+            unwritten: Cell::new(false),
+            pending: RefCell::default(),
             proving: tokio::sync::Mutex::new(()),
         }
     }
@@ -256,6 +262,7 @@ impl State {
         self.turns.set(turn);
         let live = Rc::new(Live::new(contents));
         *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
+        self.unwritten.set(self.pending.take().is_some());
         self.gateways.announce(self);
         self.waking.unlocked();
         self.manager.status(self.words());
@@ -270,6 +277,21 @@ impl State {
             tracing::info!(%why, "the vault locks by itself");
             self.lock_by_itself();
         }
+        // A disk that was full may have room again.
+        if self.is_unwritten() && self.changing.try_lock().is_ok() {
+            let state = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                if state.write_what_was_taken().await.is_ok() {
+                    tracing::info!("what was taken away is on the disk now");
+                }
+            });
+        }
+    }
+
+    /// Whether something was taken away that would be back with the file as it is.
+    #[must_use]
+    pub fn is_unwritten(&self) -> bool {
+        self.unwritten.get() || self.pending.borrow().is_some()
     }
 
     /// Locks though no admin said so, and says in the log which generation that was.
@@ -285,7 +307,14 @@ impl State {
     /// Wipes the keys and cuts every exchange. At once: nothing is waited for but that those who have no answer yet
     /// are told why.
     pub fn lock(self: &Rc<Self>) {
-        *self.open.borrow_mut() = None;
+        if let Some(open) = self.open.take()
+            && self.unwritten.replace(false)
+        {
+            // Sealed, for the keys go: what was taken away must not come back with the next unlocking.
+            let contents = open.live.contents();
+            let sealed = open.keys.seal(contents);
+            *self.pending.borrow_mut() = sealed.ok().map(|sealed| (contents.generation, Rc::new(sealed)));
+        }
         self.trust.forget();
         self.want_http2.forget();
         self.running.cut(Refusal::VaultLocked, |_| true);
@@ -323,11 +352,14 @@ impl State {
             self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::NotWritten)?;
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
-                Some((true, true)) => self.install(contents),
+                Some((true, true)) => {
+                    self.unwritten.set(false);
+                    self.install(contents);
+                }
                 // Access was taken away meanwhile: that stands, and this change is made again on top of it.
                 Some((true, false)) => continue,
-                // Locked meanwhile: the file has the change.
-                _ => {}
+                // Locked meanwhile: the file has the change, and all that was in force when it was made.
+                _ => self.file_has(live.contents().generation),
             }
             return Ok(outcome);
         }
@@ -338,17 +370,57 @@ impl State {
         let (_, live, turn) = self.in_force()?;
         let (outcome, contents) = Self::edited(&live, &edit)?;
         self.install(contents);
+        self.unwritten.set(true);
         let _turn = self.changing.lock().await;
         // Locked and unlocked while this waited: the file was read without the change, so it is made again.
-        let (keys, mut live, now) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
+        let (_, live, now) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         if now != turn {
             let (_, contents) = Self::edited(&live, &edit)?;
             self.install(contents);
-            live = self.live().ok_or(Failure::TakenButNotWritten)?;
+            self.unwritten.set(true);
         }
+        self.write_now().await?;
+        Ok(outcome)
+    }
+
+    /// Opens the vault with the key of a slot of such a kind: the file, or what it should be where it could not be written.
+    ///
+    /// # Errors
+    /// As [`LockedVault::unlock`].
+    pub fn unlock_vault(&self, key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Unlocked, UnlockError> {
+        let pending = self.pending.borrow().clone();
+        match pending {
+            Some((_, bytes)) => open_file(&bytes, key, of),
+            None => self.vault.unlock(key, of),
+        }
+    }
+
+    async fn write_what_was_taken(&self) -> Result<(), Failure> {
+        let _turn = self.changing.lock().await;
+        let pending = self.pending.borrow().clone();
+        let Some((generation, bytes)) = pending else { return self.write_now().await };
+        let written = self.worker.write_vault(bytes.to_vec(), Old::Backup).await;
+        written.map_err(|_| Failure::TakenButNotWritten)?;
+        self.file_has(generation);
+        Ok(())
+    }
+
+    /// The file has this generation: what is pending of it or of an older one is no news.
+    fn file_has(&self, generation: u64) {
+        self.pending.borrow_mut().take_if(|(pending, _)| *pending <= generation);
+    }
+
+    /// Writes what is in force. For whoever has the turn.
+    async fn write_now(&self) -> Result<(), Failure> {
+        let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
         self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
-        Ok(outcome)
+        self.file_has(live.contents().generation);
+        // Whoever took something away meanwhile waits for their turn.
+        if self.live().is_some_and(|now| Rc::ptr_eq(&now, &live)) {
+            self.unwritten.set(false);
+        }
+        Ok(())
     }
 
     /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
@@ -372,13 +444,14 @@ impl State {
                     if let Some(open) = self.open.borrow_mut().as_mut() {
                         open.keys = Rc::new(keys);
                     }
+                    self.unwritten.set(false);
                     self.install(contents);
                 }
                 // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
                 // keys of before.
                 Some((true, false)) => continue,
-                // Locked meanwhile: the file has the change.
-                _ => {}
+                // Locked meanwhile: the file has the change, and all that was in force when it was made.
+                _ => self.file_has(live.contents().generation),
             }
             return Ok(outcome);
         }
@@ -397,6 +470,7 @@ impl State {
         // Access that was taken away meanwhile stands, and is written by whoever took it.
         let is_same = self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.live, &live));
         if is_same {
+            self.unwritten.set(false);
             self.install(contents);
         }
         Ok(())
@@ -420,6 +494,9 @@ impl State {
         }
         let sealed = keys.seal(contents)?;
         self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
+        // What could not be written was of the vault that is aside now.
+        self.unwritten.set(false);
+        self.pending.take();
         self.lock_by_itself();
         Ok(())
     }

@@ -5,8 +5,8 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
+use strongroom_protocol::{Check, SecretBytes};
 
 use super::{event, record};
 use crate::audit::record::{Event, EventKind};
@@ -34,7 +34,23 @@ pub fn status(state: &State) -> Reply {
 /// Both daemons' account of their cages.
 pub fn checks(state: &State) -> Reply {
     let gatewayd = state.gateways.newest().and_then(|(_, checks)| checks);
-    Reply::Checks { keyd: state.checks.clone(), gatewayd }
+    let mut keyd = state.checks.clone();
+    keyd.push(if state.logbook.is_broken() {
+        Check::failed(
+            "audit log",
+            "A line could not be written, so uses are refused.",
+            "Make room on its disk, or check its owner.",
+        )
+    } else {
+        Check::ok("audit log", "It can be written.")
+    });
+    keyd.push(if state.is_unwritten() {
+        let remedy = "Make room on its disk; keyd tries again each second, and must not be stopped before.";
+        Check::failed("vault", "What was taken away is in force and not in the file.", remedy)
+    } else {
+        Check::ok("vault", "The file has all that is in force.")
+    });
+    Reply::Checks { keyd, gatewayd }
 }
 
 /// Opens the vault; done already is done.
@@ -58,13 +74,13 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
 
 /// Random keys at once; a passphrase's where this user's count now.
 fn open(state: &State, caller: &Caller, key: &[u8]) -> Result<Unlocked, Failure> {
-    match state.vault.unlock(key, |kind| !kind.is_passphrase()) {
+    match state.unlock_vault(key, |kind| !kind.is_passphrase()) {
         Err(UnlockError::WrongKey) => {}
         other => return other.map_err(words),
     }
     let now = Instant::now();
     state.tries.may(caller.uid, now)?;
-    let outcome = state.vault.unlock(key, SlotKind::is_passphrase);
+    let outcome = state.unlock_vault(key, SlotKind::is_passphrase);
     match outcome {
         Ok(_) => state.tries.right(caller.uid),
         Err(UnlockError::WrongKey) => state.tries.wrong(caller.uid, now),
@@ -76,7 +92,7 @@ fn open(state: &State, caller: &Caller, key: &[u8]) -> Result<Unlocked, Failure>
 /// At the start, with the key that systemd decrypted for keyd. Where it does not open the vault keyd stays locked, and
 /// says why: an admin can still unlock it.
 pub fn unlock_with_credential(state: &Rc<State>, key: &Secret) {
-    let unlocked = state.vault.unlock(key, |kind| kind == SlotKind::Credential);
+    let unlocked = state.unlock_vault(key, |kind| kind == SlotKind::Credential);
     let outcome = unlocked.map_err(words).and_then(|unlocked| put_in_force(state, unlocked));
     match outcome {
         Ok(generation) => {
