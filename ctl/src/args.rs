@@ -450,9 +450,9 @@ pub struct KeychainSlot {
 /// `strongroom slot add credential`
 #[derive(Debug, ClapArgs)]
 pub struct CredentialSlot {
-    /// Where the encrypted credential goes
-    #[arg(long, value_name = "FILE", default_value = "/etc/credstore.encrypted/vault-key")]
-    pub output: PathBuf,
+    /// Where the encrypted credential goes [default: /etc/credstore.encrypted/vault-key, in the system's home alone]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// What encrypts it: host, tpm2, host+tpm2 or auto, see systemd-creds(1)
     #[arg(long, value_name = "KEY")]
     pub with_key: Option<String>,

@@ -69,6 +69,8 @@ fn errors_are_as_in_the_file() {
         &["run", "--agent", "a", "--", "true"],
         &["ca", "show"],
         &["unlock", "--keychain"],
+        &["slot", "add", "credential"],
+        &["slot", "add", "credential", "--output", "/no/such/folder/key"],
         &["up", "--keyd-user", "k"],
         &["init", "--passphrase-file", "/no/such/file"],
         &["init", "--passphrase-file", "/dev/null"],
