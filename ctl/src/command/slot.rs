@@ -170,7 +170,7 @@ fn slots(client: &mut AdminClient) -> Outcome<Vec<SlotView>> {
 }
 
 fn source(new: &NewPassphrase) -> passphrase::Source {
-    passphrase::Source::new(new.new_passphrase_file.clone())
+    passphrase::Source::of("--new-passphrase-file", new.new_passphrase_file.clone())
 }
 
 pub(super) fn random<const LENGTH: usize>() -> Outcome<Zeroizing<[u8; LENGTH]>> {

@@ -1,7 +1,8 @@
-//! `env` and `run` as built, against stand-ins for the daemons.
+//! `env`, `run` and what asks for new passphrases as built, against stand-ins for the daemons.
 #![allow(clippy::unwrap_used)]
 
 mod daemons;
+mod passphrases;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
