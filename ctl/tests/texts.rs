@@ -89,6 +89,19 @@ fn without_a_home_the_variable_is_named() {
 }
 
 #[test]
+fn an_empty_variable_is_as_good_as_none_and_an_empty_option_is_not() {
+    let said = |words: &[&str]| {
+        let home = folder();
+        let mut command = command(words);
+        command.env("STRONGROOM_HOME", home.path()).env("STRONGROOM_PASSPHRASE_FILE", "").output().unwrap()
+    };
+    assert_eq!(said(&["down"]).status.code(), Some(0));
+    assert_eq!(said(&["down", "--passphrase-file", ""]).status.code(), Some(64));
+    let file = said(&["init", "--passphrase-file", "/no/such/file"]);
+    assert!(String::from_utf8(file.stderr).unwrap().contains("the passphrase file /no/such/file"));
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let output = command(&["completions", shell]).output().unwrap();
