@@ -14,7 +14,7 @@ use strongroom_protocol::admin::KeyDerivation;
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
-use crate::secret_input;
+use crate::{output, secret_input};
 
 /// Where the passphrase comes from.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Source {
         }
     }
 
-    /// A new passphrase, asked for twice.
+    /// A new passphrase, asked for twice. Says a word where it is short.
     ///
     /// # Errors
     /// Where it is empty or the two differ, and as [`Self::existing`].
@@ -65,6 +65,11 @@ impl Source {
         };
         if passphrase.is_empty() {
             return Err(CtlError::failed("the passphrase is empty. Choose one; several random words are best."));
+        }
+        if passphrase.len() < SHORT_PASSPHRASE {
+            output::note(
+                "The passphrase is short. Whoever gets the vault file can try passphrases; several random words are better.",
+            );
         }
         Ok(passphrase)
     }
@@ -114,6 +119,9 @@ fn read(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
     secret_input::strip_newline(&mut bytes);
     Ok(bytes)
 }
+
+/// Below it a word is said.
+const SHORT_PASSPHRASE: usize = 12;
 
 /// Far more than anybody types; a file that never ends is refused.
 const LONGEST_PASSPHRASE: usize = 4096;

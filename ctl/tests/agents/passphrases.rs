@@ -57,3 +57,17 @@ fn the_option_for_the_passphrase_that_is_missing_is_named() {
         assert!(code(&output) == 64 && told.contains("Give it with --new-passphrase-file FILE."), "{words:?}: {told}");
     }
 }
+
+#[test]
+fn a_new_passphrase_that_is_short_gets_a_word_of_warning() {
+    let stage = open();
+    let new = stage.user().join("new");
+    for words in COMMANDS {
+        for (passphrase, warned) in [("hunter2hunt", true), ("several random words", false)] {
+            fs::write(&new, passphrase).unwrap();
+            let output = said(&stage, words, &["--new-passphrase-file", new.to_str().unwrap()]);
+            let told = stderr(&output);
+            assert!(code(&output) == 0 && told.contains("The passphrase is short.") == warned, "{words:?}: {told}");
+        }
+    }
+}
