@@ -95,7 +95,9 @@ fn refused(status: StatusCode, body: &[u8]) -> CtlError {
             "gatewayd refused with {status} and said no more. Install programs of one release and restart them."
         ));
     };
-    let words = printable(format!("{} {}", error.message.trim(), error.hint.trim()).trim());
+    // The message of today's gatewayd holds the hint, for clients that show nothing else.
+    let hint = if error.message.contains(error.hint.trim()) { "" } else { error.hint.trim() };
+    let words = printable(format!("{} {hint}", error.message.trim()).trim());
     match error.code.parse() {
         Ok(Refusal::VaultLocked) => CtlError::locked(words),
         Ok(Refusal::KeydUnavailable) => CtlError::unreachable(words),
@@ -149,6 +151,10 @@ mod tests {
             let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
             assert_eq!((error.code(), error.to_string().as_str()), (exit, "It is so. Do.\u{fffd}[2J"), "{code}");
         }
+        let body =
+            r#"{"error":{"code":"agent_mismatch","message":"It is so. Do it. (agent_mismatch)","hint":"Do it."}}"#;
+        let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
+        assert_eq!(error.to_string(), "It is so. Do it. (agent_mismatch)");
         assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>").code(), 70);
     }
 

@@ -56,7 +56,7 @@ impl Stage {
                     Ok(body) => ("200 OK", body),
                     Err(code) => (
                         "403 Forbidden",
-                        json!({ "error": { "type": "strongroom", "code": code, "message": "It is so.", "hint": "Do it." } }),
+                        json!({ "error": { "type": "strongroom", "code": code, "message": format!("It is so. Do it. ({code})"), "hint": "Do it." } }),
                     ),
                 };
                 let body = body.to_string();

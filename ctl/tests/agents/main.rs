@@ -77,10 +77,10 @@ fn another_agent_and_every_refusal_are_told_apart() {
     let stage = for_agents();
     for (agent, exit, words) in [
         ("other", 77, "the agent coder and not other"),
-        ("late", 75, "It is so. Do it."),
-        ("alone", 69, "It is so. Do it."),
-        ("stranger", 77, "It is so. Do it."),
-        ("mismatch", 77, "It is so. Do it."),
+        ("late", 75, "strongroom: It is so. Do it. (vault_locked)\n"),
+        ("alone", 69, "strongroom: It is so. Do it. (keyd_unavailable)\n"),
+        ("stranger", 77, "strongroom: It is so. Do it. (agent_unknown)\n"),
+        ("mismatch", 77, "strongroom: It is so. Do it. (agent_mismatch)\n"),
     ] {
         for command in [&["env", "--agent", agent][..], &["run", "--agent", agent, "--", "true"]] {
             let output = stage.strongroom(command);
