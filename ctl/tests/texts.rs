@@ -46,6 +46,8 @@ fn errors_are_as_in_the_file() {
         &["credential", "add", "x", "--bearer"],
         &["credential", "add", "x", "--host", "a.example"],
         &["credential", "add", "x", "--host", "*.co.uk", "--bearer"],
+        &["credential", "add", "x", "--host", "*.com", "--bearer"],
+        &["credential", "add", "x", "--host", "https://a.example/", "--bearer"],
         &["credential", "add", "x", "--host", "a@b.example", "--bearer"],
         &["credential", "add", "x", "--host", "a.example", "--header", "x-api-key: sk-1"],
         &["credential", "add", "x", "--host", "a.example", "--bearer", "sk-1"],
