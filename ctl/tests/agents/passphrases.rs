@@ -25,7 +25,7 @@ fn open() -> Stage {
     stage
 }
 
-fn status() -> Status {
+pub fn status() -> Status {
     Status {
         version: "0".to_owned(),
         state: VaultState::Unlocked,
