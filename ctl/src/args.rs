@@ -2,11 +2,12 @@
 //!
 //! It refuses secrets as arguments: there is no place for one. Called by `main`.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use strongroom_protocol::admin::{Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
@@ -21,7 +22,7 @@ use crate::{pin, quantity, unit};
 #[command(name = "strongroom", version, propagate_version = true, max_term_width = 100)]
 pub struct Args {
     /// Read the passphrase from this file instead of asking for it
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE", env = PASSPHRASE_FILE, hide_env_values = true)]
     pub passphrase_file: Option<PathBuf>,
     /// Answer every confirmation with yes
     #[arg(long, global = true)]
@@ -30,6 +31,25 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
+
+impl Args {
+    /// Reads this program's command line.
+    ///
+    /// # Errors
+    /// Where it makes no sense, or asks for help or the version.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        // Set and empty is as good as not set; clap would take it for a file without a name.
+        if env::var_os(PASSPHRASE_FILE).is_some_and(|value| value.is_empty()) {
+            command = command.mut_arg("passphrase_file", |argument| argument.env(None::<&str>));
+        }
+        let matches = command.clone().try_get_matches()?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// Names the file that answers the passphrase prompt.
+const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -450,9 +470,9 @@ pub struct KeychainSlot {
 /// `strongroom slot add credential`
 #[derive(Debug, ClapArgs)]
 pub struct CredentialSlot {
-    /// Where the encrypted credential goes
-    #[arg(long, value_name = "FILE", default_value = "/etc/credstore.encrypted/vault-key")]
-    pub output: PathBuf,
+    /// Where the encrypted credential goes [default: /etc/credstore.encrypted/vault-key, in the system's home alone]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// What encrypts it: host, tpm2, host+tpm2 or auto, see systemd-creds(1)
     #[arg(long, value_name = "KEY")]
     pub with_key: Option<String>,
@@ -535,8 +555,6 @@ fn host(text: &str) -> Result<HostPattern, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parses(line: &[&str]) -> bool {

@@ -30,7 +30,8 @@ impl From<Failure> for CtlError {
                 "the agent has a grant of this credential already. Revoke it first, or see 'strongroom grant list'.",
             ),
             Failure::Exists(thing) => Self::failed(format!(
-                "there is a {0} of that name already. Choose another name, or remove that one first.",
+                "there is {} {} of that name already. Choose another name, or remove that one first.",
+                article(thing),
                 word(thing)
             )),
             Failure::Revoked(thing) => Self::failed(format!(
@@ -80,6 +81,13 @@ fn word(thing: Thing) -> &'static str {
         Thing::Agent => "agent",
         Thing::Grant => "grant",
         Thing::Slot => "slot",
+    }
+}
+
+fn article(thing: Thing) -> &'static str {
+    match thing {
+        Thing::Agent => "an",
+        Thing::Credential | Thing::Grant | Thing::Slot => "a",
     }
 }
 

@@ -3,13 +3,12 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use strongroom_ctl::args::Args;
 use strongroom_ctl::error::USAGE;
 use strongroom_ctl::{command, discreet};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match Args::read() {
         Ok(args) => args,
         Err(error) => {
             // Help and version are asked for; everything else is a mistake in the command line.

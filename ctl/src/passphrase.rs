@@ -14,11 +14,12 @@ use strongroom_protocol::admin::KeyDerivation;
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
-use crate::secret_input;
+use crate::{output, secret_input};
 
 /// Where the passphrase comes from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Source {
+    option: &'static str,
     file: Option<PathBuf>,
 }
 
@@ -26,7 +27,13 @@ impl Source {
     /// `--passphrase-file`, or the variable of that name; else the terminal.
     #[must_use]
     pub fn new(file: Option<PathBuf>) -> Self {
-        Self { file }
+        Self::of("--passphrase-file", file)
+    }
+
+    /// Another option, for another passphrase than the one that every command may need.
+    #[must_use]
+    pub fn of(option: &'static str, file: Option<PathBuf>) -> Self {
+        Self { option, file }
     }
 
     /// The passphrase of a vault that is there.
@@ -36,11 +43,11 @@ impl Source {
     pub fn existing(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         match &self.file {
             Some(file) => read(file),
-            None => prompt("Passphrase: "),
+            None => prompt("Passphrase: ").map_err(|_| self.missing("passphrase")),
         }
     }
 
-    /// A new passphrase, asked for twice.
+    /// A new passphrase, asked for twice. Says a word where it is short.
     ///
     /// # Errors
     /// Where it is empty or the two differ, and as [`Self::existing`].
@@ -48,8 +55,9 @@ impl Source {
         let passphrase = match &self.file {
             Some(file) => read(file)?,
             None => {
-                let first = prompt("New passphrase: ")?;
-                if *first != *prompt("The same again: ")? {
+                let ask = |words| prompt(words).map_err(|_| self.missing("new passphrase"));
+                let first = ask("New passphrase: ")?;
+                if *first != *ask("The same again: ")? {
                     return Err(CtlError::failed("the two passphrases differ. Nothing was done; try again."));
                 }
                 first
@@ -58,7 +66,17 @@ impl Source {
         if passphrase.is_empty() {
             return Err(CtlError::failed("the passphrase is empty. Choose one; several random words are best."));
         }
+        if passphrase.len() < SHORT_PASSPHRASE {
+            output::note(
+                "The passphrase is short. Whoever gets the vault file can try passphrases; several random words are better.",
+            );
+        }
         Ok(passphrase)
+    }
+
+    fn missing(&self, what: &str) -> CtlError {
+        let option = self.option;
+        CtlError::usage(format!("the {what} is needed and there is no terminal to ask at. Give it with {option} FILE."))
     }
 }
 
@@ -102,17 +120,15 @@ fn read(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
+/// Below it a word is said.
+const SHORT_PASSPHRASE: usize = 12;
+
 /// Far more than anybody types; a file that never ends is refused.
 const LONGEST_PASSPHRASE: usize = 4096;
 
-fn prompt(words: &str) -> Outcome<Zeroizing<Vec<u8>>> {
+fn prompt(words: &str) -> io::Result<Zeroizing<Vec<u8>>> {
     // rpassword asks at /dev/tty, so standard input stays free for a key.
-    let text = rpassword::prompt_password(words).map_err(|_| {
-        CtlError::usage(
-            "the passphrase is needed and there is no terminal to ask at. Give it with --passphrase-file FILE.",
-        )
-    })?;
-    Ok(Zeroizing::new(text.into_bytes()))
+    rpassword::prompt_password(words).map(|text| Zeroizing::new(text.into_bytes()))
 }
 
 #[cfg(test)]

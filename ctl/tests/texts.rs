@@ -46,6 +46,8 @@ fn errors_are_as_in_the_file() {
         &["credential", "add", "x", "--bearer"],
         &["credential", "add", "x", "--host", "a.example"],
         &["credential", "add", "x", "--host", "*.co.uk", "--bearer"],
+        &["credential", "add", "x", "--host", "*.com", "--bearer"],
+        &["credential", "add", "x", "--host", "https://a.example/", "--bearer"],
         &["credential", "add", "x", "--host", "a@b.example", "--bearer"],
         &["credential", "add", "x", "--host", "a.example", "--header", "x-api-key: sk-1"],
         &["credential", "add", "x", "--host", "a.example", "--bearer", "sk-1"],
@@ -69,6 +71,8 @@ fn errors_are_as_in_the_file() {
         &["run", "--agent", "a", "--", "true"],
         &["ca", "show"],
         &["unlock", "--keychain"],
+        &["slot", "add", "credential"],
+        &["slot", "add", "credential", "--output", "/no/such/folder/key"],
         &["up", "--keyd-user", "k"],
         &["init", "--passphrase-file", "/no/such/file"],
         &["init", "--passphrase-file", "/dev/null"],
@@ -84,6 +88,19 @@ fn without_a_home_the_variable_is_named() {
         command(&["status"]).env_remove("STRONGROOM_HOME").env("STRONGROOM_HOME", "relative").output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8(output.stderr).unwrap().contains("STRONGROOM_HOME is the relative path"));
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none_and_an_empty_option_is_not() {
+    let said = |words: &[&str]| {
+        let home = folder();
+        let mut command = command(words);
+        command.env("STRONGROOM_HOME", home.path()).env("STRONGROOM_PASSPHRASE_FILE", "").output().unwrap()
+    };
+    assert_eq!(said(&["down"]).status.code(), Some(0));
+    assert_eq!(said(&["down", "--passphrase-file", ""]).status.code(), Some(64));
+    let file = said(&["init", "--passphrase-file", "/no/such/file"]);
+    assert!(String::from_utf8(file.stderr).unwrap().contains("the passphrase file /no/such/file"));
 }
 
 #[test]

@@ -162,6 +162,10 @@ pub enum InvalidAuthority {
     NotCanonical,
     /// UTS 46 refuses the name.
     Idna,
+    /// `https://host` or `host/path`, where a host is named.
+    Url,
+    /// A star in front of a single label: `*.com`.
+    TooWide,
 }
 
 impl fmt::Display for InvalidAuthority {
@@ -180,6 +184,8 @@ impl fmt::Display for InvalidAuthority {
             Self::Port => "the port is not a number from 1 to 65535",
             Self::NotCanonical => "the destination is not in its canonical spelling",
             Self::Idna => "the host is not a valid internationalised name",
+            Self::Url => "a host name is wanted, without 'https://' in front and without a path behind",
+            Self::TooWide => "'*' in front of a single label would name everybody's hosts; name the hosts one by one",
         })
     }
 }

@@ -75,10 +75,15 @@ fn parse_with(
     text: &str,
     parse: fn(&str) -> Result<Authority, InvalidAuthority>,
 ) -> Result<HostPattern, InvalidAuthority> {
+    // What people paste from a page: the slash would else be looked for in the port.
+    if text.contains('/') {
+        return Err(InvalidAuthority::Url);
+    }
     let Some(rest) = text.strip_prefix("*.") else { return parse(text).map(HostPattern::Exact) };
     let rest = parse(rest)?;
     match rest.host() {
         Host::Name(name) if name.contains('.') => Ok(HostPattern::OneLabelBefore(rest)),
+        Host::Name(_) => Err(InvalidAuthority::TooWide),
         _ => Err(InvalidAuthority::Label),
     }
 }
@@ -114,6 +119,19 @@ mod tests {
     fn stars_elsewhere_are_refused() {
         for text in ["*", "*.", "*.com", "a.*.com", "*.*.com", "*.192.0.2.1", "**.example.com"] {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_people_write_in_place_of_a_host_is_told_apart() {
+        for text in ["https://a.example", "https://a.example/", "a.example/v1", "a.example:443/", "*.a.example/v1"] {
+            assert_eq!(text.parse::<HostPattern>(), Err(InvalidAuthority::Url), "{text}");
+        }
+        for text in ["*.com", "*.localhost:8443"] {
+            assert_eq!(text.parse::<HostPattern>(), Err(InvalidAuthority::TooWide), "{text}");
+        }
+        for text in ["*.192.0.2.1", "*.a..example"] {
+            assert_eq!(text.parse::<HostPattern>(), Err(InvalidAuthority::Label), "{text}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `grant ...`: which agent may use which credential, with limits. `add` prints the placeholder, alone.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{Failure, GrantView, NewGrant, Operation, Rate, Reply, Thing};
 
@@ -62,11 +64,15 @@ pub fn all(client: &mut AdminClient) -> Outcome<Vec<GrantView>> {
 
 /// As a table.
 pub fn print(grants: &[GrantView]) -> Outcome<()> {
+    output::table(&["credential", "agent", "state", "rate", "allows", "placeholder"], rows(grants, now()))
+}
+
+fn rows(grants: &[GrantView], now: u64) -> Vec<Vec<String>> {
     let rows = grants.iter().map(|one| {
-        let state = match (one.revoked, one.expires) {
-            (Some(at), _) => format!("revoked {}", output::time(at)),
-            (None, Some(at)) => format!("until {}", output::time(at)),
-            (None, None) => "live".to_owned(),
+        let state = match state(one, now) {
+            ("live", Some(at)) => format!("until {}", output::time(at)),
+            (word, Some(at)) => format!("{word} {}", output::time(at)),
+            (word, None) => word.to_owned(),
         };
         let allow: Vec<String> = one.allow.iter().map(ToString::to_string).collect();
         vec![
@@ -78,7 +84,21 @@ pub fn print(grants: &[GrantView]) -> Outcome<()> {
             one.placeholder.clone(),
         ]
     });
-    output::table(&["credential", "agent", "state", "rate", "allows", "placeholder"], rows.collect())
+    rows.collect()
+}
+
+/// The word for how it stands, and when it ended or will end.
+fn state(one: &GrantView, now: u64) -> (&'static str, Option<u64>) {
+    match (one.revoked, one.expires) {
+        (Some(at), _) => ("revoked", Some(at)),
+        (None, Some(at)) if at <= now => ("expired", Some(at)),
+        (None, at) => ("live", at),
+    }
+}
+
+/// Seconds of the Unix epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// As JSON.
@@ -88,10 +108,40 @@ pub fn to_json(one: &GrantView) -> Value {
         "agent": one.agent,
         "placeholder": one.placeholder,
         "named": one.named,
+        "state": state(one, now()).0,
         "rate": { "count": one.rate.count, "seconds": one.rate.seconds, "burst": one.rate.burst },
         "allow": one.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "created": output::time(one.created),
         "expires": one.expires.map(output::time),
         "revoked": one.revoked.map(output::time),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_that_has_ended_does_not_look_live() {
+        let live = GrantView {
+            number: 1,
+            credential: "c".parse().unwrap(),
+            agent: "a".parse().unwrap(),
+            placeholder: "p".to_owned(),
+            rate: Rate::DEFAULT,
+            allow: vec![],
+            created: 0,
+            expires: None,
+            revoked: None,
+            named: false,
+        };
+        let far = GrantView { expires: Some(u64::from(u32::MAX)), ..live.clone() };
+        let ended = GrantView { expires: Some(1_700_000_000), ..live.clone() };
+        let revoked = GrantView { revoked: Some(0), ..ended.clone() };
+        let shown = |one: &GrantView| rows(std::slice::from_ref(one), 1_700_000_000).remove(0).remove(2);
+        assert_eq!([shown(&live), shown(&far)], ["live", "until 2106-02-07T06:28:15Z"]);
+        assert_eq!([shown(&ended), shown(&revoked)], ["expired 2023-11-14T22:13:20Z", "revoked 1970-01-01T00:00:00Z"]);
+        let words = [&live, &far, &ended, &revoked].map(|one| to_json(one)["state"].clone());
+        assert_eq!(words, ["live", "live", "expired", "revoked"]);
+    }
 }

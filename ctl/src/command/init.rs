@@ -32,11 +32,6 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
         )));
     }
     let phrase = context.passphrase.new_one()?;
-    if phrase.len() < SHORT_PASSPHRASE {
-        output::note(
-            "The passphrase is short. Whoever gets the vault file can try passphrases; several random words are better.",
-        );
-    }
     directories::make(home, separate)?;
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| CtlError::fault("the kernel gave no random bytes. Try again."))?;
@@ -119,9 +114,6 @@ fn write_new(path: &Path, text: &str) -> Outcome<()> {
         Err(error) => Err(failed(error)),
     }
 }
-
-/// Below it a word is said.
-const SHORT_PASSPHRASE: usize = 12;
 
 const KEYD_HEAD: &str = "\
 # keyd.toml: it can only narrow what keyd does. Check it with 'strongroom config check'.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Context, keychain};
 use crate::admin_client::{AdminClient, unexpected};
-use crate::args::{NewPassphrase, PassphraseChange, Slot, SlotAdd};
+use crate::args::{CredentialSlot, NewPassphrase, PassphraseChange, Slot, SlotAdd};
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::recovery::Code;
 use crate::{output, passphrase, secret_input, systemd_credential};
@@ -40,20 +40,21 @@ fn list(context: &Context, as_json: bool) -> Outcome<()> {
 }
 
 fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
-    let mut client = context.connect()?;
-    let (proof, derivation) = context.proof_and_derivation(&mut client)?;
     match what {
         SlotAdd::Passphrase(new) => {
+            let (mut client, proof, derivation) = opened(context)?;
             let key = passphrase::derive(&source(new).new_one()?, &derivation)?;
             added(&mut client, proof, SlotKind::Passphrase, key).map(drop)
         }
         SlotAdd::Recovery => {
+            let (mut client, proof, _) = opened(context)?;
             let code = Code::random()?;
             added(&mut client, proof, SlotKind::Recovery, code.key())?;
             output::note("Write this code down and keep it where the vault is not. It is not shown again:");
             output::line(&code.text())
         }
         SlotAdd::Keychain(options) => {
+            let (mut client, proof, _) = opened(context)?;
             let new = keychain::prepare(context, options)?;
             let again = SecretBytes::new(proof.expose().to_vec());
             let id = added(&mut client, proof, SlotKind::Keychain, SecretBytes::new(new.key.to_vec()))?;
@@ -65,20 +66,32 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
                 }
             })
         }
-        SlotAdd::Credential(options) => {
-            let key = random::<32>()?;
-            let made = systemd_credential::encrypt(&options.output, options.with_key.as_deref(), &*key)?;
-            added(&mut client, proof, SlotKind::Credential, SecretBytes::new(key.to_vec()))?;
-            made.keep().inspect_err(|_| {
-                output::note("The slot was added; its key is lost. Remove it: 'strongroom slot list'.");
-            })?;
-            output::note(&format!(
-                "The credential is at {}. keyd unlocks with it when it is started by a unit with LoadCredentialEncrypted=vault-key.",
-                options.output.display()
-            ));
-            Ok(())
-        }
+        SlotAdd::Credential(options) => add_credential(context, options),
     }
+}
+
+fn add_credential(context: &Context, options: &CredentialSlot) -> Outcome<()> {
+    // What is wrong in the command line is said before anything is asked for.
+    let place = systemd_credential::place(&context.home, options.output.as_deref())?;
+    let (mut client, proof, _) = opened(context)?;
+    let key = random::<32>()?;
+    let made = systemd_credential::encrypt(&place, options.with_key.as_deref(), &*key)?;
+    added(&mut client, proof, SlotKind::Credential, SecretBytes::new(key.to_vec()))?;
+    made.keep().inspect_err(|_| {
+        output::note("The slot was added; its key is lost. Remove it: 'strongroom slot list'.");
+    })?;
+    output::note(&format!(
+        "The credential is at {}. keyd unlocks with it when it is started by a unit with LoadCredentialEncrypted=vault-key.",
+        place.display()
+    ));
+    Ok(())
+}
+
+/// A connection with the passphrase's key at hand.
+fn opened(context: &Context) -> Outcome<(AdminClient, SecretBytes, KeyDerivation)> {
+    let mut client = context.connect()?;
+    let (proof, derivation) = context.proof_and_derivation(&mut client)?;
+    Ok((client, proof, derivation))
 }
 
 fn added(client: &mut AdminClient, proof: SecretBytes, kind: SlotKind, key: SecretBytes) -> Outcome<u32> {
@@ -157,7 +170,7 @@ fn slots(client: &mut AdminClient) -> Outcome<Vec<SlotView>> {
 }
 
 fn source(new: &NewPassphrase) -> passphrase::Source {
-    passphrase::Source::new(new.new_passphrase_file.clone())
+    passphrase::Source::of("--new-passphrase-file", new.new_passphrase_file.clone())
 }
 
 pub(super) fn random<const LENGTH: usize>() -> Outcome<Zeroizing<[u8; LENGTH]>> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{Mismatch, Status, VaultState};
@@ -9,6 +10,7 @@ use strongroom_protocol::home::{Home, Kind};
 
 use super::{Context, down};
 use crate::config_values;
+use crate::environment::gateway_client::GatewayClient;
 use crate::error::{Outcome, UNREACHABLE};
 use crate::{directories, output};
 
@@ -51,7 +53,7 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
         "audit_broken": status.map(|status| status.audit_broken),
         "vault_fault": fault,
         "mismatches": status.map(|status| status.mismatches.iter().map(mismatch_to_json).collect::<Vec<_>>()),
-        "listen": config_values::listen(home),
+        "listen": listen(context, status),
         "home": { "config": home.config, "data": home.data, "run": home.run, "log": log_files(home, status) },
     })
 }
@@ -74,7 +76,7 @@ fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
         ));
         rows.extend(status.mismatches.iter().map(|one| ("MISMATCH", mismatch(one))));
     }
-    rows.push(("listens at", config_values::listen(home).join(", ")));
+    rows.push(("listens at", listen(context, status).join(", ")));
     rows.push(("configuration", home.config.display().to_string()));
     rows.push(("data", home.data.display().to_string()));
     rows.push(("sockets", home.run.display().to_string()));
@@ -105,6 +107,13 @@ fn gatewayd(context: &Context, status: Option<&Status>) -> Option<u32> {
     }
 }
 
+/// Where gatewayd listens: by its own word, for a port may have been left to the kernel; else by its configuration.
+fn listen(context: &Context, status: Option<&Status>) -> Vec<String> {
+    let running = gatewayd(context, status).is_some();
+    let told = running.then(|| GatewayClient::new(&context.home).within(PATIENCE).listen().ok()).flatten();
+    told.unwrap_or_else(|| config_values::listen(&context.home))
+}
+
 /// The directory of the logs, where they do not go to the journal: what counts is who started keyd, not where it lies.
 fn log_files(home: &Home, status: Option<&Status>) -> Option<PathBuf> {
     let by_systemd = match status {
@@ -132,6 +141,9 @@ fn word(status: Option<&Status>) -> &'static str {
         Some(VaultState::Unusable(_)) => "locked",
     }
 }
+
+/// A gatewayd that hangs must not hide how things are.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

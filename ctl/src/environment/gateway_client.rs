@@ -1,7 +1,8 @@
 //! Asks gatewayd over agent.sock: an agent about itself, anybody where it listens.
 //!
 //! HTTP/1.1 over the Unix socket. Who asks is seen by the kernel's evidence, so nothing is sent to prove it. It refuses
-//! answers over a limit, and waits for nothing for ever. Called by `source.rs`.
+//! answers over a limit, and waits for nothing for ever. Called by `source.rs` and
+//! `status`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +25,28 @@ use crate::output::printable;
 #[derive(Debug)]
 pub struct GatewayClient {
     socket: PathBuf,
+    patience: Duration,
 }
 
 impl GatewayClient {
     /// Of this home; connects when something is asked.
     #[must_use]
     pub fn new(home: &Home) -> Self {
-        Self { socket: home.agent_socket() }
+        Self { socket: home.agent_socket(), patience: PATIENCE }
+    }
+
+    /// Where somebody looks on and gatewayd may hang.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// The addresses at which gatewayd listens, with the ports that it got.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub fn listen(&self) -> Outcome<Vec<String>> {
+        self.ask("health").map(|health: Health| health.listen)
     }
 
     /// Asks for what is at this path below `/.strongroom/`.
@@ -53,7 +69,7 @@ impl GatewayClient {
             .build()
             .map_err(|error| CtlError::fault(format!("no connection can be made: {error}. Try again.")))?;
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, exchange(&self.socket, path))
+            tokio::time::timeout(self.patience, exchange(&self.socket, path))
                 .await
                 .unwrap_or_else(|_| Err(lost("it did not answer in time")))
         })
@@ -76,6 +92,13 @@ async fn exchange(socket: &Path, path: &str) -> Outcome<(StatusCode, Bytes)> {
     Ok((status, body.to_bytes()))
 }
 
+/// `/.strongroom/health`
+#[derive(Deserialize)]
+struct Health {
+    #[serde(default)]
+    listen: Vec<String>,
+}
+
 /// gatewayd's refusals, as its error documents say them.
 #[derive(Deserialize)]
 struct Document {
@@ -95,7 +118,9 @@ fn refused(status: StatusCode, body: &[u8]) -> CtlError {
             "gatewayd refused with {status} and said no more. Install programs of one release and restart them."
         ));
     };
-    let words = printable(format!("{} {}", error.message.trim(), error.hint.trim()).trim());
+    // The message of today's gatewayd holds the hint, for clients that show nothing else.
+    let hint = if error.message.contains(error.hint.trim()) { "" } else { error.hint.trim() };
+    let words = printable(format!("{} {hint}", error.message.trim()).trim());
     match error.code.parse() {
         Ok(Refusal::VaultLocked) => CtlError::locked(words),
         Ok(Refusal::KeydUnavailable) => CtlError::unreachable(words),
@@ -149,6 +174,10 @@ mod tests {
             let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
             assert_eq!((error.code(), error.to_string().as_str()), (exit, "It is so. Do.\u{fffd}[2J"), "{code}");
         }
+        let body =
+            r#"{"error":{"code":"agent_mismatch","message":"It is so. Do it. (agent_mismatch)","hint":"Do it."}}"#;
+        let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
+        assert_eq!(error.to_string(), "It is so. Do it. (agent_mismatch)");
         assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>").code(), 70);
     }
 

@@ -63,8 +63,7 @@ fn of_keyd(home: &Home, agent: &Name) -> Outcome<Option<Environment>> {
             break page;
         }
     };
-    let health: Health = GatewayClient::new(home).ask("health")?;
-    let gateway = reachable(&health.listen)?;
+    let gateway = reachable(&GatewayClient::new(home).listen()?)?;
     Ok(Some(Environment { agent: page.agent, token: page.token, ca: page.ca, gateway, grants, as_admin: true }))
 }
 
@@ -96,13 +95,6 @@ fn is_asked_for(told: &Name, asked: &Name) -> Outcome<()> {
     Err(CtlError::not_permitted(format!(
         "this program is the agent {told} and not {asked}. Name that one, or ask an admin."
     )))
-}
-
-/// `/.strongroom/health`
-#[derive(Deserialize)]
-struct Health {
-    #[serde(default)]
-    listen: Vec<String>,
 }
 
 /// `/.strongroom/environment`

@@ -1,4 +1,4 @@
-//! Stand-ins for the daemons: just enough of admin.sock and agent.sock to hand out an environment.
+//! Stand-ins for the daemons: just enough of admin.sock and agent.sock for what is tested here.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -56,7 +56,7 @@ impl Stage {
                     Ok(body) => ("200 OK", body),
                     Err(code) => (
                         "403 Forbidden",
-                        json!({ "error": { "type": "strongroom", "code": code, "message": "It is so.", "hint": "Do it." } }),
+                        json!({ "error": { "type": "strongroom", "code": code, "message": format!("It is so. Do it. ({code})"), "hint": "Do it." } }),
                     ),
                 };
                 let body = body.to_string();
@@ -68,17 +68,22 @@ impl Stage {
 
     /// keyd, which answers an admin's question for an environment like this.
     pub fn keyd(&self, answer: impl Fn(&str, Option<u64>) -> Result<Environment, Failure> + Send + 'static) {
+        self.admin(move |operation| match operation {
+            Operation::Environment { agent, after } => {
+                answer(agent.as_str(), after).map_or_else(Reply::Failed, Reply::Environment)
+            }
+            _ => Reply::Failed(Failure::NotPermitted),
+        });
+    }
+
+    /// keyd, which answers an admin like this.
+    pub fn admin(&self, answer: impl Fn(Operation) -> Reply + Send + 'static) {
         let listener = UnixListener::bind(self.home().join("run/admin.sock")).unwrap();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 while let Some(request) = request_of(&mut stream) {
-                    let reply = match request.operation {
-                        Operation::Environment { agent, after } => {
-                            answer(agent.as_str(), after).map_or_else(Reply::Failed, Reply::Environment)
-                        }
-                        _ => Reply::Failed(Failure::NotPermitted),
-                    };
+                    let reply = answer(request.operation);
                     let _ = stream.write_all(&frame::encode(&reply, ADMIN_LIMIT).unwrap());
                 }
             }

@@ -1,7 +1,8 @@
-//! `env` and `run` as built, against stand-ins for the daemons.
+//! `env`, `run`, `status` and what asks for new passphrases as built, against stand-ins for the daemons.
 #![allow(clippy::unwrap_used)]
 
 mod daemons;
+mod passphrases;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use std::process::Output;
 
 use daemons::{Stage, grant, openai};
 use serde_json::Value;
-use strongroom_protocol::admin::{Failure, Thing};
+use strongroom_protocol::admin::{Failure, Reply, Status, Thing};
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
@@ -76,10 +77,10 @@ fn another_agent_and_every_refusal_are_told_apart() {
     let stage = for_agents();
     for (agent, exit, words) in [
         ("other", 77, "the agent coder and not other"),
-        ("late", 75, "It is so. Do it."),
-        ("alone", 69, "It is so. Do it."),
-        ("stranger", 77, "It is so. Do it."),
-        ("mismatch", 77, "It is so. Do it."),
+        ("late", 75, "strongroom: It is so. Do it. (vault_locked)\n"),
+        ("alone", 69, "strongroom: It is so. Do it. (keyd_unavailable)\n"),
+        ("stranger", 77, "strongroom: It is so. Do it. (agent_unknown)\n"),
+        ("mismatch", 77, "strongroom: It is so. Do it. (agent_mismatch)\n"),
     ] {
         for command in [&["env", "--agent", agent][..], &["run", "--agent", agent, "--", "true"]] {
             let output = stage.strongroom(command);
@@ -124,6 +125,21 @@ fn a_gateway_without_an_open_port_is_unreachable() {
     other.gatewayd(move |_| Ok(document.clone()));
     let closed = other.strongroom(&["env", "--agent", "coder"]);
     assert!(code(&closed) == 69 && stderr(&closed).contains("127.0.0.1:1"), "{}", stderr(&closed));
+}
+
+#[test]
+fn status_shows_the_port_that_the_kernel_chose() {
+    let stage = Stage::new();
+    fs::create_dir(stage.home().join("config")).unwrap();
+    fs::write(stage.home().join("config/gatewayd.toml"), "listen = [\"127.0.0.1:0\"]\n").unwrap();
+    let gatewayd_pid = Some(1);
+    stage.admin(move |_| Reply::Status(Status { gatewayd_pid, ..passphrases::status() }));
+    let shown = || json(&stage.strongroom(&["status", "--json"]))["listen"].clone();
+    assert_eq!(shown(), serde_json::json!(["127.0.0.1:0"]), "gatewayd does not answer: its configuration");
+    stage.gatewayd(|_| Err("agent_unknown"));
+    assert_eq!(shown(), serde_json::json!([stage.listen()]));
+    let table = stdout(&stage.strongroom(&["status"]));
+    assert!(table.contains(&format!("listens at\t{}\n", stage.listen())), "{table}");
 }
 
 #[test]
