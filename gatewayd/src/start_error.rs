@@ -50,10 +50,15 @@ impl StartError {
             Self::Usage(_) => 64,
             Self::ListenTcp(_, error) | Self::ListenAgent(_, error) if not_permitted(error) => 77,
             Self::Config(_) | Self::Home(_) | Self::InheritedName(_) => 78,
-            Self::ListenTcp(_, error) if error.kind() == io::ErrorKind::AddrNotAvailable => 78,
+            Self::ListenTcp(_, error) if is_elsewhere(error) => 78,
             _ => 70,
         })
     }
+}
+
+/// Another address would do: this one is not ours, or somebody else's now.
+fn is_elsewhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
 }
 
 impl fmt::Display for StartError {

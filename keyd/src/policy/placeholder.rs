@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use ring::rand::{SecureRandom, SystemRandom};
 use strongroom_protocol::placeholder::{MARK, TAIL, tail_at};
+use strongroom_protocol::session::TOKEN_PREFIX;
 
 use super::path;
 use super::percent;
@@ -47,28 +48,29 @@ pub fn tails(bytes: &[u8]) -> impl Iterator<Item = &str> {
     FINDER.find_iter(bytes).filter_map(move |at| tail_at(bytes, at + MARK.len()))
 }
 
-/// The path with `{}` in place of every placeholder, prefix left as it is: what a log may show. Of a path that hides one
-/// in encodings nothing is shown.
+/// The path with `{}` in place of every placeholder, prefix left as it is, and of every agent's token: what a log may
+/// show. Of a path that hides one in encodings nothing is shown.
 #[must_use]
 pub fn redacted(text: &str) -> String {
-    if percent::decode_fully(text.as_bytes())
-        .is_some_and(|decoded| tails(&decoded).count() > tails(text.as_bytes()).count())
-    {
+    let number = |bytes: &[u8]| FINDER.find_iter(bytes).filter(|at| end(bytes, *at).is_some()).count();
+    if percent::decode_fully(text.as_bytes()).is_some_and(|decoded| number(&decoded) > number(text.as_bytes())) {
         return format!("/{}", path::MARK);
     }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(MARK) {
-        let tail = rest.get(at + MARK.len()..at + MARK.len() + TAIL);
-        let is_one = tail.is_some_and(|tail| tail.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        let end = at + MARK.len() + if is_one { TAIL } else { 0 };
-        out.push_str(if is_one { &rest[..at] } else { &rest[..end] });
-        if is_one {
+    let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+    for at in FINDER.find_iter(text.as_bytes()) {
+        if let Some(end) = end(text.as_bytes(), at) {
+            out.push_str(&text[from..at]);
             out.push_str(path::MARK);
+            from = end;
         }
-        rest = &rest[end..];
     }
-    out + rest
+    out + &text[from..]
+}
+
+/// Where a placeholder or a token ends whose mark is here.
+fn end(bytes: &[u8], at: usize) -> Option<usize> {
+    let begin = [TOKEN_PREFIX, MARK].into_iter().find(|mark| bytes[at..].starts_with(mark.as_bytes()))?;
+    tail_at(bytes, at + begin.len()).map(|tail| at + begin.len() + tail.len())
 }
 
 /// The tail of a placeholder that [`make`] made.
@@ -106,6 +108,9 @@ mod tests {
         let one = make("", &SystemRandom::new()).expect("random bytes");
         assert_eq!(redacted(&format!("/a/{one}/strongroom-gateway/b")), "/a/{}/strongroom-gateway/b");
         assert_eq!(redacted("/a%2Fb/c%20d"), "/a%2Fb/c%20d");
+        let token = random(TOKEN_PREFIX, &SystemRandom::new()).expect("random bytes");
+        assert_eq!(redacted(&format!("/@{token}/openai/{one}{token}/")), "/@{}/openai/{}{}/");
+        assert_eq!(redacted(&format!("/@{}/x", token.replace('-', "%2d"))), "/{}");
         for hidden in [one.replace('s', "%73"), one.replace('s', "%2573"), format!("{one}/{}", one.replace('-', "%2D"))]
         {
             assert_eq!(redacted(&format!("/a/{hidden}")), "/{}");
