@@ -43,7 +43,7 @@ pub fn place(home: &Home, told: Option<&Path>) -> Outcome<PathBuf> {
         None if home.kind == Kind::System => store.join("vault-key"),
         None => {
             return Err(CtlError::usage(format!(
-                "only the system's home has a place of its own for the credential, and this is the home of {}. Say where it goes with --output FILE.",
+                "only the system's home has a place of its own for the credential, and this vault is {}. Say where it goes with --output FILE.",
                 home.vault().display()
             )));
         }
