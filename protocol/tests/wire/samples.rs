@@ -246,6 +246,7 @@ samples! {
                 kind: RestoreKind::Returns,
                 credential: Some(parse("openai")),
                 agent: Some(parse("coder")),
+                slot: Some(SlotView { id: 3, kind: SlotKind::Recovery, added: None, by: None }),
             }],
             more: 0,
         }),
