@@ -241,7 +241,7 @@ fn a_look_at_a_backup_shows_the_ways_in_that_come_back_with_it() {
     );
     assert_eq!(of("passphrase")["change"], "goes");
     assert_eq!(changes.len(), 2);
-    assert!(strongroom.must(&["restore", &backup, "--dry-run"]).contains(&format!("slot\trecovery {code}")));
+    assert!(strongroom.must(&["restore", &backup, "--dry-run"]).contains(&format!("slot\trecovery code {code}")));
 }
 
 #[test]
