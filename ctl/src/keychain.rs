@@ -93,30 +93,37 @@ pub fn get(store: Store, vault: &str) -> Result<SlotKey, KeychainError> {
     patience::within(FOR_A_PROMPT, move || read(store, &entry))
 }
 
-/// Waits until a vault's key can be read without asking anybody: at login a keyring is there before it is unlocked, or
+/// A vault's key, as soon as it can be read without asking anybody: at login a keyring is there before it is unlocked, or
 /// comes later. It prompts nobody.
 ///
 /// # Errors
 /// Where that is not so when the time is over; at once where no keychain has such a key.
-pub fn wait(vault: &str, time: Duration) -> Result<(), KeychainError> {
-    #[cfg(target_os = "linux")]
-    {
-        let until = Instant::now() + time;
-        let mut told = false;
-        while let Some(why) = unready(vault)? {
-            if Instant::now() >= until {
-                return Err(why);
-            }
-            if !std::mem::replace(&mut told, true) {
-                output::note("waiting for the keychain to be unlocked.");
-            }
-            thread::sleep(BETWEEN_LOOKS);
+#[cfg(target_os = "linux")]
+pub fn wait(vault: &str, time: Duration) -> Result<SlotKey, KeychainError> {
+    let until = Instant::now() + time;
+    let mut told = false;
+    loop {
+        let why = match ready(vault)? {
+            Ok(key) => return Ok(key),
+            Err(why) => why,
+        };
+        if Instant::now() >= until {
+            return Err(why);
         }
+        if !std::mem::replace(&mut told, true) {
+            output::note("waiting for the keychain to be unlocked.");
+        }
+        thread::sleep(BETWEEN_LOOKS);
     }
-    // A login has unlocked the one of macOS.
-    #[cfg(target_os = "macos")]
-    let _ = (vault, time);
-    Ok(())
+}
+
+/// A vault's key: a login has unlocked the one keychain there is.
+///
+/// # Errors
+/// As [`get`].
+#[cfg(target_os = "macos")]
+pub fn wait(vault: &str, _: Duration) -> Result<SlotKey, KeychainError> {
+    get(Store::Login, vault)
 }
 
 /// Takes the key away; false where there was none.
@@ -241,22 +248,22 @@ fn read(store: Store, entry: &Entry) -> Result<SlotKey, KeychainError> {
     text::decode(&found).map_err(|wrong| KeychainError::Content { store, wrong })
 }
 
-/// Why a vault's key cannot be read yet; none where it can, and an error where it never will.
+/// A vault's key where it can be read now, or why it cannot be yet; an error where it never will.
 #[cfg(target_os = "linux")]
-fn unready(vault: &str) -> Result<Option<KeychainError>, KeychainError> {
+fn ready(vault: &str) -> Result<Result<SlotKey, KeychainError>, KeychainError> {
     use KeychainError as E;
     let name = name(vault)?;
     let store = Store::SecretService;
     let why = match patience::within(TO_OPEN, move || secret_service::is_unlocked(&name)) {
-        Ok(true) => return Ok(None),
+        Ok(true) => return get(store, vault).map(Ok),
         Ok(false) => E::Denied { store, reason: "nobody has unlocked it".to_owned() },
         Err(error @ (E::NoBus { .. } | E::NoService(_) | E::NoEntry { .. } | E::TimedOut(_))) => error,
         Err(error) => return Err(error),
     };
     match (get(Store::Keyutils, vault), why) {
-        (Ok(_), _) => Ok(None),
+        (Ok(key), _) => Ok(Ok(key)),
         (Err(_), why @ E::NoEntry { .. }) => Err(why),
-        (Err(_), why) => Ok(Some(why)),
+        (Err(_), why) => Ok(Err(why)),
     }
 }
 

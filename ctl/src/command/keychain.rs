@@ -55,15 +55,10 @@ pub fn prepare(context: &Context, options: &KeychainSlot) -> Outcome<New> {
 /// Opens the vault with the key that is there, or will be within this time.
 pub fn unlock(context: &Context, wait: Option<Duration>) -> Outcome<()> {
     let vault = name(context)?;
-    if let Some(time) = wait {
-        keychain::wait(&vault, time)?;
-    }
-    let chosen = keychain::pick()?.store;
-    let key = keychain::get(chosen, &vault).or_else(|first| {
-        // A key that was put into another store on purpose counts as well.
-        let others = Store::ALL.iter().filter(|store| **store != chosen);
-        others.into_iter().find_map(|store| keychain::get(*store, &vault).ok()).ok_or(first)
-    })?;
+    let key = match wait {
+        Some(time) => keychain::wait(&vault, time)?,
+        None => kept(&vault)?,
+    };
     let unlocked = context.connect()?.ask_with(SecretBytes::new(key.to_vec()), Operation::Unlock);
     unlocked.map(drop).map_err(|error| match error.code() {
         NOT_PERMITTED => CtlError::not_permitted(
@@ -71,6 +66,17 @@ pub fn unlock(context: &Context, wait: Option<Duration>) -> Outcome<()> {
         ),
         _ => error,
     })
+}
+
+/// The key that is there now; a keyring may ask a person for its password.
+fn kept(vault: &str) -> Outcome<SlotKey> {
+    let chosen = keychain::pick()?.store;
+    let key = keychain::get(chosen, vault).or_else(|first| {
+        // A key that was put into another store on purpose counts as well.
+        let others = Store::ALL.iter().filter(|store| **store != chosen);
+        others.into_iter().find_map(|store| keychain::get(*store, vault).ok()).ok_or(first)
+    })?;
+    Ok(key)
 }
 
 /// The slot is gone; its key is worth nothing, and is taken out where it is this user's only one.
