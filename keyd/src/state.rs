@@ -1,8 +1,10 @@
 //! What keyd is at this moment: locked or unlocked, which exchanges run, which gateways are connected.
 //!
-//! One thread runs everything, so `Cell` and `RefCell` are enough, and no borrow is held across an await. Changes of
-//! the vault are made on a copy: what widens access is on disk before it counts, what narrows it counts before it is
-//! on disk. Called by `exchange/`, `admin/` and `gateway.rs`.
+//! One thread runs everything, so `Cell` and `RefCell` are enough, and no borrow is held across an await. It refuses to
+//! say of a locked vault what is in it. [`changes`] is how the vault becomes another. Called by `exchange/`, `admin/` and
+//! `gateway.rs`.
+
+mod changes;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -34,8 +36,7 @@ use crate::policy::live::Live;
 use crate::tries::Tries;
 use crate::vault::ca;
 use crate::vault::contents::{Contents, Grant};
-use crate::vault::writer::Old;
-use crate::vault::{Keys, LockedVault, SlotKind, UnlockError, Unlocked, open_file};
+use crate::vault::{Keys, LockedVault};
 use crate::waking::Waking;
 use crate::worker::Worker;
 
@@ -329,210 +330,6 @@ impl State {
                 state.logbook.close();
             }
         });
-    }
-
-    /// Changes the vault: `edit` works on a copy whose generation is counted up. It may be called more than once, where
-    /// access is taken away while the disk is being written.
-    ///
-    /// # Errors
-    /// `Locked`; what `edit` says; `NotWritten` or `TakenButNotWritten` where the disk refuses.
-    pub async fn change<T>(
-        &self,
-        direction: Direction,
-        edit: impl Fn(&mut Contents) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        if direction == Direction::Narrowing {
-            return self.narrow(edit).await;
-        }
-        let _turn = self.changing.lock().await;
-        loop {
-            let (keys, live, turn) = self.in_force()?;
-            let (outcome, contents) = Self::edited(&live, &edit)?;
-            let sealed = keys.seal(&contents)?;
-            self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::NotWritten)?;
-            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
-            match open {
-                Some((true, true)) => {
-                    self.unwritten.set(false);
-                    self.install(contents);
-                }
-                // Access was taken away meanwhile: that stands, and this change is made again on top of it.
-                Some((true, false)) => continue,
-                // Locked meanwhile: the file has the change, and all that was in force when it was made.
-                _ => self.file_has(live.contents().generation),
-            }
-            return Ok(outcome);
-        }
-    }
-
-    /// In force at once, then on disk.
-    async fn narrow<T>(&self, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<T, Failure> {
-        let (_, live, turn) = self.in_force()?;
-        let (outcome, contents) = Self::edited(&live, &edit)?;
-        self.install(contents);
-        self.unwritten.set(true);
-        let _turn = self.changing.lock().await;
-        // Locked and unlocked while this waited: the file was read without the change, so it is made again.
-        let (_, live, now) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
-        if now != turn {
-            let (_, contents) = Self::edited(&live, &edit)?;
-            self.install(contents);
-            self.unwritten.set(true);
-        }
-        self.write_now().await?;
-        Ok(outcome)
-    }
-
-    /// Opens the vault with the key of a slot of such a kind: the file, or what it should be where it could not be written.
-    ///
-    /// # Errors
-    /// As [`LockedVault::unlock`].
-    pub fn unlock_vault(&self, key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Unlocked, UnlockError> {
-        let pending = self.pending.borrow().clone();
-        match pending {
-            Some((_, bytes)) => open_file(&bytes, key, of),
-            None => self.vault.unlock(key, of),
-        }
-    }
-
-    async fn write_what_was_taken(&self) -> Result<(), Failure> {
-        let _turn = self.changing.lock().await;
-        let pending = self.pending.borrow().clone();
-        let Some((generation, bytes)) = pending else { return self.write_now().await };
-        let written = self.worker.write_vault(bytes.to_vec(), Old::Backup).await;
-        written.map_err(|_| Failure::TakenButNotWritten)?;
-        self.file_has(generation);
-        Ok(())
-    }
-
-    /// The file has this generation: what is pending of it or of an older one is no news.
-    fn file_has(&self, generation: u64) {
-        self.pending.borrow_mut().take_if(|(pending, _)| *pending <= generation);
-    }
-
-    /// Writes what is in force. For whoever has the turn.
-    async fn write_now(&self) -> Result<(), Failure> {
-        let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
-        let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
-        self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
-        self.file_has(live.contents().generation);
-        // Whoever took something away meanwhile waits for their turn.
-        if self.live().is_some_and(|now| Rc::ptr_eq(&now, &live)) {
-            self.unwritten.set(false);
-        }
-        Ok(())
-    }
-
-    /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
-    /// that of [`Self::change`]. The backup is replaced too, for it opens with what was changed.
-    ///
-    /// # Errors
-    /// `Locked`; what `edit` says; `NotWritten`.
-    pub async fn change_slots<T>(
-        &self,
-        edit: impl Fn(&Keys, &mut Contents) -> Result<(Keys, T), Failure>,
-    ) -> Result<T, Failure> {
-        let _turn = self.changing.lock().await;
-        loop {
-            let (keys, live, turn) = self.in_force()?;
-            let ((keys, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
-            let sealed = keys.seal(&contents)?;
-            self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::NotWritten)?;
-            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
-            match open {
-                Some((true, true)) => {
-                    if let Some(open) = self.open.borrow_mut().as_mut() {
-                        open.keys = Rc::new(keys);
-                    }
-                    self.unwritten.set(false);
-                    self.install(contents);
-                }
-                // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
-                // keys of before.
-                Some((true, false)) => continue,
-                // Locked meanwhile: the file has the change, and all that was in force when it was made.
-                _ => self.file_has(live.contents().generation),
-            }
-            return Ok(outcome);
-        }
-    }
-
-    /// Writes the vault once more and leaves no older file beside it: what was purged is in none of them.
-    ///
-    /// # Errors
-    /// `TakenButNotWritten`: the older files may be there still.
-    pub async fn forget_older(&self) -> Result<(), Failure> {
-        let _turn = self.changing.lock().await;
-        let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
-        let ((), contents) = Self::edited(&live, |_| Ok(()))?;
-        let sealed = keys.seal(&contents).map_err(|_| Failure::TakenButNotWritten)?;
-        self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::TakenButNotWritten)?;
-        // Access that was taken away meanwhile stands, and is written by whoever took it.
-        let is_same = self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.live, &live));
-        if is_same {
-            self.unwritten.set(false);
-            self.install(contents);
-        }
-        Ok(())
-    }
-
-    /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
-    /// reads what is there. `keep` takes over what has to outlive the vault that is there, where one is open.
-    ///
-    /// # Errors
-    /// `NotWritten`, or why they cannot be sealed. Nothing is changed then.
-    pub async fn replace(
-        self: &Rc<Self>,
-        keys: &Keys,
-        contents: &mut Contents,
-        keep: impl FnOnce(&Contents, &mut Contents),
-    ) -> Result<(), Failure> {
-        let _turn = self.changing.lock().await;
-        // In force now: another change may have been on its way to the disk when this was asked.
-        if let Some(live) = self.live() {
-            keep(live.contents(), contents);
-        }
-        let sealed = keys.seal(contents)?;
-        self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
-        // What could not be written was of the vault that is aside now.
-        self.unwritten.set(false);
-        self.pending.take();
-        self.lock_by_itself();
-        Ok(())
-    }
-
-    /// Waits until nobody else is at what a proof allowed. Whoever holds this judges a proof by keys that stay until the
-    /// end of what it allows: of two who change the passphrase at once, the second has the wrong one.
-    pub async fn one_proof_at_a_time(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.proving.lock().await
-    }
-
-    /// Waits until no change is on its way to the disk, and keeps others from starting. For unlocking, which reads what
-    /// is there.
-    pub async fn no_change_under_way(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.changing.lock().await
-    }
-
-    fn in_force(&self) -> Result<(Rc<Keys>, Rc<Live>, u64), Failure> {
-        let open = self.open.borrow();
-        let open = open.as_ref().ok_or(Failure::Locked)?;
-        Ok((Rc::clone(&open.keys), Rc::clone(&open.live), open.turn))
-    }
-
-    fn edited<T>(live: &Live, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<(T, Contents), Failure> {
-        let mut contents = live.contents().clone();
-        contents.generation += 1;
-        let outcome = edit(&mut contents)?;
-        Ok((outcome, contents))
-    }
-
-    fn install(&self, contents: Contents) {
-        if let Some(open) = self.open.borrow_mut().as_mut() {
-            open.live = Rc::new(Live::new(contents));
-            open.patterns = Cache::default();
-        }
-        self.trust.forget();
-        self.gateways.announce(self);
     }
 }
 

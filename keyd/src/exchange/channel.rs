@@ -1,7 +1,7 @@
 //! A channel: one end of a socket pair to gatewayd, one upstream connection, one agent.
 //!
-//! On the pair gatewayd asks and keyd answers, in frames ([`super::link`]). The upstream connection is opened by the first request that is admitted,
-//! and bound to its agent and credentials; it lives no longer than the channel. Both descriptors were passed by a
+//! On the pair gatewayd asks and keyd answers, in frames ([`super::link`]). The upstream connection is opened by the first
+//! request that is admitted, and bound to its agent and credentials; it lives no longer than the channel. Both descriptors were passed by a
 //! process that is not trusted: their kind is checked, and they are read and written without ever blocking. It refuses
 //! anything that is not a connected stream. Called by `gateway.rs`.
 

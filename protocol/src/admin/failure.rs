@@ -1,4 +1,4 @@
-//! Why an admin's request was not done, without words: those are ctl's (`ctl/src/error.rs`).
+//! Why an admin's request was not done, without words: those are ctl's (`ctl/src/failure.rs`).
 //!
 //! It refuses to carry a text, for a text may be a secret. Variants are numbered by position: append only. Made by keyd's
 //! `admin/`.

@@ -1,7 +1,7 @@
 //! Lines for systemd's journal, with their values as fields of their own: `journalctl STRONGROOM_UID=1000`.
 //!
-//! The native protocol (systemd's "Native Journal Protocol"): a datagram of fields, each a name, a length and so many bytes, so that no value
-//! can be taken for another field. Beside `MESSAGE`, `PRIORITY` and `SYSLOG_IDENTIFIER` a value called `uid` becomes
+//! systemd's "Native Journal Protocol": a datagram of fields, each a name, a length and so many bytes, so that no value can
+//! be taken for another field. Beside `MESSAGE`, `PRIORITY` and `SYSLOG_IDENTIFIER` a value called `uid` becomes
 //! `STRONGROOM_UID`. The socket is connected when it is made, before a cage closes. Where there is none, or it does not
 //! take a line at once, the line goes to standard error, which is the journal's too, without its fields. It refuses to
 //! wait for the journal, and to write more than one line for an event. Called by `log.rs`.
