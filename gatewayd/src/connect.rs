@@ -20,9 +20,9 @@ pub mod tunnel;
 use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use bytes::BytesMut;
+use http::Version;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use strongroom_protocol::{Authority, Refusal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -143,7 +143,7 @@ pub async fn answer(
             let may_try_again = rejection.asks_for_credentials
                 && rejection.refusal == Refusal::AgentUnknown
                 && version == Version::HTTP_11;
-            io.write_all(&refusal_bytes(rejection, &id, may_try_again)).await?;
+            io.write_all(&error_response::to_bytes(rejection, &id, may_try_again)).await?;
             if may_try_again {
                 return Ok(Outcome::MayTryAgain);
             }
@@ -225,25 +225,6 @@ fn authority(head: &Head) -> Result<Authority, Refusal> {
         }
         _ => Err(Refusal::AuthorityMismatch),
     }
-}
-
-fn refusal_bytes(rejection: Rejection, id: &RequestId, keep_alive: bool) -> Bytes {
-    let response = error_response::write(rejection, id);
-    let (parts, body) = response.into_parts();
-    let mut fields: HeaderMap = parts.headers;
-    fields.insert(CONTENT_LENGTH, body.len().into());
-    fields.insert(CONNECTION, HeaderValue::from_static(if keep_alive { "keep-alive" } else { "close" }));
-    let reason = parts.status.canonical_reason().unwrap_or_default();
-    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
-    for (name, value) in &fields {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(&body);
-    bytes.into()
 }
 
 const METHOD: &[u8] = b"CONNECT ";

@@ -14,6 +14,7 @@
 
 mod agent_io;
 mod framing;
+mod own_words;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -31,6 +32,7 @@ use tokio_rustls::server::TlsStream;
 
 pub use self::agent_io::AgentIo;
 use self::framing::Framing;
+pub use self::own_words::OwnWords;
 use crate::config::Timeouts;
 use crate::loopback_peer;
 
@@ -57,6 +59,8 @@ pub struct Connection {
     preface: Cell<Preface>,
     framing: RefCell<Framing>,
     linger: Cell<bool>,
+    /// All of the last answer has left hyper, and no other has begun.
+    is_settled: Cell<bool>,
     is_broken: Cell<bool>,
 }
 
@@ -83,6 +87,7 @@ impl Connection {
             preface: Cell::new(Preface::Bytes(0)),
             framing: RefCell::default(),
             linger: Cell::new(false),
+            is_settled: Cell::new(false),
             is_broken: Cell::new(false),
         })
     }
@@ -91,6 +96,7 @@ impl Connection {
     #[must_use]
     pub fn begin(self: &Rc<Self>) -> Busy {
         self.active.set(self.active.get() + 1);
+        self.is_settled.set(false);
         self.in_head.set(false);
         Busy(self.clone())
     }
@@ -320,6 +326,8 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get() - 1);
+        // The end of its answer may still wait in hyper.
+        self.0.is_settled.set(false);
         self.0.since.set(Instant::now());
     }
 }

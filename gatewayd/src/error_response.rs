@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use strongroom_protocol::refusal::{Refusal, Retry};
 use strongroom_protocol::{Authority, channel};
@@ -94,6 +97,26 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
         Retry::Possible => {}
     }
     response
+}
+
+/// The whole answer as bytes of HTTP/1.1, where no HTTP server writes it.
+#[must_use]
+pub fn to_bytes(rejection: Rejection, id: &RequestId, keep_alive: bool) -> Bytes {
+    let (parts, body) = write(rejection, id).into_parts();
+    let mut fields = parts.headers;
+    fields.insert(CONTENT_LENGTH, body.len().into());
+    fields.insert(CONNECTION, HeaderValue::from_static(if keep_alive { "keep-alive" } else { "close" }));
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
+    for (name, value) in &fields {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes.into()
 }
 
 /// Seconds: soon for what passes by itself, longer for what needs a person.

@@ -126,6 +126,13 @@ impl Gateway {
         }
     }
 
+    /// The answer to what could not be read as a request, as bytes of HTTP/1.1. The connection ends behind it.
+    pub fn refusal_bytes(&self, refusal: Refusal) -> Bytes {
+        let id = self.ids.next();
+        self.note_refusal(refusal, &id);
+        error_response::to_bytes(refusal.into(), &id, false)
+    }
+
     fn refuse(&self, rejection: Rejection, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {
         self.note_refusal(rejection.refusal, id);
         let body = |bytes| AgentBody::whole(if is_head { Bytes::new() } else { bytes }, busy);

@@ -29,7 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::config::Config;
 use crate::connect::intercept::Opened;
 use crate::connect::{self, Beginning, Granted, Granting, Outcome};
-use crate::connection::{AgentIo, Connection, Stream};
+use crate::connection::{AgentIo, Connection, OwnWords, Stream};
 use crate::crowd::{Crowd, Place};
 use crate::gateway::Gateway;
 use crate::hang_up::hang_up;
@@ -317,6 +317,8 @@ async fn speak_http(
         }
     });
     let server = server(&gateway.config());
+    let speaker = gateway.clone();
+    let io = OwnWords::new(io, connection.clone(), move |refusal| speaker.refusal_bytes(refusal));
     let mut conversation = pin!(server.serve_connection(TokioIo::new(io), service));
     let mut watch = pin!(hang_up(&connection));
     let mut told = false;

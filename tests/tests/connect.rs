@@ -36,6 +36,8 @@ fn a_granted_host_is_intercepted_with_a_leaf_of_ours_over_both_ways_in() {
         assert_eq!(tls.ask("GET", "/v1/models?x=1", &fields).status(), 200);
         // The same connection serves again.
         assert_eq!(tls.ask("GET", "/v1/models?x=2", &fields).status(), 200);
+        // What is no request is refused in words here too.
+        tls.ask("GET", "/v1/models", &[("no name", "v")]).assert_refused(Refusal::BadRequest);
     }
     let received = scene.upstream.received();
     assert_eq!(received.len(), 6);

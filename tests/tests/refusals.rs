@@ -46,6 +46,81 @@ fn what_the_request_itself_gets_wrong_is_refused() {
     assert_eq!(scene.upstream.count(), 2, "no refused request reached the upstream");
 }
 
+/// Heads that no parser takes: whoever sends them learns who refused them, as the first thing on a connection, after an
+/// answer, and right behind a request whose answer is still to come.
+#[test]
+fn what_is_no_request_is_refused_in_words_too() {
+    let scene = Scene::with(hello);
+    let good = scene.get("/openai/v1/a").bytes();
+    let long = |start: &str, count: usize, end: &str| [start, &"x".repeat(count), end].concat().into_bytes();
+    let many: String = (0..2_000).map(|number| format!("X-{number}: v\r\n")).collect();
+    let heads = [
+        (b"garbage\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"GET /openai/ HTTP/1.1\r\nno colon here\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"GET /openai/ HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"GET /openai/ HTTP/1.1\r\nX: a\0b\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"GET /openai/ HTTP/7.3\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"G\x01T /openai/ HTTP/1.1\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"POST /openai/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"POST /openai/ HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n".to_vec(), Refusal::BadRequest),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(20), Refusal::BadRequest),
+        (long("GET /openai/ HTTP/1.1\r\nX: ", 400_000, "\r\n\r\n"), Refusal::TooLarge),
+        (long("GET /openai/", 100_000, " HTTP/1.1\r\n\r\n"), Refusal::TooLarge),
+        (format!("GET /openai/ HTTP/1.1\r\n{many}\r\n").into_bytes(), Refusal::TooLarge),
+    ];
+    for way in scene.strongroom.ways() {
+        for (head, refusal) in &heads {
+            let seen = String::from_utf8_lossy(&head[..head.len().min(60)]).into_owned();
+            for (before, is_awaited) in [(0, true), (1, true), (3, true), (2, false)] {
+                let mut connection = Connection::open(&way).unwrap();
+                for _ in 0..before {
+                    connection.write(&good).unwrap();
+                    if is_awaited {
+                        assert_eq!(connection.answer("GET").unwrap().status(), 200, "{seen}");
+                    }
+                }
+                // It may be refused before all of it was written.
+                let _ = connection.write(head);
+                for _ in 0..if is_awaited { 0 } else { before } {
+                    assert_eq!(connection.answer("GET").unwrap().status(), 200, "{seen}");
+                }
+                let answer = connection.answer("GET").unwrap_or_else(|error| panic!("{error}: {before} {seen}"));
+                answer.assert_refused(*refusal);
+                assert!(connection.is_closed_by_peer(), "{seen}");
+            }
+        }
+    }
+    assert_eq!(scene.get("/openai/v1/a").send().status(), 200);
+}
+
+/// The twin: an upstream may say by itself what a parser says, in an answer or inside one.
+#[test]
+fn an_upstreams_bare_answer_stays_as_it_is() {
+    const BARE: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let scene = Scene::with(|exchange| match exchange.head().target() {
+        "/v1/bare" => exchange.raw(BARE.as_bytes()),
+        "/v1/chunks" => {
+            exchange.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n")?;
+            exchange.raw(format!("{:x}\r\n{BARE}\r\n0\r\n\r\n", BARE.len()).as_bytes())
+        }
+        _ => {
+            exchange.raw(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\nhi", BARE.len() + 2).as_bytes())?;
+            exchange.raw(BARE.as_bytes())
+        }
+    });
+    for way in scene.strongroom.ways() {
+        let mut connection = Connection::open(&way).unwrap();
+        for _ in 0..3 {
+            for target in ["/openai/v1/chunks", "/openai/v1/whole"] {
+                let answer = scene.get(target).send_over(&mut connection).unwrap();
+                assert_eq!((answer.status(), answer.text()), (200, format!("hi{BARE}")), "{target}");
+            }
+            let answer = scene.get("/openai/v1/bare").send_over(&mut connection).unwrap();
+            assert_eq!((answer.status(), answer.text(), answer.refusal()), (400, String::new(), None));
+        }
+    }
+}
+
 #[test]
 fn limits_of_a_grant_are_kept() {
     let scene = Scene::with(hello);
