@@ -15,6 +15,16 @@ pub fn gateway_uid(home: &Home) -> Option<u32> {
     table(&home.keyd_config())?.get("gateway-uid")?.as_integer().and_then(|uid| u32::try_from(uid).ok())
 }
 
+/// `admin-uids` of keyd.toml.
+#[must_use]
+pub fn admin_uids(home: &Home) -> Vec<u32> {
+    let named = table(&home.keyd_config()).and_then(|table| match table.get("admin-uids")? {
+        Value::Array(items) => Some(items.iter().filter_map(|item| u32::try_from(item.as_integer()?).ok()).collect()),
+        _ => None,
+    });
+    named.unwrap_or_default()
+}
+
 /// `listen` of gatewayd.toml, or what gatewayd does without it.
 #[must_use]
 pub fn listen(home: &Home) -> Vec<String> {
@@ -43,9 +53,11 @@ mod tests {
         assert_eq!((gateway_uid(&home), listen(&home)), (None, vec![LISTEN.to_owned()]));
         fs::create_dir(&home.config).unwrap();
         fs::write(home.keyd_config(), "admin-uids = [0]\ngateway-uid = 998\n").unwrap();
+        assert_eq!(admin_uids(&home), [0]);
         fs::write(home.gatewayd_config(), "listen = [\"127.0.0.1:1\", \"[::1]:2\"]\n").unwrap();
         assert_eq!((gateway_uid(&home), listen(&home)), (Some(998), vec!["127.0.0.1:1".into(), "[::1]:2".into()]));
-        fs::write(home.keyd_config(), "gateway-uid = \"x\"\n").unwrap();
+        fs::write(home.keyd_config(), "gateway-uid = \"x\"\nadmin-uids = 1\n").unwrap();
+        assert!(admin_uids(&home).is_empty());
         fs::write(home.gatewayd_config(), "listen =\n").unwrap();
         assert_eq!((gateway_uid(&home), listen(&home)), (None, vec![LISTEN.to_owned()]));
     }

@@ -1,9 +1,9 @@
 //! The three listening sockets, made for the daemons and handed to them.
 //!
 //! Each exists with its final mode from the first moment: the umask is set before bind. They lie in a directory that
-//! neither daemon can write to where the daemons have users of their own. gateway.sock is its user's alone; admin.sock
-//! and agent.sock can be connected to by everybody, for what counts there is the caller's uid, which keyd and gatewayd
-//! ask the kernel for. It refuses to take the place of a socket on which somebody answers. Called by `up`.
+//! neither daemon can write to where the daemons have users of their own. gateway.sock is its user's alone. agent.sock
+//! can be connected to by everybody, and so can admin.sock where somebody else may be an admin: what counts there is the
+//! caller's uid, which keyd and gatewayd ask the kernel for. It refuses to take the place of a socket on which somebody answers. Called by `up`.
 
 use std::fs;
 use std::io;
@@ -13,8 +13,10 @@ use std::path::Path;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::geteuid;
 use strongroom_protocol::home::Home;
 
+use crate::config_values;
 use crate::error::{CtlError, Outcome};
 use crate::users::Separate;
 
@@ -31,7 +33,8 @@ pub fn for_keyd(home: &Home, separate: Option<Separate>) -> Outcome<Vec<Named>> 
     if let Some(separate) = separate {
         chown(&path, Some(separate.gateway.uid), Some(separate.gateway.gid)).map_err(|error| cannot(&path, &error))?;
     }
-    let admin = listener(&home.admin_socket(), SockType::Stream, if separate.is_some() { EVERYBODY } else { OWNER })?;
+    let has_others = separate.is_some() || config_values::admin_uids(home).iter().any(|&uid| uid != geteuid().as_raw());
+    let admin = listener(&home.admin_socket(), SockType::Stream, if has_others { EVERYBODY } else { OWNER })?;
     Ok(vec![("gateway", gateway), ("admin", admin)])
 }
 

@@ -75,6 +75,12 @@ impl Config {
         uid == 0 || self.admin_uids.contains(&uid) || self.admin_uids.is_empty() && uid == own
     }
 
+    /// Whether others than keyd's own uid and root may use admin.sock.
+    #[must_use]
+    pub fn has_other_admins(&self, own: u32) -> bool {
+        self.admin_uids.iter().any(|&uid| uid != own && uid != 0)
+    }
+
     /// Whether a uid may use gateway.sock; `own` is keyd's.
     #[must_use]
     pub fn is_gateway(&self, uid: u32, own: u32) -> bool {

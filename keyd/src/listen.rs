@@ -1,7 +1,7 @@
 //! keyd's two listening sockets: `gateway.sock` (packets) and `admin.sock` (a stream).
 //!
-//! Each is inherited under its name, or else bound here with mode 0600: the umask is set before, so that there is no
-//! moment in which others could connect. It refuses to take a socket file away from a keyd that still answers, to
+//! Each is inherited under its name, or else bound here with mode 0600, or 0666 for an admin.sock that somebody else may
+//! use: the umask is set before, so that there is no moment in which others could connect. It refuses to take a socket file away from a keyd that still answers, to
 //! remove a file that is no socket, and inherited sockets of the wrong kind. It accepts nothing.
 //!
 //! Called by `main`, before the cage.
@@ -31,12 +31,13 @@ pub struct Listeners {
     pub admin: UnixListener,
 }
 
-/// Takes the inherited sockets by their names, `gateway` and `admin`, and binds what is missing.
+/// Takes the inherited sockets by their names, `gateway` and `admin`, and binds what is missing. Where there are other
+/// admins, everybody can connect to `admin`; who may speak is judged at accept, by the kernel's word.
 ///
 /// # Errors
 /// Where an inherited socket is unknown, doubled or of the wrong kind; where another keyd answers; where a socket
 /// cannot be bound.
-pub fn open(home: &Home, inherited: Vec<(String, OwnedFd)>) -> Result<Listeners, ListenError> {
+pub fn open(home: &Home, inherited: Vec<(String, OwnedFd)>, has_other_admins: bool) -> Result<Listeners, ListenError> {
     let (mut gateway, mut admin) = (None, None);
     for (name, socket) in inherited {
         let (place, kind) = match name.as_str() {
@@ -50,13 +51,14 @@ pub fn open(home: &Home, inherited: Vec<(String, OwnedFd)>) -> Result<Listeners,
         make_non_blocking(&socket).map_err(|error| ListenError::Inherited(name, error))?;
         *place = Some(socket);
     }
-    let gateway = gateway.map_or_else(|| bound(&home.gateway_socket(), SockType::SeqPacket), Ok)?;
-    let admin = admin.map_or_else(|| bound(&home.admin_socket(), SockType::Stream), Ok)?;
+    let gateway = gateway.map_or_else(|| bound(&home.gateway_socket(), SockType::SeqPacket, OWNER), Ok)?;
+    let without = if has_other_admins { EVERYBODY } else { OWNER };
+    let admin = admin.map_or_else(|| bound(&home.admin_socket(), SockType::Stream, without), Ok)?;
     Ok(Listeners { gateway, admin: UnixListener::from(admin) })
 }
 
-/// Binds a listening socket that only our own uid (and root) can connect to.
-fn bound(path: &Path, kind: SockType) -> Result<OwnedFd, ListenError> {
+/// Binds a listening socket under this umask.
+fn bound(path: &Path, kind: SockType, without: Mode) -> Result<OwnedFd, ListenError> {
     let failed = |error: io::Error| ListenError::Bind(path.to_owned(), error);
     let address = UnixAddr::new(path).map_err(|error| failed(error.into()))?;
     // Between "nobody answers" and "bind" another keyd could do the same, and each remove the other's socket.
@@ -65,7 +67,7 @@ fn bound(path: &Path, kind: SockType) -> Result<OwnedFd, ListenError> {
 
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Unix, kind, flags, None).map_err(|error| failed(error.into()))?;
-    let before = umask(Mode::from_bits_truncate(0o177));
+    let before = umask(without);
     let result = bind(listener.as_raw_fd(), &address);
     umask(before);
     result.and_then(|()| listen(&listener, Backlog::MAXCONN)).map_err(|error| failed(error.into()))?;
@@ -106,6 +108,11 @@ fn make_non_blocking(socket: &OwnedFd) -> io::Result<()> {
     fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
 }
+
+/// A umask: our own uid alone (and root) can connect.
+const OWNER: Mode = Mode::from_bits_truncate(0o177);
+/// A umask: everybody can connect.
+const EVERYBODY: Mode = Mode::from_bits_truncate(0o111);
 
 /// Why there is no socket to listen on.
 #[derive(Debug)]
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn sockets_are_bound_for_their_owner_alone() {
         let (_directory, home) = home();
-        let listeners = open(&home, Vec::new()).unwrap();
+        let listeners = open(&home, Vec::new(), false).unwrap();
         for path in [home.gateway_socket(), home.admin_socket()] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
         }
@@ -184,9 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn other_admins_can_connect_to_their_socket_and_to_no_other() {
+        let (_directory, home) = home();
+        let _listeners = open(&home, Vec::new(), true).unwrap();
+        for (path, mode) in [(home.gateway_socket(), 0o600), (home.admin_socket(), 0o666)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+        }
+    }
+
+    #[test]
     fn gateway_connections_are_accepted_without_blocking() {
         let (_directory, home) = home();
-        let listeners = open(&home, Vec::new()).unwrap();
+        let listeners = open(&home, Vec::new(), false).unwrap();
         assert_eq!(sys::accept(listeners.gateway.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         connect(client.as_raw_fd(), &UnixAddr::new(&home.gateway_socket()).unwrap()).unwrap();
@@ -198,10 +214,10 @@ mod tests {
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let (_directory, home) = home();
-        drop(open(&home, Vec::new()).unwrap());
+        drop(open(&home, Vec::new(), false).unwrap());
         assert!(home.admin_socket().exists(), "the file outlives its process");
-        let _live = open(&home, Vec::new()).unwrap();
-        let refused = open(&home, Vec::new()).unwrap_err();
+        let _live = open(&home, Vec::new(), false).unwrap();
+        let refused = open(&home, Vec::new(), false).unwrap_err();
         assert!(matches!(refused, ListenError::InUse(path) if path == home.gateway_socket()));
         UnixStream::connect(home.admin_socket()).unwrap();
     }
@@ -210,7 +226,7 @@ mod tests {
     fn a_file_that_is_no_socket_is_left_alone() {
         let (_directory, home) = home();
         fs::write(home.admin_socket(), "precious").unwrap();
-        assert!(matches!(open(&home, Vec::new()).unwrap_err(), ListenError::NotASocket(_)));
+        assert!(matches!(open(&home, Vec::new(), false).unwrap_err(), ListenError::NotASocket(_)));
         assert_eq!(fs::read_to_string(home.admin_socket()).unwrap(), "precious");
     }
 
@@ -218,7 +234,7 @@ mod tests {
     fn a_path_that_is_too_long_is_named() {
         let home = Home::under(Path::new(&format!("/tmp/{}", "x".repeat(120))));
         assert!(
-            matches!(open(&home, Vec::new()).unwrap_err(), ListenError::Bind(path, _) if path == home.gateway_socket())
+            matches!(open(&home, Vec::new(), false).unwrap_err(), ListenError::Bind(path, _) if path == home.gateway_socket())
         );
     }
 
@@ -226,16 +242,16 @@ mod tests {
     fn inherited_sockets_are_taken_by_name_and_checked() {
         let (_directory, home) = home();
         let (_other_directory, other) = self::home();
-        let given = open(&other, Vec::new()).unwrap();
+        let given = open(&other, Vec::new(), false).unwrap();
         let inherited = vec![("admin".to_owned(), given.admin.into()), ("gateway".to_owned(), given.gateway)];
-        let listeners = open(&home, inherited).unwrap();
+        let listeners = open(&home, inherited, false).unwrap();
         assert!(!home.admin_socket().exists(), "nothing was bound");
         let swapped = vec![("gateway".to_owned(), OwnedFd::from(listeners.admin))];
-        assert!(matches!(open(&home, swapped).unwrap_err(), ListenError::Unexpected(name) if name == "gateway"));
+        assert!(matches!(open(&home, swapped, false).unwrap_err(), ListenError::Unexpected(name) if name == "gateway"));
         let unknown = vec![("agent".to_owned(), listeners.gateway)];
-        assert!(matches!(open(&home, unknown).unwrap_err(), ListenError::Unexpected(name) if name == "agent"));
+        assert!(matches!(open(&home, unknown, false).unwrap_err(), ListenError::Unexpected(name) if name == "agent"));
         let (no_listener, _peer) = UnixStream::pair().unwrap();
         let connected = vec![("admin".to_owned(), no_listener.into())];
-        assert!(matches!(open(&home, connected).unwrap_err(), ListenError::Unexpected(name) if name == "admin"));
+        assert!(matches!(open(&home, connected, false).unwrap_err(), ListenError::Unexpected(name) if name == "admin"));
     }
 }

@@ -73,7 +73,7 @@ fn run(log: &mut Log) -> Result<(), StartError> {
         nix::unistd::setsid().map_err(|error| StartError::Detach(error.into()))?;
     }
     let inherited = environment.inherited_sockets().map_err(StartError::Inherited)?;
-    let listeners = listen::open(&home, inherited)?;
+    let listeners = listen::open(&home, inherited, config.has_other_admins(nix::unistd::geteuid().as_raw()))?;
     let (manager, error) = environment.service_manager();
     if let Some(error) = error {
         tracing::warn!(%error, "the service manager cannot be told anything");

@@ -255,6 +255,43 @@ fn a_second_keyd_on_the_same_vault_refuses_to_start() {
     strongroom.must(&["unlock"]);
 }
 
+/// Whoever `admin-uids` names is let in, and nobody else: also where both daemons run as one user.
+#[test]
+#[ignore = "needs root: asks as other users"]
+fn admins_are_whom_the_configuration_names() {
+    use std::os::unix::process::CommandExt;
+    const NAMED: u32 = 61_041;
+    const OTHER: u32 = 61_042;
+    for is_separate in [false, true] {
+        let strongroom = Strongroom::new().empty();
+        let users = if is_separate { strongroom.users() } else { &[] };
+        strongroom.must(&[&["init"], users].concat());
+        let as_user = |uid: u32, arguments: &[&str]| {
+            process::run(strongroom.command(arguments).uid(uid).gid(uid).current_dir("/"), b"")
+        };
+        strongroom.must(&[&["up"], users].concat());
+        for uid in [NAMED, OTHER] {
+            assert_eq!(as_user(uid, &["status"]).code, Some(77), "{users:?}: nobody is named yet");
+        }
+        strongroom.must(&["down"]);
+        let file = strongroom.home().keyd_config();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let kept: String =
+            text.lines().filter(|line| !line.starts_with("admin-uids")).map(|line| [line, "\n"].concat()).collect();
+        std::fs::write(&file, format!("admin-uids = [{NAMED}]\n{kept}")).unwrap();
+        strongroom.must(&[&["up"], users].concat());
+        let status = as_user(NAMED, &["status", "--json"]);
+        assert_eq!(status.code, Some(0), "{users:?}: {status:?}");
+        assert_eq!(as_user(OTHER, &["status"]).code, Some(77), "{users:?}");
+        // Not only to look.
+        std::os::unix::fs::chown(strongroom.passphrase_file(), Some(NAMED), None).unwrap();
+        assert_eq!(as_user(NAMED, &["unlock"]).code, Some(0), "{users:?}");
+        assert_eq!(as_user(OTHER, &["lock"]).code, Some(77), "{users:?}");
+        assert_eq!(strongroom.status()["state"], "unlocked", "{users:?}");
+        assert_eq!(as_user(NAMED, &["lock"]).code, Some(0), "{users:?}");
+    }
+}
+
 #[test]
 fn doctor_finds_nothing_broken() {
     let scene = Scene::with(|exchange| exchange.respond("200 OK", &[], b""));
