@@ -69,8 +69,8 @@ refusals! {
         "The value in the key's position is not a placeholder of this vault."
         "Run 'strongroom grant list' and give the client the placeholder of its grant, as the whole value."
     AgentMismatch "agent_mismatch" 403 Useless
-        "The placeholder belongs to another agent than the one that sent it."
-        "Give each agent its own grant with 'strongroom grant add'."
+        "The placeholder or token is another agent's than this connection shows, or its agent has to prove itself and did not."
+        "Start the client with 'strongroom run --agent NAME', which brings the proof, or give this agent a grant of its own."
     AgentUnknown "agent_unknown" 403 Useless
         "No agent could be told from this connection."
         "Register the agent with 'strongroom agent add', or let it send its placeholder."
