@@ -205,6 +205,13 @@ fn a_damaged_vault_is_said_so_and_left_alone() {
             "{what}: a damaged file is no wrong passphrase: {up:?} {unlock:?}"
         );
         assert!(!format!("{up:?}{unlock:?}").contains("panicked"), "{what}: {up:?} {unlock:?}");
+        // Everything that looks at it says so, and not only who has the passphrase.
+        let said = unlock.stderr.trim_start_matches("strongroom: ").trim_end();
+        let (status, slots) = (strongroom.ctl(&["status"]), strongroom.ctl(&["slot", "list"]));
+        assert!(status.code == Some(0) && status.stdout.contains(said), "{what}: {said} in {status:?}");
+        assert!(slots.code == Some(1) && slots.stderr.contains(said), "{what}: {said} in {slots:?}");
+        let doctor = strongroom.ctl(&["doctor"]);
+        assert!(doctor.code == Some(1) && doctor.stdout.contains("The file cannot be used"), "{what}: {doctor:?}");
         assert_eq!(fs::read(strongroom.home().vault()).unwrap(), bytes, "{what}: the file was touched");
         strongroom.ctl(&["down"]);
     }

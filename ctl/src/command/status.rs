@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use strongroom_protocol::admin::{Mismatch, Status, VaultState};
+use strongroom_protocol::admin::{Failure, Mismatch, Status, VaultFault, VaultState};
 use strongroom_protocol::home::{Home, Kind};
 
 use super::{Context, down};
 use crate::config_values;
 use crate::environment::gateway_client::GatewayClient;
-use crate::error::{Outcome, UNREACHABLE};
+use crate::error::{CtlError, Outcome, UNREACHABLE};
 use crate::{directories, output};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
@@ -39,10 +39,6 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
 fn to_json(context: &Context, status: Option<&Status>) -> Value {
     let home = &context.home;
     let pid = |pid: Option<u32>| pid.map(|pid| json!({ "pid": pid }));
-    let fault = status.and_then(|status| match status.state {
-        VaultState::Unusable(fault) => Some(fault),
-        _ => None,
-    });
     json!({
         "state": word(status),
         "keyd": pid(status.map(|status| status.keyd_pid)),
@@ -51,17 +47,26 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
         "generation": status.and_then(|status| status.generation),
         "exchanges": status.map(|status| status.exchanges),
         "audit_broken": status.map(|status| status.audit_broken),
-        "vault_fault": fault,
+        "vault_fault": fault(status),
         "mismatches": status.map(|status| status.mismatches.iter().map(mismatch_to_json).collect::<Vec<_>>()),
         "listen": listen(context, status),
         "home": { "config": home.config, "data": home.data, "run": home.run, "log": log_files(home, status) },
     })
 }
 
+/// Why the file cannot be used; it is as good as locked then.
+fn fault(status: Option<&Status>) -> Option<VaultFault> {
+    status.and_then(|status| match status.state {
+        VaultState::Unusable(fault) => Some(fault),
+        _ => None,
+    })
+}
+
 fn rows(context: &Context, status: Option<&Status>) -> Vec<Vec<String>> {
     let home = &context.home;
     let pid = |pid: Option<u32>| pid.map_or_else(|| "not connected".to_owned(), |pid| format!("running, pid {pid}"));
-    let mut rows = vec![("vault", word(status).to_owned())];
+    let fault = fault(status).map(|fault| format!(": {}", CtlError::from(Failure::Vault(fault))));
+    let mut rows = vec![("vault", word(status).to_owned() + &fault.unwrap_or_default())];
     if let Some(status) = status {
         rows.push(("keyd", pid(Some(status.keyd_pid))));
         rows.push(("gatewayd", pid(gatewayd(context, Some(status)))));

@@ -115,7 +115,7 @@ pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> R
         Operation::GrantRevoke { credential, agent } => done(grant::revoke(state, caller, &credential, &agent).await),
         Operation::AuditRead { from, since, agent, credential } => audit::read(state, from, since, agent, credential),
         Operation::AuditVerify { from } => audit::verify(state, from),
-        Operation::SlotList => Ok(slot::list(state)),
+        Operation::SlotList => slot::list(state),
         Operation::SlotAdd { kind, key } => slot::add(state, caller, proof.as_ref(), kind, &key).await,
         Operation::SlotRemove { id } => done(slot::remove(state, caller, proof.as_ref(), id).await),
         Operation::PassphraseChange { derivation, key } => {

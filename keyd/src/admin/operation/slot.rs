@@ -6,8 +6,9 @@
 use std::rc::Rc;
 
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::admin::{self, Failure, KeyDerivation, Reply, SlotView};
+use strongroom_protocol::admin::{self, Failure, KeyDerivation, Reply, SlotView, VaultState};
 
+use super::vault::why_not_unlocked;
 use super::{event, record};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
@@ -17,9 +18,15 @@ use crate::vault::contents::Contents;
 use crate::vault::slots::{By, Change, NewSlot};
 
 /// All there are; when and by whom they were added is known while the vault is unlocked.
-pub fn list(state: &State) -> Reply {
+///
+/// # Errors
+/// Where there is no vault, or none that can be read.
+pub fn list(state: &State) -> Result<Reply, Failure> {
+    if matches!(state.vault_state(), VaultState::Uninitialised | VaultState::Unusable(_)) {
+        return Err(why_not_unlocked(state));
+    }
     let live = state.live();
-    Reply::Slots(views(&state.vault.slots(), live.as_ref().map(|live| live.contents())))
+    Ok(Reply::Slots(views(&state.vault.slots(), live.as_ref().map(|live| live.contents()))))
 }
 
 /// Slots as they are shown.

@@ -47,6 +47,8 @@ pub fn checks(state: &State) -> Reply {
     keyd.push(if state.is_unwritten() {
         let remedy = "Make room on its disk; keyd tries again each second, and must not be stopped before.";
         Check::failed("vault", "What was taken away is in force and not in the file.", remedy)
+    } else if matches!(state.vault_state(), VaultState::Unusable(_)) {
+        Check::failed("vault", "The file cannot be used.", "Run 'strongroom status', which says why.")
     } else {
         Check::ok("vault", "The file has all that is in force.")
     });
