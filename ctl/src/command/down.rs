@@ -38,8 +38,10 @@ pub fn run(context: &Context) -> Outcome<()> {
         ended += 1;
     }
     for name in ["strongroom-gatewayd", "strongroom-keyd"] {
-        // A note about a process that is gone; it may not be there.
-        let _ = fs::remove_file(note(home, name));
+        // Notes about a process that is gone; they may not be there.
+        for what in [PID, BEGAN] {
+            let _ = fs::remove_file(note(home, name, what));
+        }
     }
     if ended == 0 {
         output::note("Nothing was running.");
@@ -52,17 +54,18 @@ pub fn remember<'a>(home: &Home, daemons: impl Iterator<Item = (&'a str, u32)>) 
     for (name, pid) in daemons {
         // Only a help: keyd knows both while it lives.
         let Some(began) = began(pid) else { continue };
-        let _ = fs::write(note(home, name), format!("{pid} {began}\n"));
+        let _ = fs::write(note(home, name, BEGAN), format!("{began}\n"));
+        let _ = fs::write(note(home, name, PID), format!("{pid}\n"));
     }
 }
 
 /// The process that `up` noted, where it still runs that program.
 #[must_use]
 pub fn noted(home: &Home, name: &str) -> Option<u32> {
-    let text = fs::read_to_string(note(home, name)).ok()?;
-    let (pid, noted_begin) = text.trim().split_once(' ')?;
-    let pid = pid.parse().ok()?;
-    (is_program(pid, name) && began(pid) == noted_begin.parse().ok()).then_some(pid)
+    let read = |what| fs::read_to_string(note(home, name, what)).ok();
+    let pid = read(PID)?.trim().parse().ok()?;
+    let noted_begin: u64 = read(BEGAN)?.trim().parse().ok()?;
+    (is_program(pid, name) && began(pid) == Some(noted_begin)).then_some(pid)
 }
 
 /// Ends a child of ours.
@@ -120,9 +123,14 @@ fn began(pid: u32) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-fn note(home: &Home, name: &str) -> PathBuf {
-    home.run.join(format!("{}.pid", name.trim_start_matches("strongroom-")))
+fn note(home: &Home, name: &str, what: &str) -> PathBuf {
+    home.run.join(format!("{}.{what}", name.trim_start_matches("strongroom-")))
 }
+
+/// The number alone, as everybody expects of such a file.
+const PID: &str = "pid";
+/// When that process began.
+const BEGAN: &str = "began";
 
 /// Longer than gatewayd drains.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -155,11 +163,13 @@ mod tests {
         remember(&home, std::iter::once((name, own)));
         assert_eq!(noted(&home, name), Some(own));
         let began = began(own).unwrap();
-        fs::write(note(&home, name), format!("{own} {}", began + 1)).unwrap();
+        assert_eq!(fs::read_to_string(note(&home, name, PID)).unwrap(), format!("{own}\n"));
+        fs::write(note(&home, name, BEGAN), (began + 1).to_string()).unwrap();
         assert_eq!(noted(&home, name), None);
-        for text in ["", "x y", "1", "-1 5"] {
-            fs::write(note(&home, name), text).unwrap();
-            assert_eq!(noted(&home, name), None, "{text:?}");
+        for (pid, began) in [("", "1"), ("1", ""), ("x", "5"), ("-1", "5")] {
+            fs::write(note(&home, name, PID), pid).unwrap();
+            fs::write(note(&home, name, BEGAN), began).unwrap();
+            assert_eq!(noted(&home, name), None, "{pid:?} {began:?}");
         }
     }
 }
