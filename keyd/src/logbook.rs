@@ -2,17 +2,19 @@
 //!
 //! The log itself is `audit/`; lines can be written while the vault is unlocked, for its chain is keyed with a key of
 //! the vault's. This file holds it together with the counter of repeated refusals and the thread that waits for the
-//! disk. Uses, and admin operations that give access, are refused when their line cannot be written; for ends and
-//! refusals nothing is left to refuse, but the trouble is shown by `status`. Called by `exchange/record.rs`, `admin/`
+//! disk. Uses, and admin operations that give access, are refused when their line cannot be written. Of what has happened
+//! already (ends, refusals, access that was taken away) nothing is left to refuse: such lines wait until there is room
+//! again, behind one that marks the gap, and `status` shows the trouble meanwhile. Called by `exchange/record.rs`, `admin/`
 //! and `serve.rs`.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 use strongroom_protocol::Refusal;
 
-use crate::audit::record::{Record, Request};
+use crate::audit::record::{Event, EventKind, Record, Request};
 use crate::audit::{AuditError, AuditLog, Fsync, RefusalCounter};
 use crate::worker::Worker;
 
@@ -22,24 +24,40 @@ pub struct Logbook {
     refusals: RefCell<RefusalCounter>,
     fsync: Fsync,
     worker: Worker,
-    /// Ends that are written with the next line, or when everybody who is ready now has had a turn.
-    ends: RefCell<Vec<(Record, SystemTime)>>,
+    /// Lines about what has happened: written with the next one, or as soon as they can be.
+    owed: RefCell<VecDeque<(Record, SystemTime)>>,
+    /// Everybody who is ready now has a turn before they are written.
+    is_flush_coming: Cell<bool>,
+    /// Of those that had to wait, so many were too many.
+    lost: Cell<u64>,
+    /// Since when nothing can be written.
+    gap: Cell<Option<SystemTime>>,
     dirty: Cell<bool>,
-    broken: Cell<bool>,
+    /// The disk did not take what was written.
+    is_unsynced: Cell<bool>,
 }
 
 impl Logbook {
     /// Over an opened log.
     #[must_use]
     pub fn new(log: AuditLog, fsync: Fsync, worker: Worker) -> Self {
-        let (refusals, ends) = (RefCell::default(), RefCell::default());
-        let (dirty, broken) = (Cell::new(false), Cell::new(false));
-        Self { log: RefCell::new(log), refusals, fsync, worker, ends, dirty, broken }
+        Self {
+            log: RefCell::new(log),
+            refusals: RefCell::default(),
+            fsync,
+            worker,
+            owed: RefCell::default(),
+            is_flush_coming: Cell::new(false),
+            lost: Cell::new(0),
+            gap: Cell::new(None),
+            dirty: Cell::new(false),
+            is_unsynced: Cell::new(false),
+        }
     }
 
     /// The log, to read it.
     pub fn log(&self) -> RefMut<'_, AuditLog> {
-        self.write_ends();
+        self.flush();
         self.log.borrow_mut()
     }
 
@@ -54,18 +72,16 @@ impl Logbook {
     /// The vault was locked: what was counted is written, and the key is wiped.
     pub fn close(self: &Rc<Self>) {
         let counted = self.refusals.borrow_mut().take_all();
-        for record in counted {
-            let _ = self.write(&record);
-        }
-        self.write_ends();
+        counted.into_iter().for_each(|record| self.keep(record));
+        self.flush();
         self.log.borrow_mut().locked();
         self.sync_soon();
     }
 
-    /// Whether the last line could not be written.
+    /// Whether the last line could not be written, or not be put on the disk.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken.get()
+        self.gap.get().is_some() || self.is_unsynced.get()
     }
 
     /// Writes a line; with `fsync = "always"` it is on the disk when this returns.
@@ -83,70 +99,96 @@ impl Logbook {
     /// Writes a line.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Where it cannot be written: what it announces must not be done.
     pub fn write(&self, record: &Record) -> Result<(), AuditError> {
-        let ends = self.ends.take();
-        let announced = std::iter::once((record, SystemTime::now()));
-        let written = self
-            .log
-            .borrow_mut()
-            .append_all(ends.iter().map(|(record, time)| (record, *time)).chain(announced))
-            .map(drop);
-        self.note(&written);
+        self.append(Some(record))
+    }
+
+    /// Writes a line about what has happened already, or is done whatever the disk says: now, or when it can be.
+    pub fn keep(&self, record: Record) {
+        self.owe(record);
+        self.flush();
+    }
+
+    /// The same for the end of a use, with the next line, or when those who are ready now have had their turn. So a busy
+    /// keyd makes one call for several lines, and an idle one waits for nothing.
+    pub fn keep_end(self: &Rc<Self>, record: Record) {
+        self.owe(record);
+        if !self.is_flush_coming.replace(true) {
+            let book = Rc::clone(self);
+            tokio::task::spawn_local(async move { book.flush() });
+        }
+    }
+
+    fn owe(&self, record: Record) {
+        let mut owed = self.owed.borrow_mut();
+        if owed.len() < MOST_OWED {
+            owed.push_back((record, SystemTime::now()));
+        } else {
+            self.lost.set(self.lost.get() + 1);
+        }
+    }
+
+    /// What cannot be written stays owed, and `status` shows the trouble.
+    fn flush(&self) {
+        self.is_flush_coming.set(false);
+        if !self.owed.borrow().is_empty() || self.gap.get().is_some() {
+            let _ = self.append(None);
+        }
+    }
+
+    /// What is owed, and behind it a line of now; all or nothing.
+    fn append(&self, announced: Option<&Record>) -> Result<(), AuditError> {
+        let (owed, lost, now) = (self.owed.take(), self.lost.get(), SystemTime::now());
+        let since = self.gap.get().or((lost > 0).then_some(now));
+        let mark = since.map(|since| {
+            let event = Event { lines_lost: Some(lost), ..Event::new(EventKind::AuditGap) };
+            (Record::Event(event), since)
+        });
+        let before = mark.iter().chain(&owed).map(|(record, time)| (record, *time));
+        let written = self.log.borrow_mut().append_all(before.chain(announced.map(|record| (record, now)))).map(drop);
+        match &written {
+            Ok(()) => {
+                self.lost.set(0);
+                if self.gap.take().is_some() {
+                    tracing::info!("the audit log can be written again");
+                }
+            }
+            // After the vault was locked nothing can be written, and nothing is wrong with the disk.
+            Err(AuditError::Locked) => *self.owed.borrow_mut() = owed,
+            Err(error) => {
+                if let AuditError::TooLong(_) = error {
+                    // It would never be written, and nothing behind it.
+                    self.lost.set(lost + owed.len() as u64);
+                } else {
+                    *self.owed.borrow_mut() = owed;
+                }
+                self.is_unwritable(error);
+            }
+        }
+        self.dirty.set(true);
         written
     }
 
-    /// Writes the end of a use, soon: with the next line, or when those who are ready now have had their turn. So a busy
-    /// keyd makes one call for several lines, and an idle one waits for nothing.
-    pub fn write_end(self: &Rc<Self>, record: Record) {
-        let mut ends = self.ends.borrow_mut();
-        ends.push((record, SystemTime::now()));
-        if ends.len() == 1 {
-            let book = Rc::clone(self);
-            tokio::task::spawn_local(async move { book.write_ends() });
+    fn is_unwritable(&self, error: &AuditError) {
+        if self.gap.get().is_none() {
+            self.gap.set(Some(SystemTime::now()));
+            tracing::error!(%error, "the audit log cannot be written");
         }
-    }
-
-    /// Writes the end of something that nobody hurries, at once.
-    pub fn write_end_now(&self, record: Record) {
-        // There is nothing to refuse, and `status` shows the trouble.
-        let _ = self.write(&record);
-    }
-
-    fn write_ends(&self) {
-        let ends = self.ends.take();
-        if !ends.is_empty() {
-            let lines = ends.iter().map(|(record, time)| (record, *time));
-            let written = self.log.borrow_mut().append_all(lines).map(drop);
-            self.note(&written);
-        }
-    }
-
-    fn note(&self, written: &Result<(), AuditError>) {
-        match written {
-            // An exchange that ended after the vault was locked: nothing is wrong with the disk.
-            Err(AuditError::Locked) => {}
-            Err(error) if !self.broken.replace(true) => tracing::error!(%error, "the audit log cannot be written"),
-            Ok(()) if self.broken.replace(false) => tracing::info!("the audit log can be written again"),
-            _ => {}
-        }
-        self.dirty.set(true);
     }
 
     /// Writes a refusal, or counts it where the same was written within the second.
     pub fn refusal(&self, request: Request, refusal: Refusal) {
         if self.refusals.borrow_mut().note(request.agent.as_ref(), refusal, Instant::now()) {
-            // There is nothing left to refuse.
-            let _ = self.write(&Record::Request(request));
+            self.keep(Record::Request(request));
         }
     }
 
-    /// Once a second: counted refusals are written, and written lines go to the disk.
+    /// Once a second: counted refusals are written, and what is owed; and written lines go to the disk.
     pub fn tick(self: &Rc<Self>) {
         let due = self.refusals.borrow_mut().take_due(Instant::now());
-        for record in due {
-            let _ = self.write(&record);
-        }
+        due.into_iter().for_each(|record| self.keep(record));
+        self.flush();
         if self.fsync == Fsync::Interval && self.dirty.get() {
             self.sync_soon();
         }
@@ -159,11 +201,11 @@ impl Logbook {
     pub async fn sync(&self) -> Result<(), AuditError> {
         let file = self.log.borrow().file();
         self.dirty.set(false);
-        self.worker.sync(file).await.map_err(|source| {
+        let synced = self.worker.sync(file).await.map_err(AuditError::from);
+        self.is_unsynced.set(synced.is_err());
+        synced.inspect_err(|error| {
             self.dirty.set(true);
-            self.broken.set(true);
-            tracing::error!(error = %source, "the audit log could not be put on the disk");
-            AuditError::from(source)
+            tracing::error!(%error, "the audit log could not be put on the disk");
         })
     }
 
@@ -175,3 +217,6 @@ impl Logbook {
         });
     }
 }
+
+/// Lines that wait for room, some hundred bytes each.
+const MOST_OWED: usize = 4096;

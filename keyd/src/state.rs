@@ -257,7 +257,7 @@ impl State {
             );
             // A backup that was restored on purpose looks the same: it is said and not refused.
             let event = Event::new(EventKind::VaultRolledBack).at_generation(generation);
-            let _ = self.logbook.write(&Record::Event(event));
+            self.logbook.keep(Record::Event(event));
         }
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
@@ -299,8 +299,7 @@ impl State {
     pub fn lock_by_itself(self: &Rc<Self>) {
         if let Some(live) = self.live() {
             let event = Event::new(EventKind::VaultLock).at_generation(live.contents().generation);
-            // There is nothing to refuse.
-            let _ = self.logbook.write(&Record::Event(event));
+            self.logbook.keep(Record::Event(event));
             self.lock();
         }
     }

@@ -282,16 +282,31 @@ fn a_full_disk_stops_every_use_and_nothing_else_and_passes_without_a_trace() {
     assert_eq!(failed(), ["audit log", "vault"]);
 
     drop(filling);
+    within(Duration::from_secs(20), "the log goes on by itself", || {
+        (strongroom.status()["audit_broken"] == false).then_some(())
+    });
+    // What happened meanwhile comes late, and in its order.
+    let audit = strongroom.audit();
+    let place = |event: &str| {
+        audit.iter().rposition(|line| line["event"] == event).unwrap_or_else(|| panic!("no {event} in {audit:#?}"))
+    };
+    let (gap, revoke, lock, unlock) =
+        (place("audit.gap"), place("agent.revoke"), place("vault.lock"), place("vault.unlock"));
+    assert!(gap < revoke && revoke < lock && lock < unlock, "{gap} {revoke} {lock} {unlock}");
+    assert_eq!(audit[gap]["lines_lost"], 0);
+    assert!(audit[gap]["time"].as_str() <= audit[revoke]["time"].as_str());
+    let cut = |line: &serde_json::Value| line["failure"] == "vault_locked" && line["status"] == 200;
+    assert!(audit[gap..].iter().any(cut), "the end of what locking cut: {audit:#?}");
     let answer = within(Duration::from_secs(20), "uses are recorded again", || {
         Some(scene.get("/openai/x").send()).filter(|answer| answer.refusal().is_none())
     });
     assert_eq!(answer.text(), "hello");
-    assert_eq!(strongroom.status()["audit_broken"], false);
     // Nobody has to say once more what was taken away.
     within(Duration::from_secs(20), "the file has all of it", || failed().is_empty().then_some(()));
     strongroom.must(&["agent", "add", "late"]);
     assert_eq!([strongroom.keyd(), strongroom.gatewayd()], daemons, "nobody was restarted");
     assert_all_uses_are_on_record(&scene);
+    strongroom.must(&["audit", "verify"]);
     strongroom.must(&["down"]);
     strongroom.up();
     strongroom.must(&["unlock"]);

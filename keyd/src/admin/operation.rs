@@ -21,16 +21,23 @@ use crate::vault::contents::Contents;
 /// exchanged for an older one.
 fn event(state: &State, kind: EventKind, caller: &Caller) -> Event {
     let changes = !matches!(kind, EventKind::VaultUnlock | EventKind::VaultLock | EventKind::WrongPassphrase);
-    let generation = state.live().map_or(0, |live| live.contents().generation + u64::from(changes));
-    Event::by(kind, caller.uid).at_generation(generation)
+    let event = Event::by(kind, caller.uid);
+    // A wrong passphrase for a locked vault: which generation that is, is not known.
+    let Some(live) = state.live() else { return event };
+    event.at_generation(live.contents().generation + u64::from(changes))
 }
 
 /// Writes a deed down before it is done.
 ///
 /// # Errors
-/// Where it cannot be written. What gives access is not done then; what takes it away is.
+/// Where it cannot be written: it is not done then.
 fn record(state: &State, event: Event) -> Result<(), Failure> {
     state.logbook.write(&Record::Event(event)).map_err(|_| Failure::Audit)
+}
+
+/// Writes down what is done in any case, for it takes access away, or is done: later, where it cannot be written now.
+fn note(state: &State, event: Event) {
+    state.logbook.keep(Record::Event(event));
 }
 
 /// The next unused id.

@@ -161,13 +161,25 @@ pub struct Event {
     /// Bytes of a torn line that were cut off, in `audit.recovered`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_cut: Option<u64>,
+    /// Lines that are missing, in `audit.gap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines_lost: Option<u64>,
 }
 
 impl Event {
     /// An event with nothing but its kind.
     #[must_use]
     pub fn new(event: EventKind) -> Self {
-        Self { event, uid: None, name: None, agent: None, credential: None, generation: None, bytes_cut: None }
+        Self {
+            event,
+            uid: None,
+            name: None,
+            agent: None,
+            credential: None,
+            generation: None,
+            bytes_cut: None,
+            lines_lost: None,
+        }
     }
 
     /// An event that an admin brought about.
@@ -239,6 +251,7 @@ event_kinds! {
     GrantAdd "grant.add" "A grant was made."
     GrantRevoke "grant.revoke" "A grant was revoked."
     AuditRecovered "audit.recovered" "A torn line at the end of the log was cut off; what it announced was never done."
+    AuditGap "audit.gap" "From here on the log could not be written for a while; lines about what happened meanwhile follow late."
 }
 
 impl Serialize for EventKind {

@@ -233,7 +233,7 @@ impl Drop for Ending {
         self.record.bytes_in = self.uploaded.get();
         self.record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         // The use was on record; where its end cannot be, `status` says so.
-        self.state.logbook.write_end(Record::Ended(self.record.clone()));
+        self.state.logbook.keep_end(Record::Ended(self.record.clone()));
     }
 }
 

@@ -178,7 +178,7 @@ impl Tunnels {
     pub fn end(&self, state: &State, number: u64, (bytes_in, bytes_out): (u64, u64), failure: Option<Refusal>) {
         let Some(tunnel) = self.0.borrow_mut().remove(&number) else { return };
         let failure = failure.or(tunnel.is_cut.then_some(Refusal::Revoked));
-        state.logbook.write_end_now(Record::Ended(Ended {
+        state.logbook.keep(Record::Ended(Ended {
             request_id: tunnel.request_id,
             agent: Some(tunnel.agent),
             credential: None,

@@ -10,7 +10,7 @@ use strongroom_protocol::admin::{AgentView, Failure, Field, MOST_EGRESS, MOST_UI
 use strongroom_protocol::session::TOKEN_PREFIX;
 use strongroom_protocol::{HostPattern, Name, Refusal};
 
-use super::{event, record, take_id};
+use super::{event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::gateway::environment;
 use crate::peer::{Caller, OVERFLOW_UID};
@@ -115,7 +115,7 @@ pub async fn allow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[Hos
 /// Takes such hosts away; tunnels to them are cut.
 pub async fn disallow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[HostPattern]) -> Result<(), Failure> {
     let id = standing(state, name)?;
-    let _ = record(state, event(state, EventKind::AgentDisallow, caller).named(name.clone()));
+    note(state, event(state, EventKind::AgentDisallow, caller).named(name.clone()));
     state
         .change(Direction::Narrowing, |contents| {
             let changed = contents.generation;
@@ -173,7 +173,7 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, name: &Name, then: Then)
     let id =
         live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?.id;
     // The log may be full; taking access away does not wait for it.
-    let _ = record(state, event(state, kind, caller).named(name.clone()));
+    note(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let agent = find(contents, id)?;

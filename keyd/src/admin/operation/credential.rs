@@ -12,7 +12,7 @@ use strongroom_protocol::admin::{
 };
 use strongroom_protocol::{Name, Refusal, SecretBytes, Site};
 
-use super::{event, record, take_id};
+use super::{event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::policy::key_strength;
@@ -130,7 +130,7 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     let chosen =
         living.or_else(|| credentials.iter().rev().find(|one| purge && one.name == *name && !one.versions.is_empty()));
     let id = chosen.ok_or(Failure::NoSuch(Thing::Credential))?.id;
-    let _ = record(state, event(state, kind, caller).named(name.clone()));
+    note(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let credential =

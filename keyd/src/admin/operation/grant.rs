@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use strongroom_protocol::admin::{Failure, Field, GrantView, MOST_RULES, NewGrant, PAGE, Rate, Reply, Thing};
 use strongroom_protocol::{Name, Refusal};
 
-use super::{agent, credential, event, record, take_id};
+use super::{agent, credential, event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::policy::live::Live;
@@ -85,7 +85,7 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
     let Some(id) = contents.grants.iter().filter(of_both).map(|grant| grant.id).max() else {
         return Err(Failure::NoSuch(Thing::Grant));
     };
-    let _ = record(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
+    note(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
         let grant = contents.grants.iter_mut().find(|grant| grant.id == id).ok_or(Failure::NoSuch(Thing::Grant))?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
 use strongroom_protocol::{Check, SecretBytes};
 
-use super::{event, record};
+use super::{event, note};
 use crate::audit::record::{Event, EventKind};
 use crate::peer::Caller;
 use crate::secret::Secret;
@@ -70,7 +70,7 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
     let generation = put_in_force(state, unlocked)?;
     tracing::info!(uid = caller.uid, generation, "vault unlocked");
     // A log that cannot be written refuses every use, but must not keep an admin out.
-    let _ = record(state, event(state, EventKind::VaultUnlock, caller));
+    note(state, event(state, EventKind::VaultUnlock, caller));
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub fn unlock_with_credential(state: &Rc<State>, key: &Secret) {
     match outcome {
         Ok(generation) => {
             tracing::info!(generation, "vault unlocked with the credential");
-            let _ = record(state, Event::new(EventKind::VaultUnlock).at_generation(generation));
+            note(state, Event::new(EventKind::VaultUnlock).at_generation(generation));
         }
         Err(Failure::WrongPassphrase) => tracing::error!(
             "the credential vault-key opens no slot of this vault; make it anew with 'strongroom slot add credential'"
@@ -127,7 +127,7 @@ fn words(error: UnlockError) -> Failure {
 /// Wipes the keys and cuts every exchange.
 pub fn lock(state: &Rc<State>, caller: &Caller) -> Result<(), Failure> {
     if state.live().is_some() {
-        let _ = record(state, event(state, EventKind::VaultLock, caller));
+        note(state, event(state, EventKind::VaultLock, caller));
         state.lock();
         tracing::info!(uid = caller.uid, "vault locked");
     }
@@ -143,7 +143,7 @@ pub fn wrong_passphrase(state: &State, caller: &Caller) {
     }
     state.wrong_passphrase.set(Some(Instant::now()));
     tracing::warn!(uid = caller.uid, pid = caller.pid, "wrong passphrase");
-    let _ = record(state, event(state, EventKind::WrongPassphrase, caller));
+    note(state, event(state, EventKind::WrongPassphrase, caller));
 }
 
 /// The reason that helps most.
