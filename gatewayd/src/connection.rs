@@ -8,7 +8,8 @@
 //! ```
 //!
 //! hyper has one time limit for both waiting and a slow head; here they are two, and a write that the agent does not
-//! take has a third. It refuses to look into the bytes beyond
+//! take has a third. On HTTP/2 an agent can leave one answer lying by its window, while the socket takes everything: an
+//! answer that nobody asks on for has that third one too, and ends the connection. It refuses to look into the bytes beyond
 //! telling HTTP/2, whose control frames are no heads, and a body that is framed twice.
 //! Made by the accept loop; read and written by hyper; told by the service when requests begin and end.
 
@@ -17,6 +18,7 @@ mod framing;
 mod own_words;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -59,6 +61,9 @@ pub struct Connection {
     preface: Cell<Preface>,
     framing: RefCell<Framing>,
     linger: Cell<bool>,
+    /// On HTTP/2, of each request under way: since when its answer lies there and is not asked for.
+    lying: RefCell<HashMap<u64, Instant>>,
+    next_request: Cell<u64>,
     /// All of the last answer has left hyper, and no other has begun.
     is_settled: Cell<bool>,
     is_broken: Cell<bool>,
@@ -87,6 +92,8 @@ impl Connection {
             preface: Cell::new(Preface::Bytes(0)),
             framing: RefCell::default(),
             linger: Cell::new(false),
+            lying: RefCell::default(),
+            next_request: Cell::new(0),
             is_settled: Cell::new(false),
             is_broken: Cell::new(false),
         })
@@ -98,13 +105,19 @@ impl Connection {
         self.active.set(self.active.get() + 1);
         self.is_settled.set(false);
         self.in_head.set(false);
-        Busy(self.clone())
+        let number = self.next_request.get();
+        self.next_request.set(number + 1);
+        Busy { connection: self.clone(), number }
     }
 
     /// Whether a request is being served.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.active.get() > 0
+    }
+
+    fn is_http1(&self) -> bool {
+        self.preface.get() == Preface::Http1
     }
 
     /// The body of a request was not read to its end: when closing, the rest is read and dropped for a moment, so that
@@ -234,8 +247,11 @@ impl Connection {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if self.is_busy() {
+            return self.lying.borrow().values().min().map(|since| *since + self.timeouts.stalled.get());
+        }
         let limit = if self.in_head.get() { self.timeouts.slow_headers } else { self.timeouts.idle };
-        (!self.is_busy()).then(|| self.since.get() + limit.get())
+        Some(self.since.get() + limit.get())
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -313,22 +329,40 @@ impl Drop for Connection {
 
 /// A request that is being served; the connection may be idle again when the last one is dropped.
 #[derive(Debug)]
-pub struct Busy(Rc<Connection>);
+pub struct Busy {
+    connection: Rc<Connection>,
+    number: u64,
+}
 
 impl Busy {
     /// The connection that it came on.
     #[must_use]
     pub fn connection(&self) -> &Rc<Connection> {
-        &self.0
+        &self.connection
+    }
+
+    /// Some of its answer is there to be taken, and from now on the agent's to ask for. In HTTP/1 the socket tells.
+    pub fn lies(&self) {
+        if self.connection.preface.get() == Preface::Http2 {
+            self.connection.lying.borrow_mut().insert(self.number, Instant::now());
+        }
+    }
+
+    /// It was asked for, and there is nothing yet.
+    pub fn is_awaited(&self) {
+        if self.connection.preface.get() == Preface::Http2 {
+            self.connection.lying.borrow_mut().remove(&self.number);
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
+        self.is_awaited();
+        self.connection.active.set(self.connection.active.get() - 1);
         // The end of its answer may still wait in hyper.
-        self.0.is_settled.set(false);
-        self.0.since.set(Instant::now());
+        self.connection.is_settled.set(false);
+        self.connection.since.set(Instant::now());
     }
 }
 

@@ -102,7 +102,19 @@ pub fn read(head: &Parts, door: &Door, limits: &Limits) -> Result<Entry, Refusal
     }
     own_host::check_browser(&head.headers)?;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
-    base_url::read(target)
+    let entry = base_url::read(target)?;
+    if is_for_a_proxy { with_a_proxys_token(entry, proxy_auth::token(&head.headers)?) } else { Ok(entry) }
+}
+
+/// A client that takes us for its proxy proves its agent so even where it asks for a route of ours.
+fn with_a_proxys_token(entry: Entry, shown: Option<Token>) -> Result<Entry, Refusal> {
+    match (entry, shown) {
+        (Entry::Route { name, target, token: None }, shown) => Ok(Entry::Route { name, target, token: shown }),
+        (Entry::Route { token: Some(token), .. }, Some(shown)) if token.secret != shown.secret => {
+            Err(Refusal::AgentMismatch)
+        }
+        (entry, _) => Ok(entry),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! What hyper cannot read it answers with a bare 400, 414 or 431, past the service: an agent would not learn who said no,
 //! or what to do. Such an answer is known by its moment and not by its looks, for an upstream may say the same: no
 //! request is under way, and hyper's buffer was empty after the last one ended. What hyper writes then is its own. Where
-//! the agent was slow to read the last answer, the moment does not come, and the bare answer stays.
+//! the agent was slow to read the last answer, the moment does not come, and the bare answer stays. On HTTP/2 there is no
+//! such moment: the end of an answer may wait there while nothing is under way.
 //! It refuses to touch anything else. Wrapped around an agent's connection by `serve`, for hyper.
 
 use std::io::{self, IoSlice};
@@ -34,7 +35,8 @@ impl<F: Fn(Refusal) -> Bytes + Unpin> OwnWords<F> {
     }
 
     fn is_the_parsers(&self, bytes: &[u8]) -> bool {
-        self.connection.is_settled.get() && !self.connection.is_busy() && bytes.starts_with(CLIENT_ERROR)
+        let may_be = self.connection.is_settled.get() && !self.connection.is_busy() && self.connection.is_http1();
+        may_be && CLIENT_ERRORS.iter().any(|start| bytes.starts_with(start))
     }
 }
 
@@ -90,13 +92,14 @@ impl<F: Fn(Refusal) -> Bytes + Unpin> AsyncWrite for OwnWords<F> {
 
 /// What the status says that hyper chose.
 fn reason(head: &[u8]) -> Refusal {
-    match head.get(CLIENT_ERROR.len() - 1..) {
+    match head.get(CLIENT_ERRORS[0].len() - 1..) {
         Some([b'4', b'1', b'4', ..] | [b'4', b'3', b'1', ..]) => Refusal::TooLarge,
         _ => Refusal::BadRequest,
     }
 }
 
-const CLIENT_ERROR: &[u8] = b"HTTP/1.1 4";
+/// In the version of the last request that could be read.
+const CLIENT_ERRORS: [&[u8]; 2] = [b"HTTP/1.1 4", b"HTTP/1.0 4"];
 
 #[cfg(test)]
 mod tests {
@@ -136,9 +139,28 @@ mod tests {
         buffer
     }
 
+    async fn begin_http1(words: &mut Words, agent: &mut UnixStream) {
+        agent.write_all(b"GET").await.unwrap();
+        words.read_exact(&mut [0; 3]).await.unwrap();
+    }
+
+    /// What an upstream puts into a body may stand at the beginning of a write, where the one before ended within it.
+    #[tokio::test]
+    async fn on_http2_nothing_is_replaced() {
+        let (_, mut words, mut agent) = pair();
+        agent.write_all(super::super::HTTP2_PREFACE).await.unwrap();
+        words.read_exact(&mut [0; 24]).await.unwrap();
+        words.flush().await.unwrap();
+        assert_eq!(got(&mut words, &mut agent, BARE).await, BARE);
+        let (_, mut words, mut agent) = pair();
+        begin_http1(&mut words, &mut agent).await;
+        assert_eq!(got(&mut words, &mut agent, BARE).await, said(Refusal::TooLarge), "the positive twin");
+    }
+
     #[tokio::test]
     async fn what_is_written_with_no_request_under_way_is_replaced_and_all_else_is_not() {
         let (connection, mut words, mut agent) = pair();
+        begin_http1(&mut words, &mut agent).await;
         let busy = connection.begin();
         assert_eq!(got(&mut words, &mut agent, BARE).await, BARE, "an upstream's answer");
         drop(busy);
@@ -151,6 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_flush_in_the_middle_of_an_answer_settles_nothing() {
         let (connection, mut words, mut agent) = pair();
+        begin_http1(&mut words, &mut agent).await;
         let busy = connection.begin();
         words.flush().await.unwrap();
         assert_eq!(got(&mut words, &mut agent, BARE).await, BARE);
@@ -160,9 +183,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_tells_why() {
-        for (status, refusal) in [("400 Bad Request", Refusal::BadRequest), ("414 URI Too Long", Refusal::TooLarge)] {
+        for (start, refusal) in [
+            ("HTTP/1.1 400 Bad Request", Refusal::BadRequest),
+            ("HTTP/1.0 400 Bad Request", Refusal::BadRequest),
+            ("HTTP/1.1 414 URI Too Long", Refusal::TooLarge),
+        ] {
             let (_, mut words, mut agent) = pair();
-            let bare = format!("HTTP/1.1 {status}\r\n\r\n");
+            begin_http1(&mut words, &mut agent).await;
+            let bare = format!("{start}\r\n\r\n");
             assert_eq!(got(&mut words, &mut agent, bare.as_bytes()).await, said(refusal));
         }
     }

@@ -24,7 +24,7 @@ use crate::pool::Key;
 pub struct AgentBody {
     content: Content,
     _request: Option<Source>,
-    _busy: Busy,
+    busy: Busy,
 }
 
 enum Content {
@@ -60,13 +60,15 @@ impl AgentBody {
     /// A body that is there at once.
     #[must_use]
     pub fn whole(bytes: Bytes, busy: Busy) -> Self {
-        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _request: None, _busy: busy }
+        busy.lies();
+        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _request: None, busy }
     }
 
     /// An upstream's body.
     #[must_use]
     pub fn relay(relay: Relay, busy: Busy) -> Self {
-        Self { content: Content::Relay(Box::new(relay)), _request: None, _busy: busy }
+        busy.lies();
+        Self { content: Content::Relay(Box::new(relay)), _request: None, busy }
     }
 
     /// Keeps the request's body until the last frame is out. On HTTP/2 an upload that goes on after its body was dropped
@@ -160,10 +162,16 @@ impl Body for AgentBody {
     type Error = BrokenAnswer;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenAnswer>>> {
-        match &mut self.content {
+        let polled = match &mut self.content {
             Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Relay(relay) => relay.poll(cx),
+        };
+        if polled.is_ready() {
+            self.busy.lies()
+        } else {
+            self.busy.is_awaited()
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

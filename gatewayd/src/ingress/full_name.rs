@@ -32,7 +32,7 @@ pub fn for_a_proxy(head: &Parts) -> Result<Entry, Refusal> {
     }
     // The port of plain HTTP means the one of TLS: nothing is ever sent in the clear.
     let (host, port) = named;
-    let authority = Authority::new(host, if port == 80 { Authority::DEFAULT_PORT } else { port });
+    let authority = Authority::new(host, if (default, port) == (80, 80) { Authority::DEFAULT_PORT } else { port });
     Ok(Entry::Host { authority, target: target(head)?, token: proxy_auth::token(&head.headers)? })
 }
 
