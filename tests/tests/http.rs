@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use strongroom_tests::h2c;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::Builder;
@@ -365,4 +366,112 @@ fn a_body_that_breaks_off_never_looks_whole_to_the_upstream() {
         assert_eq!(connection.answer("POST").unwrap().status(), 200);
         assert_eq!(told.recv_timeout(Duration::from_secs(5)), Ok(true));
     }
+}
+
+/// The socket takes everything and the window nothing: without a clock of their own such answers would hold channels and
+/// connections for ever.
+#[test]
+fn an_http2_agent_that_leaves_its_answers_lying_is_let_go() {
+    let builder = Builder::default().timeout("stalled = \"1s\"").limit("channels = 4");
+    let scene = Scene::build(builder, |exchange| exchange.respond("200 OK", &[], &[b'x'; 60_000]));
+    let address = scene.strongroom.address();
+    let request = |target: &str| {
+        let request = hyper::Request::get(format!("http://{address}{target}"));
+        let request = request.header("authorization", format!("Bearer {}", scene.placeholder));
+        request.body(Full::<Bytes>::default()).unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for targets in [&["/openai/x"; 4][..], &["/nowhere/x"], &["/.strongroom/health"]] {
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(0)
+                .handshake(TokioIo::new(stream))
+                .await
+                .unwrap();
+            let connection = tokio::spawn(connection);
+            let mut answers = Vec::new();
+            for target in targets {
+                answers.push(sender.clone().send_request(request(target)).await.unwrap());
+            }
+            let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+            assert!(ended.is_ok(), "{targets:?}: it is held for ever");
+        });
+        // All of its channels are free again.
+        for _ in 0..8 {
+            assert_eq!(scene.get("/openai/x").send().text().len(), 60_000, "{targets:?}");
+        }
+    }
+    for answer in h2c::send(address, vec![request("/openai/x"); 4]) {
+        assert_eq!(answer.expect("the twin: who reads gets all").1.len(), 60_000);
+    }
+}
+
+/// A GET may have a body, and one without a length too.
+#[test]
+fn the_body_of_a_get_arrives_whatever_frames_it() {
+    let scene = Scene::with(|exchange| {
+        let body = exchange.body()?;
+        exchange.respond("200 OK", &[], &body)
+    });
+    let by_length = scene.request("GET", "/openai/_search").body(b"{\"query\":1}");
+    assert_eq!(by_length.send().text(), "{\"query\":1}");
+    let mut connection = Connection::open(&scene.strongroom.ways()[0]).unwrap();
+    for method in ["GET", "DELETE", "POST"] {
+        let head = scene.request(method, "/openai/_search").field("Transfer-Encoding", "chunked").bytes();
+        connection.write(&[&head[..], b"b\r\n{\"query\":2}\r\n0\r\n\r\n"].concat()).unwrap();
+        assert_eq!(connection.answer(method).unwrap().text(), "{\"query\":2}", "{method}");
+        let head = scene.request(method, "/openai/_search").field("Transfer-Encoding", "chunked").bytes();
+        connection.write(&[&head[..], b"0\r\n\r\n"].concat()).unwrap();
+        assert_eq!(connection.answer(method).unwrap().text(), "", "{method}");
+    }
+    let address = scene.strongroom.address();
+    let request = hyper::Request::get(format!("http://{address}/openai/_search"))
+        .header("authorization", format!("Bearer {}", scene.placeholder))
+        .body(Full::from("{\"query\":3}"))
+        .unwrap();
+    assert_eq!(h2c::send(address, vec![request]).remove(0).unwrap().1, "{\"query\":3}");
+}
+
+/// What an answer says of its length is one number when it reaches the agent, or it is refused in words.
+#[test]
+fn lengths_of_answers_are_one_number_or_none() {
+    let scene = Scene::with(|exchange| {
+        let lengths = match exchange.head().target() {
+            "/twice" => "content-length: 2\r\ncontent-length: 2",
+            "/list" => "content-length: 2, 2",
+            "/differ" => "content-length: 2\r\ncontent-length: 3",
+            "/word" => "content-length: abc",
+            _ => "content-length: 2",
+        };
+        let body = if exchange.head().method() == "HEAD" { "" } else { "hi" };
+        exchange.raw(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n{body}").as_bytes())
+    });
+    for method in ["GET", "HEAD"] {
+        for target in ["/openai/once", "/openai/twice", "/openai/list"] {
+            let answer = scene.request(method, target).send();
+            let length = answer.head.value("content-length");
+            assert_eq!((answer.status(), length.as_deref()), (200, Some("2")), "{method} {target}");
+        }
+        for target in ["/openai/differ", "/openai/word"] {
+            let answer = scene.request(method, target).send();
+            assert_eq!(answer.refusal().as_deref(), Some("upstream_protocol"), "{method} {target}: {}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn cookies_that_come_one_by_one_arrive_as_one() {
+    let scene = Scene::with(|exchange| {
+        let cookies = exchange.head().values("cookie").join("|");
+        exchange.respond("200 OK", &[], cookies.as_bytes())
+    });
+    let address = scene.strongroom.address();
+    let request = hyper::Request::get(format!("http://{address}/openai/x"))
+        .header("authorization", format!("Bearer {}", scene.placeholder))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    assert_eq!(h2c::send(address, vec![request]).remove(0).unwrap().1, "a=1; b=2");
 }

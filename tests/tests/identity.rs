@@ -124,6 +124,27 @@ fn a_token_proves_its_agent_in_every_way_in() {
         connect().field("Proxy-Authorization", &format!("Bearer {token}")).tls().ask("GET", "/v1", &fields).status(),
         200
     );
+    // A client that takes us for its proxy, and asks for a route of ours.
+    let own = format!("http://{}/openai/v1", strongroom.address());
+    let shown = |target: &str, placeholder: &str, token: &str| {
+        let request = strongroom.request("GET", target).bearer(placeholder);
+        outcome(&request.field("Proxy-Authorization", &format!("Bearer {token}")).send())
+    };
+    let twice = format!("http://{}/@{token}/openai/v1", strongroom.address());
+    for target in [own.as_str(), twice.as_str()] {
+        assert_eq!(shown(target, gamma, token), "ok", "{target}");
+        assert_eq!(shown(target, delta, token), "agent_mismatch", "{target}");
+    }
+    assert_eq!(shown(&own, gamma, "wrong"), "agent_unknown");
+    assert_eq!(shown(&twice, gamma, "wrong"), "agent_mismatch");
+    // Whatever stands where a method should is on record without it.
+    for (method, secret) in [(token.as_str(), token), (gamma.as_str(), gamma)] {
+        let answer = strongroom.request(method, "/openai/v1").bearer(gamma).send();
+        assert!(answer.refusal().is_some(), "{}", answer.text());
+        let records = strongroom.audit();
+        assert!(records.iter().any(|record| record["method"] == "{}"), "{records:?}");
+        assert!(!format!("{records:?}").contains(secret.as_str()), "what stood as the method is in the audit log");
+    }
     let refused = |connect: Connect| match connect.open() {
         Opened::No(answer) => (answer.status(), outcome(&answer)),
         Opened::Yes(_) => panic!("200"),

@@ -88,6 +88,16 @@ fn what_is_no_request_is_refused_in_words_too() {
                 answer.assert_refused(*refusal);
                 assert!(connection.is_closed_by_peer(), "{seen}");
             }
+            // The parser answers in the version of the last request.
+            let mut connection = Connection::open(&way).unwrap();
+            let old = String::from_utf8(good.clone())
+                .unwrap()
+                .replace("HTTP/1.1\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n");
+            connection.write(old.as_bytes()).unwrap();
+            assert_eq!(connection.answer("GET").unwrap().status(), 200, "{seen}");
+            let _ = connection.write(head);
+            let answer = connection.answer("GET").unwrap_or_else(|error| panic!("{error}: HTTP/1.0 and {seen}"));
+            answer.assert_refused(*refusal);
         }
     }
     assert_eq!(scene.get("/openai/v1/a").send().status(), 200);

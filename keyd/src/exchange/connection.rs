@@ -15,7 +15,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::request::Parts;
-use http::{Request, Response, uri};
+use http::{HeaderValue, Request, Response, header, uri};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2 as h2_client};
 use hyper_util::rt::TokioIo;
@@ -101,13 +102,19 @@ impl Connection {
         }
     }
 
-    /// Makes a head, which is fit for HTTP/1.1, fit to send here.
+    /// Makes a head, which is fit for HTTP/1.1, fit to send here with this body.
     ///
     /// # Errors
     /// `bad_request` where its target cannot stand in one.
-    pub fn shape(&self, parts: &mut Parts) -> Result<(), Refusal> {
+    pub fn shape(&self, parts: &mut Parts, body: &Upload) -> Result<(), Refusal> {
         match &self.sender {
-            Sender::Http1(_) => Ok(()),
+            Sender::Http1(_) => {
+                // hyper takes a GET without framing for one without a body, and would drop what there is.
+                if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+                    parts.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+                }
+                Ok(())
+            }
             Sender::Http2(_, authority) => http2::shape(parts, authority),
         }
     }
@@ -248,6 +255,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
         self.inner.is_write_vectored()
     }
 }
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Fields of an upstream's head.
 pub const MOST_FIELDS: usize = 256;

@@ -27,6 +27,7 @@ pub fn prepare_request(headers: &mut HeaderMap, authority: &Authority, leave: Le
     for name in steering {
         headers.remove(name);
     }
+    join_cookies(headers)?;
     headers.remove(header::EXPECT);
     if !leave.range {
         headers.remove(header::RANGE);
@@ -81,6 +82,16 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
 fn steers(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     STEERING.contains(&name.as_str()) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// HTTP/2 may send them one by one; everybody else reads the first alone (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1 {
+        let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).map_err(|_| Ambiguous)?;
+        headers.insert(header::COOKIE, joined);
+    }
+    Ok(())
 }
 
 fn drop_reserved(headers: &mut HeaderMap) {
@@ -181,6 +192,14 @@ mod tests {
             let authority = "a.example".parse().expect("an authority");
             assert_eq!(prepare_request(&mut headers, &authority, LEAVE), Err(Ambiguous), "{value}");
         }
+    }
+
+    #[test]
+    fn cookies_that_come_one_by_one_go_on_as_one() {
+        let authority = "a.example".parse().expect("an authority");
+        let mut headers = fields(&[("cookie", "a=b"), ("cookie", "c=d")]);
+        prepare_request(&mut headers, &authority, LEAVE).expect("unambiguous");
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=b; c=d"]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ async fn admitted(
     if substitute(&mut parts, &mut upload, &admitted.live, &admitted.allowed).is_err() {
         return Err(No::closing(Refusal::Revoked));
     }
-    upstream.shape(&mut parts).map_err(|refusal| {
+    upstream.shape(&mut parts, &upload).map_err(|refusal| {
         ending.refused(refusal);
         No::closing(refusal)
     })?;
@@ -135,7 +135,8 @@ async fn admitted(
     // A key that was added while the upstream thought may be in this answer too.
     let newest = state.live().unwrap_or_else(|| Rc::clone(&admitted.live));
     let patterns = state.patterns(&newest, &channel.authority, admitted.allowed.binding.agent);
-    let checked = answer::head::check(&response, is_head).and_then(|shape| {
+    let one_length = answer::head::one_length(response.headers_mut());
+    let checked = one_length.and_then(|()| answer::head::check(&response, is_head)).and_then(|shape| {
         let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding);
         Ok((shape, passage.map_err(|_| Refusal::Overloaded)?))
     });

@@ -113,7 +113,7 @@ impl About {
             evidence: self.evidence(agent),
             credential: names.next(),
             more_credentials: names.collect(),
-            method: Some(clean(self.method.as_str(), LONGEST_METHOD)),
+            method: Some(clean(&placeholder::redacted(self.method.as_str()), LONGEST_METHOD)),
             host: Some(self.authority.to_host_field()),
             path: Some(clean(path, LONGEST_PATH)),
             decision,

@@ -261,8 +261,9 @@ fn is_allowed(live: &Live, grant: &Grant, method: &Method, target: &Target) -> b
     let covered = |rules: &[_], path: &str| rules.iter().any(|one| rule::covers(one, method.as_str(), path));
     let denials = live.denials(grant.credential);
     let query = target.query().unwrap_or_default().as_bytes();
-    let overrides = form::Parts::of(query).any(|part| {
-        let name = query[part].split(|byte| *byte == b'=').next().unwrap_or_default();
+    // Some servers take `;` for `&`.
+    let overrides = query.split(|byte| matches!(byte, b'&' | b';')).any(|part| {
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
         form::same_name(name, METHOD_PARAMETER)
     });
     if overrides && !(denials.is_empty() && grant.allow.is_empty()) {

@@ -59,6 +59,25 @@ pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal>
     Ok(Shape { codings, has_messages })
 }
 
+/// Makes one length of several that agree, or of a list of the same one (RFC 9110, 8.6): whoever reads it next may take
+/// them for two.
+///
+/// # Errors
+/// `upstream_protocol` where they differ or are no numbers.
+pub fn one_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let fields = headers.get_all(header::CONTENT_LENGTH);
+    let mut words =
+        fields.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let Some(first) = words.next() else { return Ok(()) };
+    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
+    if !is_number || !words.all(|word| word == first) {
+        return Err(Refusal::UpstreamProtocol);
+    }
+    let length = HeaderValue::from_bytes(first).map_err(|_| Refusal::UpstreamProtocol)?;
+    headers.insert(header::CONTENT_LENGTH, length);
+    Ok(())
+}
+
 /// Masks keys in the reason phrase and fields.
 pub fn scrub<B>(response: &mut Response<B>, shape: &Shape, patterns: &Patterns, leave: fields::Leave) -> u64 {
     fields::prepare_response(response.headers_mut(), leave);
@@ -115,6 +134,28 @@ mod tests {
 
     fn codings(status: u16, fields: &[(&'static str, &'static str)]) -> Result<Vec<Coding>, Refusal> {
         check(&answer(status, fields), false).map(|shape| shape.codings)
+    }
+
+    #[test]
+    fn lengths_that_agree_are_one_and_others_none() {
+        for (values, one) in [
+            (&["2"][..], Some("2")),
+            (&["2, 2"], Some("2")),
+            (&["2", "2"], Some("2")),
+            (&["2", "3"], None),
+            (&["2, 3"], None),
+            (&["abc"], None),
+            (&["+2"], None),
+            (&[""], None),
+            (&["2,"], None),
+        ] {
+            let fields: Vec<_> = values.iter().map(|value| ("content-length", *value)).collect();
+            let mut headers = answer(200, &fields).into_parts().0.headers;
+            assert_eq!(one_length(&mut headers).is_ok(), one.is_some(), "{values:?}");
+            if let Some(one) = one {
+                assert_eq!(headers.get_all("content-length").iter().collect::<Vec<_>>(), [one], "{values:?}");
+            }
+        }
     }
 
     #[test]
