@@ -48,16 +48,24 @@ pub struct Audit {
 }
 
 impl Config {
-    /// Reads the file.
+    /// Reads the home's file; without one the defaults hold.
+    ///
+    /// # Errors
+    /// As [`Self::load_existing`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        match Self::load_existing(path) {
+            Err(ConfigError::Read(_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            read => read,
+        }
+    }
+
+    /// Reads a file that somebody named: one that is not there is a mistake, for what it narrows would not be.
     ///
     /// # Errors
     /// Where it cannot be read, or is not understood.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(ConfigError::Read(path.to_owned(), error)),
-        }
+    pub fn load_existing(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        toml::from_str(&text).map_err(|error| ConfigError::Parse(path.to_owned(), Box::new(error)))
     }
 
     /// The system's gateway has a user of its own, so that keyd knows it before there is a file: the sockets may start

@@ -61,12 +61,16 @@ fn run(log: &mut Log) -> Result<(), StartError> {
     let home = || Home::find(|name| environment.path(name), nix::unistd::geteuid().as_raw(), system_is_installed());
     match args.command {
         Command::Say(text) => return start_error::say(&text),
-        Command::CheckConfig(path) => return Config::load(&path).map(drop).map_err(StartError::from),
+        Command::CheckConfig(path) => return Config::load_existing(&path).map(drop).map_err(StartError::from),
         Command::CreateVault => return create::from_standard_input(&home()?),
         Command::Serve => {}
     }
     let home = home()?;
-    let config = Config::load(&args.config.unwrap_or_else(|| home.keyd_config()))?.in_home(&home);
+    let config = match &args.config {
+        Some(named) => Config::load_existing(named)?,
+        None => Config::load(&home.keyd_config())?,
+    };
+    let config = config.in_home(&home);
     // It fails only where it was started before.
     let _ = log.start(config.log_level);
     if args.detach {

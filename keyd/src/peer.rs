@@ -71,6 +71,8 @@ impl std::error::Error for PeerError {
 
 /// `/proc/sys/kernel/overflowuid`, which nobody changes; also the user `nobody`, who has no business here.
 pub const OVERFLOW_UID: u32 = 65534;
+/// `(uid_t)-1`: the kernel's word for none.
+pub const NO_UID: u32 = u32::MAX;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 use std::time::SystemTime;
 
 use serde::Serialize;
+use strongroom_protocol::admin::SlotKind;
 use strongroom_protocol::{Name, Refusal};
 
 use super::chain::Link;
@@ -161,6 +162,15 @@ pub struct Event {
     /// Bytes of a torn line that were cut off, in `audit.recovered`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_cut: Option<u64>,
+    /// Of a change of the ways to unlock: which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// What kind that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot_kind: Option<SlotKind>,
+    /// What the change of a passphrase was proved with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<SlotKind>,
     /// Lines that are missing, in `audit.gap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines_lost: Option<u64>,
@@ -178,6 +188,9 @@ impl Event {
             credential: None,
             generation: None,
             bytes_cut: None,
+            slot: None,
+            slot_kind: None,
+            proof: None,
             lines_lost: None,
         }
     }

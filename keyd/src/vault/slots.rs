@@ -127,6 +127,12 @@ impl Keys {
         self.opens(key, |kind| kind == SlotKind::Recovery)
     }
 
+    /// Of which kind a slot is.
+    #[must_use]
+    pub fn kind_of(&self, id: u32) -> Option<SlotKind> {
+        self.header().slots.iter().find(|slot| slot.id == id).map(|slot| slot.kind)
+    }
+
     /// Every slot with its key.
     fn ways(&self, contents: &Contents, proof: &[u8], recovered: bool) -> Result<Vec<Way>, Failure> {
         let slots = &self.header().slots;

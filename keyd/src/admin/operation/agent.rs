@@ -13,7 +13,7 @@ use strongroom_protocol::{HostPattern, Name, Refusal};
 use super::{event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::gateway::environment;
-use crate::peer::{Caller, OVERFLOW_UID};
+use crate::peer::{Caller, NO_UID, OVERFLOW_UID};
 use crate::policy::live::Live;
 use crate::policy::placeholder;
 use crate::state::{Direction, State, now};
@@ -53,7 +53,7 @@ pub async fn add(state: &Rc<State>, caller: &Caller, name: &Name, evidence: Evid
     let Evidence { mut uids, unit, token } = evidence;
     uids.sort_unstable();
     uids.dedup();
-    if uids.len() > MOST_UIDS || uids.contains(&OVERFLOW_UID) {
+    if uids.len() > MOST_UIDS || uids.iter().any(|uid| [OVERFLOW_UID, NO_UID].contains(uid)) {
         return Err(Failure::OutOfBounds(Field::Uids));
     }
     if unit.as_deref().is_some_and(|unit| !is_unit(unit)) {

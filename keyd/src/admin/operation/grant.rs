@@ -144,7 +144,7 @@ fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
         created: grant.created,
         expires: grant.expires,
         named: grant.named,
-        revoked: grant.revoked.or(agent.revoked).or(agent.removed).or(credential.removed),
+        revoked: [grant.revoked, agent.revoked, agent.removed, credential.removed].into_iter().flatten().min(),
     })
 }
 

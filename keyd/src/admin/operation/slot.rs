@@ -10,12 +10,12 @@ use strongroom_protocol::admin::{self, Failure, KeyDerivation, Reply, SlotView, 
 
 use super::vault::why_not_unlocked;
 use super::{event, record};
-use crate::audit::record::EventKind;
+use crate::audit::record::{Event, EventKind};
 use crate::peer::Caller;
 use crate::state::{State, now};
-use crate::vault::SlotKind;
 use crate::vault::contents::Contents;
 use crate::vault::slots::{By, Change, NewSlot};
+use crate::vault::{Keys, SlotKind};
 
 /// All there are; when and by whom they were added is known while the vault is unlocked.
 ///
@@ -33,15 +33,23 @@ pub fn list(state: &State) -> Result<Reply, Failure> {
 pub fn views(slots: &[(u32, SlotKind)], contents: Option<&Contents>) -> Vec<SlotView> {
     let view = |&(id, kind): &(u32, SlotKind)| {
         let record = contents.and_then(|contents| contents.slots.iter().find(|record| record.slot == id));
-        let kind = match kind {
-            SlotKind::Passphrase(_) => admin::SlotKind::Passphrase,
-            SlotKind::Keychain => admin::SlotKind::Keychain,
-            SlotKind::Credential => admin::SlotKind::Credential,
-            SlotKind::Recovery => admin::SlotKind::Recovery,
-        };
-        SlotView { id, kind, added: record.and_then(|record| record.added), by: record.and_then(|record| record.by) }
+        SlotView {
+            id,
+            kind: shown(kind),
+            added: record.and_then(|record| record.added),
+            by: record.and_then(|record| record.by),
+        }
     };
     slots.iter().map(view).collect()
+}
+
+fn shown(kind: SlotKind) -> admin::SlotKind {
+    match kind {
+        SlotKind::Passphrase(_) => admin::SlotKind::Passphrase,
+        SlotKind::Keychain => admin::SlotKind::Keychain,
+        SlotKind::Credential => admin::SlotKind::Credential,
+        SlotKind::Recovery => admin::SlotKind::Recovery,
+    }
 }
 
 /// One more.
@@ -60,14 +68,12 @@ pub async fn add(
         admin::SlotKind::Credential => SlotKind::Credential,
         admin::SlotKind::Recovery => SlotKind::Recovery,
     };
-    record(state, event(state, EventKind::SlotAdd, caller))?;
     let change = Change::Add(NewSlot { kind, key: key.expose() });
     changed(state, caller, proof, change).await?.map(Reply::SlotAdded).ok_or(Failure::Internal)
 }
 
 /// One less.
 pub async fn remove(state: &Rc<State>, caller: &Caller, proof: Option<&SecretBytes>, id: u32) -> Result<(), Failure> {
-    record(state, event(state, EventKind::SlotRemove, caller))?;
     changed(state, caller, proof, Change::Remove { id }).await.map(drop)
 }
 
@@ -79,7 +85,6 @@ pub async fn change_passphrase(
     derivation: KeyDerivation,
     key: &SecretBytes,
 ) -> Result<(), Failure> {
-    record(state, event(state, EventKind::PassphraseChange, caller))?;
     changed(state, caller, proof, Change::Passphrase { derivation, key: key.expose() }).await.map(drop)
 }
 
@@ -90,5 +95,29 @@ async fn changed(
     change: Change<'_>,
 ) -> Result<Option<u32>, Failure> {
     let by = By { uid: caller.uid, now: now(), proof: proof.ok_or(Failure::PassphraseNeeded)?.expose() };
-    state.change_slots(|keys, contents| keys.with_slots(contents, change, by)).await
+    let change = |keys: &Keys, contents: &mut Contents| {
+        let made = keys.with_slots(contents, change, by)?;
+        // Only what can be done is announced.
+        record(state, announced(state, caller, keys, change, made.1, by.proof))?;
+        Ok(made)
+    };
+    state.change_slots(change).await
+}
+
+fn announced(
+    state: &State,
+    caller: &Caller,
+    keys: &Keys,
+    change: Change<'_>,
+    added: Option<u32>,
+    proof: &[u8],
+) -> Event {
+    let (kind, slot, slot_kind) = match change {
+        Change::Add(new) => (EventKind::SlotAdd, added, Some(new.kind)),
+        Change::Remove { id } => (EventKind::SlotRemove, Some(id), keys.kind_of(id)),
+        Change::Passphrase { .. } => (EventKind::PassphraseChange, added, None),
+    };
+    let proof = (kind == EventKind::PassphraseChange)
+        .then(|| if keys.recovers(proof) { admin::SlotKind::Recovery } else { admin::SlotKind::Passphrase });
+    Event { slot, slot_kind: slot_kind.map(shown), proof, ..event(state, kind, caller) }
 }
