@@ -174,7 +174,7 @@ pub enum Credential {
 pub struct CredentialAdd {
     /// Its name
     pub name: Name,
-    /// Take hosts, positions and route from the catalogue; other options add to them
+    /// Take hosts, positions and route from the catalogue: --host and --route replace its own, positions are added
     #[arg(long)]
     pub provider: Option<String>,
     /// Where the key may go: HOST or HOST:PORT; '*.' in front stands for one label

@@ -1,6 +1,6 @@
 //! The passphrase: asked for, turned into a key, forgotten.
 //!
-//! It comes from the terminal or from a file, never from an argument or a variable's value. Argon2id (RFC 9106) runs
+//! It comes from a file, the terminal or, without one, standard input; never from an argument or a variable's value. Argon2id (RFC 9106) runs
 //! here and not in keyd, so keyd never sees a passphrase; keyd's parameters are checked against bounds first, for a
 //! false keyd could ask for a derivation that is easily reversed. Called by the commands that widen access.
 
@@ -24,7 +24,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// `--passphrase-file`, or the variable of that name; else the terminal.
+    /// `--passphrase-file`, or the variable of that name; else the terminal, and without one standard input.
     #[must_use]
     pub fn new(file: Option<PathBuf>) -> Self {
         Self::of("--passphrase-file", file)
@@ -43,7 +43,7 @@ impl Source {
     pub fn existing(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         match &self.file {
             Some(file) => read(file),
-            None => prompt("Passphrase: ").map_err(|_| self.missing("passphrase")),
+            None => prompt("Passphrase: ").or_else(|_| self.piped("passphrase")),
         }
     }
 
@@ -54,14 +54,16 @@ impl Source {
     pub fn new_one(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         let passphrase = match &self.file {
             Some(file) => read(file)?,
-            None => {
-                let ask = |words| prompt(words).map_err(|_| self.missing("new passphrase"));
-                let first = ask("New passphrase: ")?;
-                if *first != *ask("The same again: ")? {
-                    return Err(CtlError::failed("the two passphrases differ. Nothing was done; try again."));
+            None => match prompt("New passphrase: ") {
+                Ok(first) => {
+                    let again = prompt("The same again: ").map_err(|_| self.missing("new passphrase"))?;
+                    if *first != *again {
+                        return Err(CtlError::failed("the two passphrases differ. Nothing was done; try again."));
+                    }
+                    first
                 }
-                first
-            }
+                Err(_) => self.piped("new passphrase")?,
+            },
         };
         if passphrase.is_empty() {
             return Err(CtlError::failed("the passphrase is empty. Choose one; several random words are best."));
@@ -74,9 +76,15 @@ impl Source {
         Ok(passphrase)
     }
 
+    fn piped(&self, what: &str) -> Outcome<Zeroizing<Vec<u8>>> {
+        secret_input::instead_of_a_prompt(LONGEST_PASSPHRASE)?.ok_or_else(|| self.missing(what))
+    }
+
     fn missing(&self, what: &str) -> CtlError {
         let option = self.option;
-        CtlError::usage(format!("the {what} is needed and there is no terminal to ask at. Give it with {option} FILE."))
+        CtlError::usage(format!(
+            "the {what} is needed and there is no terminal to ask at. Give it with {option} FILE, or on standard input."
+        ))
     }
 }
 
@@ -127,7 +135,7 @@ const SHORT_PASSPHRASE: usize = 12;
 const LONGEST_PASSPHRASE: usize = 4096;
 
 fn prompt(words: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-    // rpassword asks at /dev/tty, so standard input stays free for a key.
+    // rpassword asks at /dev/tty, so standard input stays free for a key, and for the loop that the command stands in.
     rpassword::prompt_password(words).map(|text| Zeroizing::new(text.into_bytes()))
 }
 

@@ -1,9 +1,11 @@
 //! A key's value, or another secret of one line, from standard input or a prompt.
 //!
 //! Exactly one trailing newline is taken off: files end in one, keys do not. It refuses to read more than a key can
-//! have. Called by `credential add`, `credential rotate`, and for recovery codes by `slot.rs`.
+//! have, and to take one input for two secrets. Called by `credential add`, `credential rotate`, for recovery codes by
+//! `slot.rs`, and for passphrases where there is no terminal by `passphrase.rs`.
 
 use std::io::{self, IsTerminal, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::LONGEST_KEY;
@@ -22,17 +24,47 @@ pub fn value() -> Outcome<SecretBytes> {
         let text = rpassword::prompt_password("Key: ").map_err(unreadable)?;
         return Ok(SecretBytes::new(text.into_bytes()));
     }
-    // Sized beforehand: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST_INPUT + 1));
-    io::stdin().lock().take(LARGEST_INPUT as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > LARGEST_INPUT {
-        return Err(CtlError::failed(format!(
-            "the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."
-        )));
-    }
-    strip_newline(&mut bytes);
+    let too_long =
+        || CtlError::failed(format!("the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."));
+    let bytes = piped(LARGEST_INPUT).map_err(unreadable)?.ok_or_else(too_long)?;
     Ok(SecretBytes::new(bytes.to_vec()))
 }
+
+/// Keeps standard input for a [`value`] that is read later than a passphrase is asked for.
+pub fn is_for_a_value() {
+    IS_TAKEN.store(true, Ordering::Relaxed);
+}
+
+/// What was piped in, for a secret that could not be asked for; nothing where standard input is a terminal, is empty, or
+/// was another secret's.
+///
+/// # Errors
+/// Where it cannot be read, or is longer than `longest` bytes.
+pub fn instead_of_a_prompt(longest: usize) -> Outcome<Option<Zeroizing<Vec<u8>>>> {
+    if io::stdin().is_terminal() || IS_TAKEN.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let unreadable = |error: io::Error| CtlError::failed(format!("standard input could not be read: {error}."));
+    let too_long = || CtlError::failed(format!("standard input has more than {longest} bytes. Give the secret alone."));
+    let bytes = piped(longest).map_err(unreadable)?.ok_or_else(too_long)?;
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// All of standard input; nothing where that is too much.
+fn piped(longest: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    IS_TAKEN.store(true, Ordering::Relaxed);
+    // Sized beforehand: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 1));
+    io::stdin().lock().take(longest as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > longest {
+        return Ok(None);
+    }
+    strip_newline(&mut bytes);
+    Ok(Some(bytes))
+}
+
+/// It was read to its end, or will be.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Reads one line that is a secret: at the terminal without echo, else from standard input.
 ///

@@ -185,6 +185,21 @@ fn garbage_on_every_socket_harms_nobody() {
     assert!(!strongroom.logs().contains("panicked"), "{}", strongroom.logs());
 }
 
+/// A configuration that somebody named and that is not there would narrow nothing.
+#[test]
+fn a_named_configuration_that_is_not_there_is_78() {
+    let strongroom = Strongroom::new().created();
+    for program in ["strongroom-keyd", "strongroom-gatewayd"] {
+        for option in ["--config", "--check-config"] {
+            let mut command = std::process::Command::new(strongroom_tests::programs::path(program));
+            command.env_clear().env("STRONGROOM_HOME", strongroom.root()).args([option, "/no/such/file.toml"]);
+            let output = process::run(&mut command, b"");
+            assert_eq!(output.code, Some(78), "{program} {option}: {output:?}");
+            assert!(output.stderr.contains("/no/such/file.toml"), "{output:?}");
+        }
+    }
+}
+
 #[test]
 fn a_damaged_vault_is_said_so_and_left_alone() {
     let strongroom = Strongroom::new().created();

@@ -259,6 +259,10 @@ fn an_allowed_host_is_a_blind_tunnel_on_record_and_cut_when_it_is_taken_away() {
         "agent_unknown",
     );
 
+    for near in ["files.example:8443", "file.example"] {
+        let missed = scene.strongroom.ctl(&["agent", "disallow", "walker", near]);
+        assert!(missed.code == Some(1) && missed.stderr.contains("was not allowed"), "{missed:?}");
+    }
     scene.strongroom.must(&["agent", "disallow", "walker", "files.example"]);
     let mut rest = Vec::new();
     assert!(matches!(socket.read_to_end(&mut rest), Ok(0) | Err(_)), "cut");

@@ -64,7 +64,35 @@ fn a_changed_passphrase_opens_yesterdays_file_and_not_todays_nor_its_backup() {
     strongroom.must(&["unlock", "--passphrase-file", &new]);
     strongroom.ctl(&["agent", "add", "x"]).assert_code(77);
     strongroom.must(&["agent", "add", "x", "--passphrase-file", &new]);
-    assert!(strongroom.audit().iter().any(|line| line["event"] == "passphrase.change"));
+    let audit = strongroom.audit();
+    let change = audit.iter().find(|line| line["event"] == "passphrase.change").expect("it is on record");
+    assert_eq!(change["proof"], "passphrase", "{change}");
+}
+
+/// Without a terminal a passphrase may be piped in; one input is one secret.
+#[test]
+fn a_passphrase_may_come_on_standard_input() {
+    let strongroom = Strongroom::new().locked();
+    let pass = std::fs::read(strongroom.passphrase_file()).unwrap();
+    let piped = |arguments: &[&str], stdin: &[u8]| {
+        let mut command = strongroom.command(arguments);
+        command.env_remove("STRONGROOM_PASSPHRASE_FILE");
+        // No terminal: a session of its own.
+        strongroom_tests::process::run(in_a_session_of_its_own(&mut command), stdin)
+    };
+    assert_eq!(piped(&["unlock"], b"wrong\n").code, Some(77));
+    assert_eq!(piped(&["unlock"], b"").code, Some(64));
+    assert_eq!(piped(&["unlock"], &pass).code, Some(0));
+    assert_eq!(piped(&["agent", "add", "one"], &pass).code, Some(0));
+    let two = piped(&["credential", "add", "x", "--host", "x.example", "--bearer"], b"sk-0123456789abcdef-0123456789");
+    assert!(two.code == Some(64) && two.stderr.contains("passphrase"), "standard input is the key's: {two:?}");
+    assert_eq!(piped(&["slot", "add", "passphrase"], &pass).code, Some(64), "it cannot be two passphrases");
+}
+
+fn in_a_session_of_its_own(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: setsid(2) may be called between fork and exec.
+    unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) }
 }
 
 #[test]
@@ -110,6 +138,12 @@ fn passphrases_and_recovery_codes_come_and_go() {
     refused.assert_code(1);
     assert!(refused.stderr.contains("only passphrase"), "{refused:?}");
     strongroom.ctl(&["slot", "remove", "4711", "--yes", "--passphrase-file", &third]).assert_code(1);
+    // On record is what was done, and with what.
+    let audit = strongroom.audit();
+    let removed: Vec<_> = audit.iter().filter(|line| line["event"] == "slot.remove").collect();
+    assert_eq!(removed.len(), 1, "{removed:?}");
+    assert_eq!((removed[0]["slot"].to_string(), &removed[0]["slot_kind"]), (recovery, &"recovery".into()));
+    assert!(audit.iter().any(|line| line["event"] == "passphrase.change" && line["proof"] == "recovery"), "{audit:?}");
 }
 
 /// A recovery code opens the vault and changes a lost passphrase. It gives nothing else.

@@ -39,6 +39,34 @@ fn a_runtime_directory_that_did_not_outlive_a_reboot_is_made_again() {
     strongroom.must(&["down"]);
 }
 
+/// `down` in another terminal is no fault of ours.
+#[test]
+fn up_in_the_foreground_ends_well_with_down() {
+    let strongroom = Strongroom::new().created();
+    let mut up = strongroom.command(&[&["up", "--foreground"], strongroom.users()].concat()).spawn().unwrap();
+    let begin = std::time::Instant::now();
+    while strongroom.ctl(&["status", "--json"]).json()["gatewayd"].is_null() {
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(20));
+    }
+    strongroom.must(&["down"]);
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+}
+
+/// A gateway that hangs must not leave the keys in memory.
+#[test]
+fn down_ends_keyd_though_gatewayd_does_not_end() {
+    let strongroom = Strongroom::new().locked();
+    strongroom.must(&["unlock"]);
+    let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
+    process::signal(gatewayd, process::Signal::SIGSTOP);
+    let down = strongroom.ctl(&["down"]);
+    assert!(down.code == Some(1) && down.stderr.contains("strongroom-gatewayd"), "{down:?}");
+    assert!(!process::is_ours(keyd) && process::is_ours(gatewayd));
+    process::signal(gatewayd, process::Signal::SIGKILL);
+    process::wait_until_gone(gatewayd, Duration::from_secs(10));
+}
+
 #[test]
 #[ignore = "needs root: separate users"]
 fn a_home_is_run_by_the_users_it_was_made_for() {

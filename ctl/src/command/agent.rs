@@ -7,7 +7,7 @@ use strongroom_protocol::{HostPattern, Name};
 use super::{Context, grant, only};
 use crate::admin_client::unexpected;
 use crate::args::{Agent, AgentAdd, Egress};
-use crate::error::Outcome;
+use crate::error::{CtlError, Outcome};
 use crate::{output, profiles, public_suffix, users};
 
 pub fn run(context: &Context, command: Agent) -> Outcome<()> {
@@ -19,7 +19,7 @@ pub fn run(context: &Context, command: Agent) -> Outcome<()> {
             if hosts.is_empty() {
                 return Ok(());
             }
-            context.connect()?.ask(Operation::AgentDisallow { name: egress.name, hosts }).map(drop)
+            disallow(context, egress.name, hosts)
         }
         Agent::Revoke { name } => context.connect()?.ask(Operation::AgentRevoke { name }).map(drop),
         Agent::Remove { name } => {
@@ -30,6 +30,24 @@ pub fn run(context: &Context, command: Agent) -> Outcome<()> {
         Agent::List(json) => list(context, json.json),
         Agent::Show { name, json } => show(context, name, json.json),
     }
+}
+
+/// All that are there are taken away; for a host that is not, the command has failed: it may be a typing error, and the
+/// one that was meant is still allowed.
+fn disallow(context: &Context, name: Name, hosts: Vec<HostPattern>) -> Outcome<()> {
+    let mut client = context.connect()?;
+    let shown = client.ask(Operation::AgentShow { name: name.clone() })?;
+    let Reply::Agents { items, .. } = shown else { return Err(unexpected()) };
+    let is_allowed = |host: &HostPattern| items.iter().any(|agent| agent.egress.contains(host));
+    let missing: Vec<String> = hosts.iter().filter(|host| !is_allowed(host)).map(ToString::to_string).collect();
+    client.ask(Operation::AgentDisallow { name: name.clone(), hosts })?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(CtlError::failed(format!(
+        "{name} was not allowed {}, so nothing of it was taken away. 'strongroom agent show {name}' lists its hosts.",
+        missing.join(", ")
+    )))
 }
 
 fn add(context: &Context, add: AgentAdd) -> Outcome<()> {

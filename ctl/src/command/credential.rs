@@ -17,6 +17,7 @@ pub fn run(context: &Context, command: Credential) -> Outcome<()> {
         Credential::List(json) => list(context, json.json),
         Credential::Show { name, json } => show(context, name, json.json),
         Credential::Rotate { name, allow_weak } => {
+            secret_input::is_for_a_value();
             let mut client = context.connect()?;
             let proof = context.proof(&mut client)?;
             let value = secret_input::value()?;
@@ -29,6 +30,7 @@ pub fn run(context: &Context, command: Credential) -> Outcome<()> {
 fn add(context: &Context, add: CredentialAdd) -> Outcome<()> {
     // Everything that can be wrong in the command line is said before anything is asked for.
     let mut new = described(&add)?;
+    secret_input::is_for_a_value();
     let mut client = context.connect()?;
     let proof = context.proof(&mut client)?;
     new.value = secret_input::value()?;

@@ -31,12 +31,14 @@ pub fn run(context: &Context) -> Outcome<()> {
         Err(error) if error.code() != UNREACHABLE && keyd.is_none() => return Err(error),
         _ => {}
     }
-    let mut ended = 0;
+    let (mut ended, mut stopped) = (0, Ok(()));
     for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
         let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
-        stop(name, pid)?;
+        // A gateway that hangs must not leave the keys in memory.
+        stopped = stopped.and(stop(name, pid));
         ended += 1;
     }
+    stopped?;
     for name in ["strongroom-gatewayd", "strongroom-keyd"] {
         // Notes about a process that is gone; they may not be there.
         for what in [PID, BEGAN] {

@@ -211,6 +211,10 @@ impl Daemons {
             }
             for (name, child) in &mut self.started {
                 if let Ok(Some(status)) = child.try_wait() {
+                    // 'strongroom down', or somebody's signal: the other one ends with it.
+                    if status.success() {
+                        return Ok(());
+                    }
                     return Err(CtlError::of_daemon(
                         status.code(),
                         format!("{name} ended by itself ({status}). See its log above."),

@@ -157,7 +157,9 @@ fn a_parameter_that_names_another_method_is_refused_where_methods_matter() {
     let siege = Siege::lay();
     siege.scene.strongroom.must(&["agent", "add", "narrow"]);
     let narrow = siege.scene.grant(CREDENTIAL, "narrow", &["--allow", "POST /v1/**"]);
-    for query in ["_method=DELETE", "a=b;_method=DELETE", "a=b&_METHOD=delete", "%5fmethod=DELETE", "_method", "x&_method=GET&y"] {
+    for query in
+        ["_method=DELETE", "a=b;_method=DELETE", "a=b&_METHOD=delete", "%5fmethod=DELETE", "_method", "x&_method=GET&y"]
+    {
         let target = format!("/v1/items/7?{query}");
         let heard = siege.dial().ask(&Ask::bearer("POST", &target, &narrow));
         assert_eq!(heard.refusal(), Some(Refusal::RequestNotAllowed), "{query}");
