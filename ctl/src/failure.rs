@@ -52,7 +52,7 @@ impl From<Failure> for CtlError {
                 "access was taken away at once, but the vault could not be written, so it would come back with the next start of keyd. Make room on its disk: keyd tries again each second, and 'strongroom doctor' says when it is done.",
             ),
             Failure::Audit => Self::failed(
-                "the audit log could not be used, so nothing was done. Check the disk that holds it, and keyd's log.",
+                "the audit log could not be used, so nothing was done. Check the disk that holds it, and keyd's log; where its last line was changed, restore the file or cut it back to its last good line.",
             ),
             Failure::BadMessage => {
                 Self::fault("keyd could not read the request. Install programs of one release and restart them.")

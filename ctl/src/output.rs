@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::error::{CtlError, Outcome};
@@ -45,9 +45,19 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Outcome<()> {
         return write(&rows.iter().map(|row| row.join("\t") + "\n").collect::<String>());
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING);
+    // A terminal that does not know its width, such as a serial line, says 0.
+    if table.width().is_some_and(|width| width > 0) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table.set_header(heading.iter().map(|text| text.to_uppercase()));
     table.add_rows(rows);
+    for (column, name) in table.column_iter_mut().zip(heading) {
+        // It is there to be copied.
+        if *name == "placeholder" {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     line(&table.to_string())
 }
 

@@ -150,6 +150,8 @@ fn to_json(one: &CredentialView) -> Value {
         "own_roots": one.roots,
         "pins": one.pins.iter().map(|pin| Pin(*pin).to_string()).collect::<Vec<_>>(),
         "http2": one.http2,
+        "keep_cookies": one.keep_cookies,
+        "allow_range": one.allow_range,
         "variables": one.variables,
         "deny": one.deny.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "version": one.version,

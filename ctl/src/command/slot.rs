@@ -49,9 +49,10 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
         SlotAdd::Recovery => {
             let (mut client, proof, _) = opened(context)?;
             let code = Code::random()?;
-            added(&mut client, proof, SlotKind::Recovery, code.key())?;
+            let again = SecretBytes::new(proof.expose().to_vec());
+            let id = added(&mut client, proof, SlotKind::Recovery, code.key())?;
             output::note("Write this code down and keep it where the vault is not. It is not shown again:");
-            output::line(&code.text())
+            output::line(&code.text()).inspect_err(|_| take_back(&mut client, again, id))
         }
         SlotAdd::Keychain(options) => {
             let (mut client, proof, _) = opened(context)?;
@@ -59,14 +60,17 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
             let again = SecretBytes::new(proof.expose().to_vec());
             let id = added(&mut client, proof, SlotKind::Keychain, SecretBytes::new(new.key.to_vec()))?;
             // The slot first: a key that is in the keychain already opens the vault until its place is taken.
-            new.keep().inspect_err(|_| match client.ask_with(again, Operation::SlotRemove { id }) {
-                Ok(_) => output::note(&format!("Slot {id} was removed again, for its key could not be kept.")),
-                Err(_) => {
-                    output::note(&format!("Slot {id} has no key anywhere. Remove it: 'strongroom slot remove {id}'."))
-                }
-            })
+            new.keep().inspect_err(|_| take_back(&mut client, again, id))
         }
         SlotAdd::Credential(options) => add_credential(context, options),
+    }
+}
+
+/// Removes a slot whose key nobody has.
+fn take_back(client: &mut AdminClient, proof: SecretBytes, id: u32) {
+    match client.ask_with(proof, Operation::SlotRemove { id }) {
+        Ok(_) => output::note(&format!("Slot {id} was removed again, for its key could not be kept.")),
+        Err(_) => output::note(&format!("Slot {id} has no key anywhere. Remove it: 'strongroom slot remove {id}'.")),
     }
 }
 

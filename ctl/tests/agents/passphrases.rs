@@ -54,7 +54,7 @@ fn the_option_for_the_passphrase_that_is_missing_is_named() {
     for words in COMMANDS {
         let output = said(&stage, words, &[]);
         let told = stderr(&output);
-        assert!(code(&output) == 64 && told.contains("Give it with --new-passphrase-file FILE."), "{words:?}: {told}");
+        assert!(code(&output) == 64 && told.contains("Give it with --new-passphrase-file FILE,"), "{words:?}: {told}");
     }
 }
 

@@ -107,6 +107,10 @@ pub struct CredentialView {
     pub http2: bool,
     /// SHA-256 of the public keys of which one must stand in the upstream's chain, where there are any.
     pub pins: Vec<[u8; 32]>,
+    /// `Set-Cookie` comes down.
+    pub keep_cookies: bool,
+    /// `Range` goes up.
+    pub allow_range: bool,
 }
 
 /// An agent.

@@ -426,6 +426,8 @@ fn credential_view() -> CredentialView {
         grants: 3,
         http2: false,
         pins: vec![[6; 32], [7; 32]],
+        keep_cookies: true,
+        allow_range: false,
     }
 }
 

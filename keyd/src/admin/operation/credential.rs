@@ -251,5 +251,7 @@ fn view(live: &Live, credential: &Credential) -> CredentialView {
         grants: u32::try_from(grants).unwrap_or(u32::MAX),
         http2: credential.http2,
         pins: credential.pins.clone(),
+        keep_cookies: credential.keep_cookies,
+        allow_range: credential.allow_range,
     }
 }
