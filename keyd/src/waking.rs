@@ -52,9 +52,14 @@ impl Waking {
         Self { after, on_suspend, seen: Cell::new(now), unlocked: Cell::new(now.boot) }
     }
 
-    /// The vault was unlocked now.
+    /// The vault was unlocked now. A sleep of before is over, also where nobody asked since.
     pub fn unlocked(&self) {
-        self.unlocked.set(Moment::now().boot);
+        self.unlocked_at(Moment::now());
+    }
+
+    fn unlocked_at(&self, now: Moment) {
+        self.seen.set(now);
+        self.unlocked.set(now.boot);
     }
 
     /// Whether it has to lock; to be asked often.
@@ -119,6 +124,14 @@ mod tests {
         assert_eq!(waking.at(moment(503, 451)), Some(Why::Slept));
         assert_eq!(waking.at(moment(504, 452)), None);
         assert_eq!(watching(None, false).at(moment(900, 51)), None, "only where the configuration says so");
+    }
+
+    #[test]
+    fn a_sleep_that_nobody_has_seen_yet_is_over_with_unlocking() {
+        let waking = watching(Some(60), true);
+        waking.unlocked_at(moment(900, 51));
+        assert_eq!(waking.at(moment(901, 52)), None);
+        assert_eq!(waking.at(moment(904, 53)), Some(Why::Slept), "the next one counts");
     }
 
     #[test]
