@@ -1,8 +1,9 @@
 //! The passphrase: asked for, turned into a key, forgotten.
 //!
-//! It comes from a file, the terminal or, without one, standard input; never from an argument or a variable's value. Argon2id (RFC 9106) runs
-//! here and not in keyd, so keyd never sees a passphrase; keyd's parameters are checked against bounds first, for a
-//! false keyd could ask for a derivation that is easily reversed. Called by the commands that widen access.
+//! It comes from a file, the terminal or, without one, standard input; never from an argument or a variable's value.
+//! Argon2id (RFC 9106) runs here and not in keyd, so keyd never sees a passphrase; keyd's parameters are checked against
+//! bounds first, for a false keyd could ask for a derivation that is easily reversed. Called by the commands that widen
+//! access.
 
 use std::fs::File;
 use std::io::{self, Read};

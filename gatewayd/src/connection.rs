@@ -9,8 +9,8 @@
 //!
 //! hyper has one time limit for both waiting and a slow head; here they are two, and a write that the agent does not
 //! take has a third. On HTTP/2 an agent can leave one answer lying by its window, while the socket takes everything: an
-//! answer that nobody asks on for has that third one too, and ends the connection. It refuses to look into the bytes beyond
-//! telling HTTP/2, whose control frames are no heads, and a body that is framed twice.
+//! answer that nobody asks on for has that third one too, and ends the connection. It refuses to look into the bytes
+//! beyond telling HTTP/2, whose control frames are no heads, and a body that is framed twice.
 //! Made by the accept loop; read and written by hyper; told by the service when requests begin and end.
 
 mod agent_io;

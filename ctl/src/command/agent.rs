@@ -39,14 +39,16 @@ fn disallow(context: &Context, name: Name, hosts: Vec<HostPattern>) -> Outcome<(
     let shown = client.ask(Operation::AgentShow { name: name.clone() })?;
     let Reply::Agents { items, .. } = shown else { return Err(unexpected()) };
     let is_allowed = |host: &HostPattern| items.iter().any(|agent| agent.egress.contains(host));
-    let missing: Vec<String> = hosts.iter().filter(|host| !is_allowed(host)).map(ToString::to_string).collect();
-    client.ask(Operation::AgentDisallow { name: name.clone(), hosts })?;
+    let (hosts, missing): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_allowed);
+    if !hosts.is_empty() {
+        client.ask(Operation::AgentDisallow { name: name.clone(), hosts })?;
+    }
     if missing.is_empty() {
         return Ok(());
     }
     Err(CtlError::failed(format!(
         "{name} was not allowed {}, so nothing of it was taken away. 'strongroom agent show {name}' lists its hosts.",
-        missing.join(", ")
+        missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )))
 }
 
