@@ -46,6 +46,10 @@ pub fn scrub(bytes: &[u8]) {
         out
     };
     let whole = chunks.concat();
+    // Many short bodies find more than a few long ones: all that is held back is shorter than a quarter of this.
+    if whole.len() > 8 << 10 {
+        return;
+    }
     let out = run(&chunks);
     assert_eq!(out, run(std::slice::from_ref(&whole)), "cuts change what comes out");
     assert_eq!(out.len(), whole.len());
