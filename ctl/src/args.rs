@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use strongroom_protocol::admin::{Rate, Rule};
+use strongroom_protocol::admin::{InvalidRule, Rate, Rule};
 use strongroom_protocol::{HostPattern, Name, Site};
 
 use crate::demo::DemoOptions;
@@ -328,7 +328,7 @@ pub struct GrantAdd {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub burst: Option<u32>,
     /// Allow only such requests; may be given again
-    #[arg(long, value_name = "'METHOD PATTERN'")]
+    #[arg(long, value_name = "'METHOD PATTERN'", value_parser = rule)]
     pub allow: Vec<Rule>,
     /// End by itself after this time, such as 30d
     #[arg(long, value_parser = quantity::duration, allow_hyphen_values = true)]
@@ -549,6 +549,16 @@ fn store(text: &str) -> Result<Store, String> {
     Store::named(text).ok_or_else(|| format!("there is no such keychain here; known are: {}", known()))
 }
 
+fn rule(text: &str) -> Result<Rule, String> {
+    let rule: Rule = text.parse().map_err(|error: InvalidRule| error.to_string())?;
+    if rule.never_matches() {
+        return Err("no path looks so when it is matched: letters, digits and '-._~' stand there plain, other characters \
+                    percent-encoded in capitals, like %2F"
+            .to_owned());
+    }
+    Ok(rule)
+}
+
 fn host(text: &str) -> Result<HostPattern, String> {
     HostPattern::parse_unicode(text).map_err(|error| error.to_string())
 }
@@ -687,6 +697,7 @@ mod tests {
             &["grant", "add", "x", "--agent", "a", "--rate", "0/hour"],
             &["grant", "add", "x", "--agent", "a", "--burst", "0"],
             &["grant", "add", "x", "--agent", "a", "--allow", "post /v1"],
+            &["grant", "add", "x", "--agent", "a", "--allow", "GET /a%2fb"],
             &["grant", "add", "x", "--agent", "a", "--expires", "-3d"],
             &["unlock", "--keychain", "--recovery"],
             &["unlock", "--wait", "600"],

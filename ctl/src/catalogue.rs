@@ -82,6 +82,9 @@ fn parse(id: &str, text: &str) -> Result<Provider, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let hosts = file.hosts.iter().map(|host| host.parse().map_err(|error| format!("{host}: {error}")));
     let sites = file.sites.iter().map(|text| site(text).map_err(|error| format!("{text}: {error}")));
+    if let Some(rule) = file.deny.iter().find(|rule| rule.never_matches()) {
+        return Err(format!("{rule} denies nothing"));
+    }
     Ok(Provider {
         id: id.parse().map_err(|error| format!("{id}: {error}"))?,
         name: file.name,

@@ -52,6 +52,36 @@ impl Rule {
     pub fn path(&self) -> &str {
         &self.path
     }
+
+    /// Whether canonical paths, which the pattern is matched with, can never look so: they have no such byte, or write
+    /// the encoding in another way (RFC 3986, 6.2.2). Parsing takes such rules, for vaults may hold them; whoever reads
+    /// one from a person says it.
+    #[must_use]
+    pub fn never_matches(&self) -> bool {
+        let bytes = self.path.as_bytes();
+        let encoded = |at: usize| {
+            let digits = bytes.iter().skip(at + 1).take(2).take_while(|byte| **byte != b'*');
+            let digits: Vec<u8> = digits.copied().collect();
+            let upper_case = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F'));
+            let value = std::str::from_utf8(&digits).ok().and_then(|text| u8::from_str_radix(text, 16).ok());
+            match digits.len() {
+                2 => upper_case && value.is_some_and(stays_encoded),
+                // A star stands for what is missing.
+                cut => upper_case && bytes.get(at + 1 + cut) == Some(&b'*'),
+            }
+        };
+        bytes.iter().enumerate().any(|(at, byte)| match byte {
+            b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}' => true,
+            b'%' => !encoded(at),
+            _ => false,
+        })
+    }
+}
+
+/// Whether a canonical path has this byte percent-encoded: no control character, and nothing unreserved (RFC 3986, 2.3).
+fn stays_encoded(value: u8) -> bool {
+    let is_unreserved = value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~');
+    value >= 0x20 && value != 0x7f && !is_unreserved
 }
 
 impl std::str::FromStr for Rule {
@@ -130,6 +160,15 @@ mod tests {
             "POST /a b",
         ] {
             assert!(text.parse::<Rule>().is_err(), "{text:?}");
+        }
+    }
+    #[test]
+    fn what_no_canonical_path_has_never_matches() {
+        for path in ["/a%2fb", "/%41", "/%7E", "/a{b}", "/a\"b", "/%zz", "/%2", "/%00", "/a%/b", "/%2e*", "/%2b*"] {
+            assert!(format!("GET {path}").parse::<Rule>().expect(path).never_matches(), "{path}");
+        }
+        for path in ["/", "/v1/**", "/a%2Fb", "/%20", "/%C3%BC", "/%*", "/%2*", "/a~b", "/(x)", "/a:b@c", "/%2B*"] {
+            assert!(!format!("GET {path}").parse::<Rule>().expect(path).never_matches(), "{path}");
         }
     }
 }
