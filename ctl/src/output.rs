@@ -44,7 +44,11 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Outcome<()> {
     if !io::stdout().is_terminal() {
         return write(&rows.iter().map(|row| row.join("\t") + "\n").collect::<String>());
     }
-    let mut table = Table::new();
+    line(&framed(heading, rows, Table::new()).to_string())
+}
+
+/// A table for people, as wide as its terminal.
+fn framed(heading: &[&str], rows: Vec<Vec<String>>, mut table: Table) -> Table {
     table.load_style(presets::NOTHING);
     // A terminal that does not know its width, such as a serial line, says 0.
     if table.width().is_some_and(|width| width > 0) {
@@ -58,7 +62,7 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Outcome<()> {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    line(&table.to_string())
+    table
 }
 
 /// Prints the fields of a JSON object, one a line.
@@ -120,6 +124,22 @@ mod tests {
     fn nothing_that_steers_a_terminal_is_printed() {
         assert_eq!(printable("/v1/\u{1b}[2Jx\r\n\u{202e}y\u{9b}"), "/v1/\u{fffd}[2Jx\u{fffd}\u{fffd}\u{fffd}y\u{fffd}");
         assert_eq!(printable("GET /grüße?ключ=1 ~"), "GET /grüße?ключ=1 ~");
+    }
+
+    #[test]
+    fn a_placeholder_stays_whole_in_the_narrowest_table() {
+        let long = "sk-".to_owned() + &"placeholder0".repeat(6);
+        let words = "an agent with a long name ".repeat(4);
+        let mut narrow = Table::new();
+        narrow.set_width(60);
+        let text = framed(&["placeholder", "agent"], vec![vec![long.clone(), words]], narrow).to_string();
+        assert!(text.contains(&long) && text.lines().count() > 3, "{text}");
+    }
+
+    #[test]
+    fn what_is_in_json_is_in_words() {
+        let value = serde_json::json!({ "a": ["x", "y"], "b": null, "c": true, "d": { "e": 1 } });
+        assert_eq!(words(&value), "a x, y, b -, c true, d e 1");
     }
 
     #[test]

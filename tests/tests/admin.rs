@@ -116,6 +116,13 @@ fn lists_and_shows_are_json_with_what_was_given() {
     for part in [CREDENTIAL, HOST] {
         assert!(credential.contains(part), "{credential}");
     }
+    let through = |name: &str| {
+        let shown = strongroom.ctl(&["credential", "show", name, "--json"]).json();
+        (shown["keep_cookies"].clone(), shown["allow_range"].clone())
+    };
+    let add = ["credential", "add", "open", "--host", "open.example", "--bearer", "--keep-cookies", "--allow-range"];
+    strongroom.must_with(&add, random_key("sk-").as_bytes());
+    assert_eq!((through(CREDENTIAL), through("open")), ((false.into(), false.into()), (true.into(), true.into())));
     for list in [text(&["credential", "list", "--json"]), text(&["grant", "list", "--json"])] {
         assert!(list.contains(CREDENTIAL), "{list}");
     }

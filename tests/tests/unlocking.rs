@@ -96,6 +96,17 @@ fn in_a_session_of_its_own(command: &mut std::process::Command) -> &mut std::pro
 }
 
 #[test]
+fn a_recovery_code_that_cannot_be_shown_opens_nothing() {
+    let strongroom = furnished();
+    let ids = slots(&strongroom);
+    let nowhere = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unseen = strongroom.command(&["slot", "add", "recovery"]).stdout(nowhere).output().unwrap();
+    assert_eq!(unseen.status.code(), Some(70), "{unseen:?}");
+    assert!(String::from_utf8_lossy(&unseen.stderr).contains("was removed again"), "{unseen:?}");
+    assert_eq!(slots(&strongroom), ids, "a code that nobody could read opens nothing");
+}
+
+#[test]
 fn passphrases_and_recovery_codes_come_and_go() {
     let strongroom = furnished();
     let second = passphrase(&strongroom, "the second one");

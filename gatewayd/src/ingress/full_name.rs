@@ -113,6 +113,11 @@ mod tests {
         assert_eq!(case("http://API.example:80/", "api.example"), at("api.example:443", "/"));
         assert_eq!(case("http://api.example:8443", "api.example:8443"), at("api.example:8443", "/"));
         assert_eq!(case("https://api.example/v1", "api.example:443"), at("api.example:443", "/v1"));
+        assert_eq!(
+            case("https://api.example:80/", "api.example:80"),
+            at("api.example:80", "/"),
+            "a port that was asked for"
+        );
         assert_eq!(case("http://api.example?x", "api.example"), at("api.example:443", "/?x"));
         let old = to(for_a_proxy(&head("http://api.example/", Version::HTTP_10, &[])));
         assert_eq!(old, at("api.example:443", "/"));
