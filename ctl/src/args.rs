@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use strongroom_protocol::HostPattern;
 
 pub use self::agent::{Agent, AgentAdd, Egress, Grant, GrantAdd, Placeholder};
-pub use self::audit::{Audit, AuditCommand};
+pub use self::audit::{Audit, AuditCommand, Verify};
 pub use self::credential::{Credential, CredentialAdd};
 pub use self::program::{Env, Format, Mode, Run};
 pub use self::vault::{CredentialSlot, KeychainSlot, NewPassphrase, PassphraseChange, Restore, Slot, SlotAdd, Unlock};

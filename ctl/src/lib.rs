@@ -9,6 +9,7 @@ pub mod admin_client;
 pub mod args;
 pub mod catalogue;
 pub mod certificates;
+pub mod checkpoint;
 pub mod command;
 pub mod config_values;
 pub mod demo;

@@ -324,3 +324,39 @@ fn the_audit_log_shows_that_it_was_changed() {
     fs::write(&file, &text).unwrap();
     strongroom.ctl(&["audit", "verify"]).assert_code(0);
 }
+
+#[test]
+fn lines_that_were_cut_off_under_a_lock_show_against_a_checkpoint() {
+    let scene = Scene::with(|exchange| exchange.respond("200 OK", &[], b""));
+    let strongroom = &scene.strongroom;
+    let checkpoint = || strongroom.must(&["audit", "verify"]).rsplit_once(": ").unwrap().1.to_owned();
+    let against = |kept: &str| strongroom.ctl(&["audit", "verify", "--checkpoint", kept]);
+    let before = checkpoint();
+    against(&before).assert_code(0);
+    assert_eq!(scene.get("/openai/secret/deed").send().status(), 200);
+    let after = checkpoint();
+    for kept in [&before, &after] {
+        against(kept).assert_code(0);
+    }
+
+    strongroom.must(&["lock"]);
+    let file = strongroom_tests::strongroom::files_below(&strongroom.home().audit()).remove(0);
+    let text = fs::read_to_string(&file).unwrap();
+    let deed = text.lines().take_while(|line| !line.contains("/secret/deed")).map(|line| format!("{line}\n"));
+    fs::write(&file, deed.collect::<String>()).unwrap();
+    strongroom.must(&["unlock"]);
+
+    strongroom.must(&["audit", "verify"]);
+    against(&before).assert_code(0);
+    let cut = against(&after);
+    cut.assert_code(1);
+    assert!(cut.stderr.contains("cut off"), "{cut:?}");
+    // As many lines again do not hide it.
+    for _ in 0..5 {
+        assert_eq!(scene.get("/openai/other/deed").send().status(), 200);
+    }
+    against(&after).assert_code(1);
+    let shown = strongroom.ctl(&["audit", "verify", "--json", "--checkpoint", &after]);
+    assert_eq!(shown.json()["goes_on_from_checkpoint"], false);
+    against("12 abc").assert_code(64);
+}

@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use strongroom_protocol::Name;
 
 use super::Json;
+use crate::checkpoint::Checkpoint;
 use crate::quantity;
 
 /// `strongroom audit`
@@ -38,5 +39,16 @@ pub struct Audit {
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Check that no line was changed, and print a checkpoint
-    Verify(Json),
+    Verify(Verify),
+}
+
+/// `strongroom audit verify`
+#[derive(Debug, ClapArgs)]
+pub struct Verify {
+    /// Check against a checkpoint that was kept elsewhere too: it shows lines that were cut off since
+    #[arg(long, value_name = "'SEQ CHAIN'")]
+    pub checkpoint: Option<Checkpoint>,
+    /// How to print it
+    #[command(flatten)]
+    pub json: Json,
 }

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 use strongroom_protocol::admin::{Operation, Reply};
 
 use super::Context;
-use crate::admin_client::unexpected;
-use crate::args::{Audit, AuditCommand};
+use crate::admin_client::{AdminClient, unexpected};
+use crate::args::{Audit, AuditCommand, Verify};
+use crate::checkpoint::Checkpoint;
 use crate::error::{FAILED, Outcome};
 use crate::output;
 
 pub fn run(context: &Context, audit: Audit) -> Outcome<u8> {
     match audit.command {
-        Some(AuditCommand::Verify(json)) => verify(context, json.json),
+        Some(AuditCommand::Verify(verify)) => check(context, &verify),
         None => show(context, audit).map(|()| 0),
     }
 }
@@ -43,7 +44,7 @@ fn show(context: &Context, audit: Audit) -> Outcome<()> {
     }
 }
 
-fn verify(context: &Context, as_json: bool) -> Outcome<u8> {
+fn check(context: &Context, verify: &Verify) -> Outcome<u8> {
     let mut client = context.connect()?;
     let bar = if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let (mut lines, mut from) = (0, 0);
@@ -60,10 +61,19 @@ fn verify(context: &Context, as_json: bool) -> Outcome<u8> {
         from = verified.next;
     };
     bar.finish_and_clear();
-    if as_json {
-        output::json(
-            &json!({ "lines": lines, "broken_at": last.broken_at, "checkpoint": { "next": last.next, "chain": last.chain } }),
-        )?;
+    let reached = Checkpoint { seq: last.next.saturating_sub(1), chain: last.chain };
+    let goes_on = match &verify.checkpoint {
+        Some(kept) if last.broken_at.is_none() => Some(goes_on_from(&mut client, kept, &reached)?),
+        _ => None,
+    };
+    if verify.json.json {
+        let mut shown = json!({
+            "lines": lines, "broken_at": last.broken_at, "checkpoint": { "next": last.next, "chain": reached.chain }
+        });
+        if verify.checkpoint.is_some() {
+            shown["goes_on_from_checkpoint"] = json!(goes_on);
+        }
+        output::json(&shown)?;
     }
     if let Some(seq) = last.broken_at {
         output::note(&format!(
@@ -71,14 +81,29 @@ fn verify(context: &Context, as_json: bool) -> Outcome<u8> {
         ));
         return Ok(FAILED);
     }
-    if !as_json {
-        output::line(&format!(
-            "{lines} lines hold. Checkpoint, to be kept elsewhere: {} {}",
-            last.next.saturating_sub(1),
-            last.chain
-        ))?;
+    if goes_on == Some(false) {
+        output::note(&format!(
+            "strongroom: the audit log is not the one of this checkpoint: its {} lines hold, but what was line {} is not among them. Lines were cut off, or an older log was put in its place; keep the files and find out who.",
+            reached.seq,
+            verify.checkpoint.as_ref().map_or(0, |kept| kept.seq)
+        ));
+        return Ok(FAILED);
+    }
+    if !verify.json.json {
+        output::line(&format!("{lines} lines hold. Checkpoint, to be kept elsewhere: {reached}"))?;
     }
     Ok(0)
+}
+
+/// Whether the log, which holds up to `reached`, has the line of the checkpoint: the next line carries the chain's value.
+fn goes_on_from(client: &mut AdminClient, kept: &Checkpoint, reached: &Checkpoint) -> Outcome<bool> {
+    if kept.seq >= reached.seq {
+        return Ok(kept == reached);
+    }
+    let operation = Operation::AuditRead { from: kept.seq + 1, since: None, agent: None, credential: None };
+    let Reply::Audit { lines, .. } = client.ask(operation)? else { return Err(unexpected()) };
+    let next: Option<Value> = lines.first().and_then(|line| serde_json::from_str(line).ok());
+    Ok(next.is_some_and(|next| next["seq"] == kept.seq + 1 && next["chain"] == *kept.chain))
 }
 
 /// A record in one line for people.
