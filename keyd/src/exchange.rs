@@ -18,6 +18,7 @@ pub mod download;
 pub mod fields;
 pub mod forward;
 pub mod link;
+pub mod negotiation;
 pub mod protocol;
 pub mod record;
 pub mod refuse;

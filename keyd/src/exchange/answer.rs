@@ -6,8 +6,9 @@
 //! sockets. Called by `forward`.
 
 pub mod head;
-mod messages;
+pub mod messages;
 pub mod passage;
+mod readable;
 
 use std::error::Error;
 use std::fmt;

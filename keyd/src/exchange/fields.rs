@@ -7,6 +7,8 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use strongroom_protocol::{Authority, channel};
 
+use super::negotiation;
+
 /// What the credentials of a request allow beyond the usual.
 #[derive(Debug, Clone, Copy)]
 pub struct Leave {
@@ -33,10 +35,7 @@ pub fn prepare_request(headers: &mut HeaderMap, authority: &Authority, leave: Le
         headers.remove(header::RANGE);
         headers.remove(header::IF_RANGE);
     }
-    headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-    if headers.contains_key("grpc-accept-encoding") {
-        headers.insert("grpc-accept-encoding", IDENTITY);
-    }
+    negotiation::ask_for_identity(headers);
     let host = HeaderValue::try_from(authority.to_host_field()).map_err(|_| Ambiguous)?;
     headers.insert(header::HOST, host);
     Ok(())
@@ -105,8 +104,6 @@ fn drop_reserved(headers: &mut HeaderMap) {
 /// A head that two servers could read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous;
-
-const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 const HOP_BY_HOP: &[&str] = &[
     "connection",

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version};
+use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use strongroom_protocol::Refusal;
 
@@ -14,21 +15,25 @@ use super::super::decode::Coding;
 use super::super::fields;
 use super::super::scrub::head::{scrub_fields, scrub_text};
 use super::super::scrub::patterns::Patterns;
+use super::messages::Framing;
+use super::readable::{self, is_only};
 
 /// What the head says of the body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
     /// How it is encoded.
     pub codings: Vec<Coding>,
-    /// It is a sequence of gRPC messages.
-    pub has_messages: bool,
+    /// It is a sequence of messages, framed so.
+    pub messages: Option<Framing>,
+    /// It is text by its type, or has none.
+    pub is_text: bool,
 }
 
 /// Refuses what the scrubber cannot read, and what was not asked for.
 ///
 /// # Errors
 /// `upstream_protocol` or `response_unscrubbable`.
-pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal> {
+pub fn check<B: Body>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal> {
     let headers = response.headers();
     // Two framings, two readings (RFC 9112, 6.3).
     if headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING) {
@@ -41,22 +46,27 @@ pub fn check<B>(response: &Response<B>, is_head: bool) -> Result<Shape, Refusal>
     if headers.len() > MOST_FIELDS {
         return Err(Refusal::UpstreamProtocol);
     }
-    // The fields are about a body that is not there.
-    if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    // The fields are about a body that is not there. In HTTP/2 it may come all the same.
+    let has_none = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_head || has_none && response.body().is_end_stream() {
         return Ok(Shape::default());
     }
-    if !is_only(headers, "transfer-encoding", b"chunked") || !is_only(headers, "grpc-encoding", b"identity") {
+    if !is_only(headers, "transfer-encoding", b"chunked") {
         return Err(Refusal::ResponseUnscrubbable);
     }
+    readable::check(response)?;
     let codings = Coding::of(headers).map_err(|_| Refusal::ResponseUnscrubbable)?;
     // A piece out of the middle of encoded content cannot be decoded.
     if !codings.is_empty() && response.status() == StatusCode::PARTIAL_CONTENT {
         return Err(Refusal::ResponseUnscrubbable);
     }
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().to_ascii_lowercase();
-    // In base64 messages have no frames of their own.
-    let has_messages = kind.starts_with(b"application/grpc") && !kind.starts_with(b"application/grpc-web-text");
-    Ok(Shape { codings, has_messages })
+    Ok(Shape { codings, messages: Framing::of(&kind), is_text: is_text(&kind) })
+}
+
+fn is_text(kind: &[u8]) -> bool {
+    let holds = |word: &[u8]| kind.windows(word.len()).any(|window| window == word);
+    kind.is_empty() || kind.starts_with(b"text/") || TEXTS.iter().any(|word| holds(word))
 }
 
 /// Makes one length of several that agree, or of a list of the same one (RFC 9110, 8.6): whoever reads it next may take
@@ -81,8 +91,13 @@ pub fn one_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
 /// Masks keys in the reason phrase and fields.
 pub fn scrub<B>(response: &mut Response<B>, shape: &Shape, patterns: &Patterns, leave: fields::Leave) -> u64 {
     fields::prepare_response(response.headers_mut(), leave);
-    if !shape.codings.is_empty() {
+    // Of a HEAD too: it says what a GET would get here.
+    if !shape.codings.is_empty() || Coding::of(response.headers()).map_or(true, |codings| !codings.is_empty()) {
         decoded(response.headers_mut());
+    }
+    // RFC 9110, 8.6; in HTTP/2 it would be a length that the body has not.
+    if response.status() == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
     }
     // The channel frames its messages itself: an HTTP/1.0 answer ends with its connection, and a cut-off one would look
     // whole.
@@ -112,24 +127,22 @@ pub fn decoded(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a list holds nothing but this word.
-fn is_only(headers: &HeaderMap, name: &str, allowed: &[u8]) -> bool {
-    let words = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    words.map(<[u8]>::trim_ascii).all(|word| word.is_empty() || word.eq_ignore_ascii_case(allowed))
-}
-
 const OF_THE_ENCODED: &[&str] =
     &["accept-ranges", "content-digest", "content-encoding", "content-length", "content-md5", "digest", "repr-digest"];
 
+const TEXTS: &[&[u8]] = &[b"json", b"xml", b"javascript", b"yaml", b"urlencoded"];
+
 #[cfg(test)]
 mod tests {
+    use http_body_util::{Empty, Full};
+
     use super::*;
 
-    fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> Response<()> {
+    fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> Response<Empty<Bytes>> {
         let fields = fields
             .iter()
             .fold(Response::builder().status(status), |answer, (name, value)| answer.header(*name, *value));
-        fields.body(()).expect("an answer")
+        fields.body(Empty::new()).expect("an answer")
     }
 
     fn codings(status: u16, fields: &[(&'static str, &'static str)]) -> Result<Vec<Coding>, Refusal> {
@@ -193,6 +206,14 @@ mod tests {
         }
         assert_eq!(check(&answer(200, &[("content-encoding", "compress")]), true), Ok(Shape::default()));
         assert!(check(&answer(200, &[("content-encoding", "compress")]), false).is_err(), "the positive twin");
+        let with_body = |status, coding| {
+            let (parts, _) = answer(status, &[("content-encoding", coding)]).into_parts();
+            check(&Response::from_parts(parts, Full::new(Bytes::from_static(b"x"))), false).map(|shape| shape.codings)
+        };
+        for status in [204, 304] {
+            assert_eq!(with_body(status, "gzip"), Ok(vec![Coding::Gzip]), "a body that HTTP/2 brings all the same");
+            assert_eq!(with_body(status, "compress"), Err(Refusal::ResponseUnscrubbable));
+        }
     }
 
     #[test]
@@ -200,9 +221,22 @@ mod tests {
         let fields = [("content-type", "application/grpc+proto"), ("grpc-encoding", "gzip")];
         assert_eq!(check(&answer(200, &fields), false), Err(Refusal::ResponseUnscrubbable));
         let fields = [("content-type", "Application/gRPC"), ("grpc-encoding", "identity")];
-        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.has_messages), Ok(true));
+        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.messages), Ok(Some(Framing::Grpc)));
         let fields = [("content-type", "application/grpc-web-text")];
-        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.has_messages), Ok(false));
+        assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.messages), Ok(None));
+    }
+
+    #[test]
+    fn what_is_said_of_a_body_that_is_not_there_is_true() {
+        let patterns =
+            crate::exchange::scrub::patterns::fixture::patterns(&[b"sk-test-4f8a9b2c1d0e7f6a5b4c3d2e"], "sk-");
+        let leave = fields::Leave { range: false, cookies: false };
+        let mut head = answer(200, &[("content-encoding", "gzip"), ("content-length", "5")]);
+        scrub(&mut head, &Shape::default(), &patterns, leave);
+        assert!(head.headers().is_empty(), "a GET gets it decoded: {:?}", head.headers());
+        let mut none = answer(204, &[("content-length", "5"), ("x-kept", "1")]);
+        scrub(&mut none, &Shape::default(), &patterns, leave);
+        assert_eq!(none.headers().len(), 1);
     }
 
     #[test]

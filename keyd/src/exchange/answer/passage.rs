@@ -13,12 +13,15 @@ use super::super::scrub::patterns::Patterns;
 use super::super::scrub::stream::Stream;
 use super::head::Shape;
 use super::messages::Messages;
+use super::readable;
 
 /// Where a body is between two pieces.
 pub struct Passage {
     waiting: Option<Bytes>,
     decoding: Option<Decoding>,
     messages: Option<Messages>,
+    /// Of a text: its first bytes, until they cannot be the mark of another encoding.
+    beginning: Option<Vec<u8>>,
     stream: Stream,
     /// A second piece that may go out.
     next: Option<Bytes>,
@@ -31,8 +34,9 @@ impl Passage {
     /// Where there is no memory to decode it.
     pub fn new(shape: &Shape, patterns: Rc<Patterns>, memory: &Memory) -> Result<Self, Undecodable> {
         let decoding = Decoding::new(&shape.codings, memory)?;
-        let messages = shape.has_messages.then(Messages::default);
-        Ok(Self { waiting: None, decoding, messages, stream: Stream::new(patterns), next: None })
+        let messages = shape.messages.map(Messages::new);
+        let beginning = shape.is_text.then(Vec::new);
+        Ok(Self { waiting: None, decoding, messages, beginning, stream: Stream::new(patterns), next: None })
     }
 
     /// Looks for these keys from here on: the vault changed while the body was running.
@@ -112,27 +116,91 @@ impl Passage {
     }
 
     fn search(&mut self, mut piece: Bytes) -> Result<[Bytes; 2], Undecodable> {
+        self.look_at_the_beginning(&piece)?;
         let Some(messages) = &mut self.messages else { return Ok(self.stream.push(piece)) };
         let mut out = BytesMut::new();
         while let Some(end) = messages.next_end(&piece)? {
             self.stream.push(piece.split_to(end)).iter().for_each(|part| out.extend_from_slice(part));
-            out.extend_from_slice(&self.stream.end_message());
+            if messages.end_runs(self.stream.class()) {
+                out.extend_from_slice(&self.stream.end_message());
+            }
         }
         self.stream.push(piece).iter().for_each(|part| out.extend_from_slice(part));
         Ok([out.freeze(), Bytes::new()])
     }
+
+    fn look_at_the_beginning(&mut self, piece: &[u8]) -> Result<(), Undecodable> {
+        if let Some(beginning) = &mut self.beginning {
+            let wanted = LONGEST_MARK - beginning.len();
+            beginning.extend_from_slice(&piece[..wanted.min(piece.len())]);
+            if readable::is_marked_wide(beginning) {
+                return Err(Undecodable::Unknown);
+            }
+            if beginning.len() == LONGEST_MARK {
+                self.beginning = None;
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Bytes of a byte order mark, at most.
+const LONGEST_MARK: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::super::super::scrub::patterns::fixture::patterns;
+    use super::super::messages::Framing;
     use super::*;
 
     const KEY: &[u8] = b"sk-test-4f8a9b2c1d0e7f6a5b4c3d2e";
 
-    fn passage(has_messages: bool) -> Passage {
-        let shape = Shape { codings: Vec::new(), has_messages };
-        Passage::new(&shape, Rc::new(patterns(&[KEY], "sk-")), &Memory::default()).expect("memory")
+    fn passage(messages: Option<Framing>) -> Passage {
+        with_key(KEY, messages)
+    }
+
+    fn with_key(key: &[u8], messages: Option<Framing>) -> Passage {
+        let shape = Shape { messages, is_text: messages.is_none(), ..Shape::default() };
+        Passage::new(&shape, Rc::new(patterns(&[key], "sk-")), &Memory::default()).expect("memory")
+    }
+
+    /// What comes out of a whole body that comes in pieces of this size.
+    fn through(passage: &mut Passage, body: &[u8], piece: usize) -> Result<Vec<u8>, Undecodable> {
+        let mut out = Vec::new();
+        for piece in body.chunks(piece) {
+            passage.push(Bytes::copy_from_slice(piece));
+            while let Some(some) = passage.pull()? {
+                out.extend_from_slice(&some);
+            }
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn a_key_that_looks_like_frames_is_masked() {
+        let key = "p\u{e4}:xPFkThf4VucSm\u{c0}Ab1!HgaKwVJ7faC9qEwjky40".as_bytes();
+        let at = key.windows(2).position(|two| two == "\u{c0}".as_bytes()).expect("a byte 0x80") + 1;
+        let body = [message(&[b"x ", &key[..at]].concat()), key[at..].to_vec(), b" end".to_vec()].concat();
+        for framing in [Framing::Grpc, Framing::GrpcWeb, Framing::Connect] {
+            for piece in [1, 3, body.len()] {
+                let mut passage = with_key(key, Some(framing));
+                let out = through(&mut passage, &body, piece).unwrap_or_default();
+                let rest = passage.finish().map(|(rest, _)| rest).unwrap_or_default();
+                let out = [&out[..], &rest].concat();
+                assert!(!key.windows(8).any(|part| memchr::memmem::find(&out, part).is_some()), "{framing:?} {piece}");
+                // Where 0x80 is a flag of the framing the body passes, masked; elsewhere it breaks off before it.
+                assert_eq!(out.len() == body.len(), framing == Framing::GrpcWeb, "{framing:?} {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_marked_as_utf_16_breaks_off() {
+        for piece in [1, 2, 100] {
+            assert_eq!(through(&mut passage(None), b"\xff\xfes\0k\0", piece), Err(Undecodable::Unknown));
+            let utf8 = b"\xef\xbb\xbfplain text\n";
+            assert_eq!(through(&mut passage(None), utf8, piece), Ok(utf8.to_vec()));
+        }
     }
 
     fn message(text: &[u8]) -> Vec<u8> {
@@ -142,10 +210,10 @@ mod tests {
     #[test]
     fn a_whole_message_is_not_delayed_whatever_it_ends_in() {
         let body = message(b"\x0a\x05hello");
-        let mut plain = passage(false);
+        let mut plain = passage(None);
         plain.push(body.clone().into());
         assert_eq!(plain.pull().unwrap().unwrap().len(), body.len() - 5, "the positive twin");
-        let mut passage = passage(true);
+        let mut passage = passage(Some(Framing::Grpc));
         for _ in 0..3 {
             passage.push(body.clone().into());
             assert_eq!(passage.pull().unwrap().unwrap(), body);
@@ -159,7 +227,7 @@ mod tests {
         let mask = vec![b'*'; KEY.len()];
         let expected = [message(&[b"\x0a\x20", &mask[..]].concat()), message(&mask), message(b"")].concat();
         for chunk in [1, 7, body.len()] {
-            let mut passage = passage(true);
+            let mut passage = passage(Some(Framing::Grpc));
             let mut out = Vec::new();
             for piece in body.chunks(chunk) {
                 passage.push(Bytes::copy_from_slice(piece));
@@ -175,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_compressed_message_is_refused() {
-        let mut passage = passage(true);
+        let mut passage = passage(Some(Framing::Grpc));
         passage.push([message(b"fine"), vec![1, 0, 0, 0, 1]].concat().into());
         assert_eq!(passage.pull(), Err(Undecodable::Unknown));
     }

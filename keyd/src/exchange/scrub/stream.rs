@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::form::Case;
 use super::patterns::Patterns;
+use super::shape::Class;
 #[cfg(doc)]
 use super::shape::Shape;
 use super::tail::TELLING;
@@ -47,6 +48,12 @@ impl Stream {
     #[must_use]
     pub fn take_found(&mut self) -> u64 {
         std::mem::take(&mut self.found)
+    }
+
+    /// The bytes that could belong to a key.
+    #[must_use]
+    pub fn class(&self) -> &'static Class {
+        self.patterns.shape().class()
     }
 
     /// How many bytes are held back.
