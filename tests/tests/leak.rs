@@ -93,6 +93,41 @@ fn after_a_thousand_requests_the_key_is_in_no_place_but_the_upstream() {
 }
 
 #[test]
+fn an_answer_that_hides_a_key_by_its_encoding_does_not_pass() {
+    let scene = Scene::with(|exchange| {
+        let head = exchange.head();
+        let asked = ["accept", "accept-charset", "a-im", "connect-accept-encoding"].map(|name| head.value(name));
+        let key = head.value("authorization").unwrap_or_default();
+        let wide: Vec<u8> = key.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let marked = [b"\xfe\xff", &wide[..]].concat();
+        match exchange.head().target() {
+            "/asked" => exchange.respond("200 OK", &[], format!("{asked:?}").as_bytes()),
+            "/labelled" => exchange.respond("200 OK", &[("content-type", "text/plain; charset=utf-16be")], &wide),
+            "/marked" => exchange.respond("200 OK", &[("content-type", "text/plain")], &marked),
+            "/delta" => exchange.respond("226 IM Used", &[("im", "gzip")], b"x"),
+            "/connect" => exchange.respond("200 OK", &[("connect-content-encoding", "gzip")], b"x"),
+            "/twice" => exchange.respond("200 OK", &[("content-type", "a/b"), ("content-type", "c/d")], b"x"),
+            _ => exchange.respond("200 OK", &[("content-type", "text/plain; charset=\"UTF-8\"")], key.as_bytes()),
+        }
+    });
+    let ask = |path: &str| {
+        let request = scene.get(&format!("/openai/{path}")).field("accept-charset", "utf-16").field("a-im", "gzip");
+        request.field("accept", "text/plain;charset=utf-16be;q=1").field("connect-accept-encoding", "gzip")
+    };
+    assert_eq!(ask("asked").send().text(), r#"[Some("text/plain;q=1"), None, None, Some("identity")]"#);
+    let plain = ask("plain").send();
+    assert!(plain.status() == 200 && plain.text().ends_with("****"), "the positive twin: {plain:?}");
+    for path in ["labelled", "delta", "connect"] {
+        ask(path).send().assert_refused(Refusal::ResponseUnscrubbable);
+    }
+    ask("twice").send().assert_refused(Refusal::UpstreamProtocol);
+    let mut marked = ask("marked").stream();
+    assert!(marked.rest().is_err(), "its head went out before its first bytes came");
+    let right = format!("Bearer {}", scene.key);
+    assert_eq!(scene.upstream.received().last().unwrap().head.values("authorization"), [right]);
+}
+
+#[test]
 fn no_command_shows_the_key() {
     let scene = Scene::with(echo);
     assert_eq!(scene.get("/openai/v1/x").send().status(), 200);

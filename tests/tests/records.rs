@@ -82,3 +82,21 @@ fn a_broken_answer_is_broken_for_the_agent_and_on_record() {
         assert_eq!(end["failure"], "upstream_protocol", "{path}: {end}");
     }
 }
+
+#[test]
+fn an_agent_that_hangs_up_is_not_taken_for_a_broken_upstream() {
+    let scene = Scene::with(|exchange| {
+        exchange.begin("200 OK", &[("content-type", "text/event-stream")])?;
+        exchange.chunk(b"data: one\n\n")?;
+        exchange.peer_closes_within(Duration::from_secs(20));
+        Ok(())
+    });
+    for way in scene.strongroom.ways() {
+        let mut streaming = Request::new(way, "GET", "/openai/stream").bearer(&scene.placeholder).stream();
+        streaming.read_text("data: one");
+        let id = streaming.head.value("strongroom-request-id").unwrap();
+        drop(streaming);
+        let end = end_of(&scene, &id);
+        assert_eq!((&end["status"], &end["failure"]), (&200.into(), &"hung_up".into()), "{end}");
+    }
+}

@@ -103,6 +103,24 @@ impl Serialize for Decision {
     }
 }
 
+/// Why an allowed request did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The agent got this in place of an answer, or its answer was cut for it.
+    Refused(Refusal),
+    /// The agent, or gatewayd for it, hung up before the end.
+    HungUp,
+}
+
+impl Serialize for Failure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::HungUp => "hung_up",
+        })
+    }
+}
+
 /// How an allowed request ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ended {
@@ -116,7 +134,7 @@ pub struct Ended {
     pub status: Option<u16>,
     /// Why it ended without an answer or before its end, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Decision>,
+    pub failure: Option<Failure>,
     /// Body bytes from the agent.
     pub bytes_in: u64,
     /// Body bytes to the agent.

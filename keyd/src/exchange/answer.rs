@@ -104,6 +104,7 @@ impl Streaming {
                 },
                 Some(Err(error)) => {
                     self.drop_rest();
+                    self.ending.refused(Refusal::UpstreamProtocol);
                     return Poll::Ready(Some(Err(BrokenAnswer::Upstream(error))));
                 }
                 None => {

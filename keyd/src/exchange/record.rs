@@ -17,7 +17,7 @@ use super::admit::Admitted;
 use super::running::Ticket;
 use super::scrub::head::without_keys;
 use crate::audit::AuditError;
-use crate::audit::record::{Decision, Ended, Evidence, Record, Request};
+use crate::audit::record::{Decision, Ended, Evidence, Failure, Record, Request};
 use crate::gateway::sessions::Session;
 use crate::policy::decide::{Allowed, Refused};
 use crate::policy::identity::Identity;
@@ -194,7 +194,7 @@ impl Ending {
 
     /// The agent gets this instead of an answer.
     pub fn refused(&mut self, refusal: Refusal) {
-        self.record.failure = Some(Decision::Refused(refusal));
+        self.record.failure = Some(Failure::Refused(refusal));
         self.complete = true;
     }
 
@@ -224,11 +224,13 @@ impl Drop for Ending {
         if let Some(ticket) = self.held.take()
             && !self.complete
         {
-            self.record.failure = ticket.reason().map(Decision::Refused);
+            // The end of the agent's connection is its own doing, and no refusal.
+            let reason = ticket.reason().filter(|reason| *reason != Refusal::AgentUnknown);
+            self.record.failure = reason.map(Failure::Refused);
         }
-        // An answer that broke off on either side: the status stands, and the bytes say how far it came.
+        // Whoever drops this early has nobody left to answer: the status stands, and the bytes say how far it came.
         if !self.complete && self.record.failure.is_none() {
-            self.record.failure = Some(Decision::Refused(Refusal::UpstreamProtocol));
+            self.record.failure = Some(Failure::HungUp);
         }
         self.record.bytes_in = self.uploaded.get();
         self.record.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -15,7 +15,7 @@ use strongroom_protocol::exchange::KeydMessage;
 use strongroom_protocol::{Authority, Name, Refusal};
 
 use super::sessions::{Session, Sessions};
-use crate::audit::record::{Decision, Ended, Record, Request};
+use crate::audit::record::{Decision, Ended, Failure, Record, Request};
 use crate::policy::identity::Identity;
 use crate::policy::live::Live;
 use crate::state::{State, now};
@@ -183,7 +183,7 @@ impl Tunnels {
             agent: Some(tunnel.agent),
             credential: None,
             status: None,
-            failure: failure.map(Decision::Refused),
+            failure: failure.map(Failure::Refused),
             bytes_in,
             bytes_out,
             duration_ms: u64::try_from(tunnel.began.elapsed().as_millis()).unwrap_or(u64::MAX),
