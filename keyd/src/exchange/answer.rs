@@ -21,7 +21,7 @@ use http_body::{Body, Frame, SizeHint};
 use strongroom_protocol::Refusal;
 
 use self::passage::Passage;
-use super::decode::Undecodable;
+use super::decode::{Pulled, Undecodable};
 use super::download::{Broken, Download};
 use super::fields;
 use super::record::Ending;
@@ -87,8 +87,13 @@ impl Streaming {
                 Err(undecodable) => return Poll::Ready(Some(Err(self.give_up(undecodable)))),
             };
             self.ending.scrubbed(passage.take_found());
-            if let Some(out) = out {
-                return self.give(out);
+            match out {
+                Pulled::Piece(out) => return self.give(out),
+                Pulled::Paused => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Pulled::Nothing => {}
             }
             match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {

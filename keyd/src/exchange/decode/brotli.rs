@@ -2,6 +2,9 @@
 //!
 //! It refuses the large windows that are an extension of the format, and anything behind the end. Called by `decode`.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use brotli_decompressor::{
     Allocator, BrotliDecompressStream, BrotliResult, BrotliState, HuffmanCode, SliceWrapper, SliceWrapperMut,
 };
@@ -12,6 +15,7 @@ use super::{Codec, Undecodable};
 /// A decoder between two pieces of its input.
 pub struct Brotli {
     state: BrotliState<Heap, Heap, Heap>,
+    heap: Heap,
     memory: Memory,
     share: Option<Share>,
     is_done: bool,
@@ -21,7 +25,9 @@ impl Brotli {
     /// At the beginning.
     #[must_use]
     pub fn new(memory: Memory) -> Self {
-        Self { state: BrotliState::new_strict(Heap, Heap, Heap), memory, share: None, is_done: false }
+        let heap = Heap::default();
+        let state = BrotliState::new_strict(heap.clone(), heap.clone(), heap.clone());
+        Self { state, heap, memory, share: None, is_done: false }
     }
 }
 
@@ -54,6 +60,10 @@ impl Codec for Brotli {
         Ok((read, written))
     }
 
+    fn take_cost(&mut self) -> u64 {
+        self.heap.0.take() / TABLE_BYTES
+    }
+
     fn is_done(&self) -> bool {
         self.is_done
     }
@@ -72,9 +82,10 @@ fn window(first: u8) -> Option<usize> {
     Some(1 << bits)
 }
 
-/// Ordinary memory for the decoder's state.
-#[derive(Clone, Copy)]
-struct Heap;
+/// Ordinary memory for the decoder's state. It counts the bytes that were asked for, but for text: a block begins with
+/// new tables.
+#[derive(Clone, Default)]
+struct Heap(Rc<Cell<u64>>);
 
 /// A piece of it.
 struct Cells<T>(Box<[T]>);
@@ -98,11 +109,14 @@ impl<T> SliceWrapperMut<T> for Cells<T> {
 }
 
 macro_rules! heap_of {
-    ($($item:ty)*) => {
+    ($($item:ty: $is_table:expr),*) => {
         $(impl Allocator<$item> for Heap {
             type AllocatedMemory = Cells<$item>;
 
             fn alloc_cell(&mut self, count: usize) -> Cells<$item> {
+                if $is_table {
+                    self.0.set(self.0.get() + (count * size_of::<$item>()) as u64);
+                }
                 Cells(vec![<$item>::default(); count].into())
             }
 
@@ -111,8 +125,10 @@ macro_rules! heap_of {
     };
 }
 
-heap_of! { u8 u32 HuffmanCode }
+heap_of! { u8: false, u32: true, HuffmanCode: true }
 
+/// Bytes of a table that are made in the time of one of output.
+const TABLE_BYTES: u64 = 8;
 /// Beside the window: three groups of at most 256 trees, and what says which is for what.
 const TABLES: usize = 4 * 1024 * 1024;
 

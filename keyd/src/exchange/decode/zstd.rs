@@ -27,6 +27,7 @@ pub struct Zstd {
     given: usize,
     frame: Frame,
     literals: Vec<u8>,
+    cost: u64,
     memory: Memory,
     share: Option<Share>,
 }
@@ -68,6 +69,7 @@ impl Zstd {
             given: 0,
             frame: Frame::default(),
             literals: Vec::new(),
+            cost: 0,
             memory,
             share: None,
         }
@@ -80,6 +82,12 @@ impl Zstd {
 
     /// What was needed is there.
     fn advance(&mut self) -> Result<(), Undecodable> {
+        self.cost += match self.stage {
+            Stage::Magic => FRAME,
+            Stage::Block { kind: COMPRESSED, .. } => BLOCK + TABLES,
+            Stage::Block { .. } => BLOCK,
+            _ => 0,
+        };
         match self.stage {
             Stage::Magic => match u32::from_le_bytes(self.pending[..].try_into().map_err(|_| Corrupt)?) {
                 MAGIC => self.next(Stage::Descriptor, 1),
@@ -194,6 +202,7 @@ impl Zstd {
 impl Codec for Zstd {
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Undecodable> {
         let mut read = 0;
+        let before = self.cost;
         loop {
             let ready = &self.history[self.given..];
             if !ready.is_empty() {
@@ -219,7 +228,15 @@ impl Codec for Zstd {
                 return Ok((read, 0));
             }
             self.advance()?;
+            // Its cost is to be seen before there is more of it.
+            if self.cost - before >= 4 * FRAME {
+                return Ok((read, 0));
+            }
         }
+    }
+
+    fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.cost)
     }
 
     fn is_done(&self) -> bool {
@@ -239,6 +256,11 @@ impl From<Corrupt> for Undecodable {
 
 /// The kind of a block that is neither raw nor one byte repeated.
 const COMPRESSED: u8 = 2;
+/// What a frame costs, skipped or not. More than its eight or nine bytes pay for where it is empty.
+const FRAME: u64 = 4096;
+/// What a block costs, and beside that one with tables.
+const BLOCK: u64 = 512;
+const TABLES: u64 = 1024;
 const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE: u32 = 0x184d_2a50;
 const SKIPPABLE_LAST: u32 = 0x184d_2a5f;
