@@ -77,7 +77,7 @@ pub fn decode(bytes: &[u8]) {
         codings.push(all[usize::from(choice / 4 % 4)]);
     }
     let run = |chunks: &[&[u8]]| -> Result<(Vec<u8>, bool), ()> {
-        let memory = Memory::default();
+        let memory = Memory::of(64 << 20);
         let Some(mut decoding) = Decoding::new(&codings, &memory).map_err(drop)? else { return Err(()) };
         let mut out = Vec::new();
         for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {

@@ -135,8 +135,8 @@ impl Decoding {
             let codec: Box<dyn Codec> = match coding {
                 Coding::Gzip => Box::new(Gzip::new(memory)?),
                 Coding::Deflate => Box::new(Deflate::new(memory)?),
-                Coding::Brotli => Box::new(Brotli::new(memory.clone())),
-                Coding::Zstd => Box::new(Zstd::new(memory.clone())),
+                Coding::Brotli => Box::new(Brotli::new(memory)?),
+                Coding::Zstd => Box::new(Zstd::new(memory)?),
             };
             Ok(Layer { codec, input: Bytes::new(), is_new: true })
         };

@@ -280,12 +280,11 @@ fn many_members_frames_and_flushes_are_no_bomb() {
 #[test]
 fn decoders_share_the_memory() {
     let memory = Memory::default();
-    let many: Vec<_> = (0..2000).map_while(|_| Decoding::new(&[Coding::Gzip], &memory).ok()).collect();
-    assert!((100..2000).contains(&many.len()), "{} streams at once", many.len());
+    let many: Vec<_> = (0..4000).map_while(|_| Decoding::new(&[Coding::Gzip], &memory).ok()).collect();
+    assert!((100..4000).contains(&many.len()), "{} streams at once", many.len());
     assert_eq!(Decoding::new(&[Coding::Deflate], &memory).err(), Some(Undecodable::Memory));
-    let mut brotli = Decoding::new(&[Coding::Brotli], &memory).unwrap().unwrap();
-    brotli.push(Bytes::from_static(include_bytes!("golden/lines.br")));
-    assert_eq!(brotli.pull(), Err(Undecodable::Memory));
+    assert_eq!(Decoding::new(&[Coding::Brotli], &memory).err(), Some(Undecodable::Memory));
+    assert_eq!(Decoding::new(&[Coding::Zstd], &memory).err(), Some(Undecodable::Memory));
     drop(many);
     assert!(Decoding::new(&[Coding::Deflate], &memory).is_ok());
 }

@@ -28,8 +28,7 @@ pub struct Zstd {
     frame: Frame,
     literals: Vec<u8>,
     cost: u64,
-    memory: Memory,
-    share: Option<Share>,
+    share: Share,
 }
 
 /// What is read next.
@@ -59,9 +58,12 @@ struct Frame {
 
 impl Zstd {
     /// At the beginning.
-    #[must_use]
-    pub fn new(memory: Memory) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Undecodable::Memory`].
+    pub fn new(memory: &Memory) -> Result<Self, Undecodable> {
+        let share = memory.share(STATE).ok_or(Undecodable::Memory)?;
+        Ok(Self {
             stage: Stage::Magic,
             pending: Vec::new(),
             needed: 4,
@@ -70,9 +72,8 @@ impl Zstd {
             frame: Frame::default(),
             literals: Vec::new(),
             cost: 0,
-            memory,
-            share: None,
-        }
+            share,
+        })
     }
 
     fn next(&mut self, stage: Stage, needed: usize) {
@@ -155,12 +156,10 @@ impl Zstd {
         };
         let window = usize::try_from(window).ok().filter(|window| *window <= LARGEST_WINDOW);
         let window = window.ok_or(Undecodable::Window)?;
-        // Two windows, as history is cut only now and then, and what one block needs.
-        self.share = None;
-        self.share = Some(self.memory.share(2 * window + 4 * BLOCK_LIMIT).ok_or(Undecodable::Memory)?);
         // Kept where this frame may have so much: many small frames must not cost a large allocation each.
         if self.history.capacity() > 2 * window.max(BLOCK_LIMIT) + BLOCK_LIMIT {
             self.history = Vec::new();
+            let _ = self.share.resize(STATE);
         }
         self.history.clear();
         self.given = 0;
@@ -181,6 +180,9 @@ impl Zstd {
         if self.history.capacity() - self.history.len() < BLOCK_LIMIT {
             let most = 2 * window.max(BLOCK_LIMIT) + BLOCK_LIMIT;
             let capacity = (2 * self.history.capacity()).clamp(self.history.len() + BLOCK_LIMIT, most);
+            if !self.share.resize(STATE + capacity) {
+                return Err(Undecodable::Memory);
+            }
             self.history.reserve_exact(capacity - self.history.len());
         }
         let before = self.history.len();
@@ -256,6 +258,8 @@ impl From<Corrupt> for Undecodable {
 
 /// The kind of a block that is neither raw nor one byte repeated.
 const COMPRESSED: u8 = 2;
+/// Beside the history: a block, its literals and tables.
+const STATE: usize = 4 * BLOCK_LIMIT;
 /// What a frame costs, skipped or not. More than its eight or nine bytes pay for where it is empty.
 const FRAME: u64 = 4096;
 /// What a block costs, and beside that one with tables.
