@@ -98,6 +98,14 @@ impl Passage {
         }
     }
 
+    /// Bytes that the next piece should have, if they are at hand: a long run that is held is searched again with each.
+    /// How much is held depends on no key.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        let held = self.stream.held();
+        if held < LONG_RUN { 0 } else { held / 8 }
+    }
+
     /// Whether nothing is left to come out, were this the end.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -122,6 +130,9 @@ impl Passage {
         Ok([out.freeze(), Bytes::new()])
     }
 }
+
+/// What is held of most keys is a shorter run, and every chunk goes through at once.
+const LONG_RUN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
