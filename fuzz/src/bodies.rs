@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::exchange::decode::memory::Memory;
-use crate::exchange::decode::{Coding, Decoding};
+use crate::exchange::decode::{Coding, Decoding, Pulled};
 use crate::exchange::scrub::patterns::Patterns;
 use crate::exchange::scrub::stream::Stream;
 use crate::policy::live::Live;
@@ -77,12 +77,17 @@ pub fn decode(bytes: &[u8]) {
         codings.push(all[usize::from(choice / 4 % 4)]);
     }
     let run = |chunks: &[&[u8]]| -> Result<(Vec<u8>, bool), ()> {
-        let memory = Memory::default();
+        let memory = Memory::of(64 << 20);
         let Some(mut decoding) = Decoding::new(&codings, &memory).map_err(drop)? else { return Err(()) };
         let mut out = Vec::new();
         for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
             decoding.push(Bytes::copy_from_slice(chunk));
-            while let Some(piece) = decoding.pull().map_err(drop)? {
+            loop {
+                let piece = match decoding.pull().map_err(drop)? {
+                    Pulled::Piece(piece) => piece,
+                    Pulled::Paused => continue,
+                    Pulled::Nothing => break,
+                };
                 out.extend_from_slice(&piece);
                 // The ratio's own limit is the decoder's; this one is the fuzzer's patience.
                 if out.len() > MOST {

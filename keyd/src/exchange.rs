@@ -17,6 +17,7 @@ pub mod decode;
 pub mod download;
 pub mod fields;
 pub mod forward;
+pub mod gather;
 pub mod link;
 pub mod negotiation;
 pub mod protocol;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::record::{Event, EventKind, Record};
 use crate::config::Config;
-use crate::exchange::decode::memory::Memory;
+use crate::exchange::decode::memory::{Memories, Memory};
 use crate::exchange::link::ROOM_FOR_HEADS;
 use crate::exchange::protocol::WantHttp2;
 use crate::exchange::running::Running;
@@ -59,7 +59,7 @@ pub struct State {
     /// Room for large heads.
     pub head_room: Memory,
     /// What decoding encoded answers may take.
-    pub decoding: Memory,
+    pub decoding: Memories,
     /// Agents' sockets, which are descriptors too.
     pub session_sockets: SessionSockets,
     /// Channels that are open.
@@ -149,7 +149,7 @@ impl State {
             running: Rc::default(),
             body_room: BodyRoom::default(),
             head_room: Memory::of(ROOM_FOR_HEADS),
-            decoding: Memory::default(),
+            decoding: Memories::default(),
             session_sockets: SessionSockets::default(),
             channel_count: Cell::new(0),
             most_channels,

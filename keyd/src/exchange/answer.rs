@@ -22,9 +22,10 @@ use http_body::{Body, Frame, SizeHint};
 use strongroom_protocol::Refusal;
 
 use self::passage::Passage;
-use super::decode::Undecodable;
+use super::decode::{Pulled, Undecodable};
 use super::download::{Broken, Download};
 use super::fields;
+use super::gather::Gather;
 use super::record::Ending;
 use super::scrub::head::scrub_fields;
 use super::scrub::patterns::Patterns;
@@ -42,7 +43,7 @@ type Newest = Box<dyn Fn(&Rc<Patterns>) -> Option<Rc<Patterns>>>;
 
 /// An upstream's body, and what is to be done when it ends.
 pub struct Streaming {
-    inner: Download,
+    inner: Gather<Download>,
     /// Until the body's end.
     passage: Option<Passage>,
     is_decoded: bool,
@@ -63,7 +64,7 @@ impl Streaming {
         ending: Ending,
     ) -> Self {
         let is_decoded = passage.is_decoded();
-        let (passage, newest) = (Some(passage), Box::new(newest));
+        let (inner, passage, newest) = (Gather::new(inner), Some(passage), Box::new(newest));
         let mut streaming = Self { inner, passage, is_decoded, trailers: None, patterns, newest, ending };
         streaming.note_end();
         streaming
@@ -88,10 +89,15 @@ impl Streaming {
                 Err(undecodable) => return Poll::Ready(Some(Err(self.give_up(undecodable)))),
             };
             self.ending.scrubbed(passage.take_found());
-            if let Some(out) = out {
-                return self.give(out);
+            match out {
+                Pulled::Piece(out) => return self.give(out),
+                Pulled::Paused => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Pulled::Nothing => {}
             }
-            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            match ready!(self.inner.poll(cx, passage.least())) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         if let Some(newer) = (self.newest)(&self.patterns) {
@@ -181,7 +187,7 @@ impl Body for Answer {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streaming(streaming) => {
                 let held = streaming.passage.as_ref().and_then(Passage::held);
-                match (held, streaming.inner.size_hint().exact()) {
+                match (held, streaming.inner.exact()) {
                     (Some(held), Some(rest)) => SizeHint::with_exact(rest + held as u64),
                     _ => SizeHint::default(),
                 }

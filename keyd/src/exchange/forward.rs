@@ -137,7 +137,7 @@ async fn admitted(
     let patterns = state.patterns(&newest, &channel.authority, admitted.allowed.binding.agent);
     let one_length = answer::head::one_length(response.headers_mut());
     let checked = one_length.and_then(|()| answer::head::check(&response, is_head)).and_then(|shape| {
-        let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding);
+        let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding.of(&channel.authority));
         Ok((shape, passage.map_err(|_| Refusal::Overloaded)?))
     });
     let (shape, passage) = match checked {

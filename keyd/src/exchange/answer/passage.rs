@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 use super::super::decode::memory::Memory;
-use super::super::decode::{Decoding, Undecodable};
+use super::super::decode::{Decoding, Pulled, Undecodable};
 use super::super::scrub::patterns::Patterns;
 use super::super::scrub::stream::Stream;
 use super::head::Shape;
@@ -56,20 +56,20 @@ impl Passage {
     ///
     /// # Errors
     /// Where it cannot be searched.
-    pub fn pull(&mut self) -> Result<Option<Bytes>, Undecodable> {
+    pub fn pull(&mut self) -> Result<Pulled, Undecodable> {
         if let Some(out) = self.next.take() {
-            return Ok(Some(out));
+            return Ok(Pulled::Piece(out));
         }
         loop {
             let piece = match &mut self.decoding {
                 Some(decoding) => decoding.pull()?,
-                None => self.waiting.take(),
+                None => self.waiting.take().map_or(Pulled::Nothing, Pulled::Piece),
             };
-            let Some(piece) = piece else { return Ok(None) };
+            let Pulled::Piece(piece) = piece else { return Ok(piece) };
             let mut out = self.search(piece)?.into_iter().filter(|piece| !piece.is_empty());
             if let Some(first) = out.next() {
                 self.next = out.next();
-                return Ok(Some(first));
+                return Ok(Pulled::Piece(first));
             }
         }
     }
@@ -100,6 +100,14 @@ impl Passage {
                 self.stream.held() + [&self.waiting, &self.next].into_iter().flatten().map(Bytes::len).sum::<usize>(),
             ),
         }
+    }
+
+    /// Bytes that the next piece should have, if they are at hand: a long run that is held is searched again with each.
+    /// How much is held depends on no key.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        let held = self.stream.held();
+        if held < LONG_RUN { 0 } else { held / 8 }
     }
 
     /// Whether nothing is left to come out, were this the end.
@@ -146,6 +154,8 @@ impl Passage {
 
 /// Bytes of a byte order mark, at most.
 const LONGEST_MARK: usize = 4;
+/// What is held of most keys is a shorter run, and every chunk goes through at once.
+const LONG_RUN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -169,7 +179,7 @@ mod tests {
         let mut out = Vec::new();
         for piece in body.chunks(piece) {
             passage.push(Bytes::copy_from_slice(piece));
-            while let Some(some) = passage.pull()? {
+            while let Pulled::Piece(some) = passage.pull()? {
                 out.extend_from_slice(&some);
             }
         }
@@ -212,11 +222,12 @@ mod tests {
         let body = message(b"\x0a\x05hello");
         let mut plain = passage(None);
         plain.push(body.clone().into());
-        assert_eq!(plain.pull().unwrap().unwrap().len(), body.len() - 5, "the positive twin");
+        let Ok(Pulled::Piece(piece)) = plain.pull() else { panic!("nothing") };
+        assert_eq!(piece.len(), body.len() - 5, "the positive twin");
         let mut passage = passage(Some(Framing::Grpc));
         for _ in 0..3 {
             passage.push(body.clone().into());
-            assert_eq!(passage.pull().unwrap().unwrap(), body);
+            assert_eq!(passage.pull(), Ok(Pulled::Piece(body.clone().into())));
             assert!(passage.is_empty());
         }
     }
@@ -231,7 +242,7 @@ mod tests {
             let mut out = Vec::new();
             for piece in body.chunks(chunk) {
                 passage.push(Bytes::copy_from_slice(piece));
-                while let Some(some) = passage.pull().unwrap() {
+                while let Pulled::Piece(some) = passage.pull().unwrap() {
                     out.extend_from_slice(&some);
                 }
             }

@@ -4,8 +4,8 @@
 //! two bytes tell which. gzip may hold several members, one behind the other. It refuses checksums and lengths that do
 //! not fit what came, and anything else behind the end. Called by `decode`.
 
-use miniz_oxide::inflate::stream::{InflateState, inflate};
-use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
 use super::memory::{Memory, Share};
 use super::{Codec, Undecodable};
@@ -37,7 +37,7 @@ impl Codec for Deflate {
             if let [first, second] = self.first[..] {
                 let is_zlib =
                     first & 0xf == 8 && first >> 4 < 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
-                self.inflate = Some(Inflate::new(if is_zlib { DataFormat::Zlib } else { DataFormat::Raw }));
+                self.inflate = Some(Inflate::new(if is_zlib { ZLIB } else { RAW }));
             }
             return Ok((taken, 0));
         };
@@ -54,8 +54,12 @@ impl Codec for Deflate {
         inflate.step(input, out)
     }
 
+    fn take_cost(&mut self) -> u64 {
+        self.inflate.as_mut().map_or(0, Inflate::take_cost)
+    }
+
     fn is_done(&self) -> bool {
-        self.inflate.as_ref().is_some_and(|inflate| inflate.is_done) && self.first.is_empty()
+        self.inflate.as_ref().is_some_and(Inflate::is_done) && self.first.is_empty()
     }
 }
 
@@ -109,7 +113,7 @@ impl Gzip {
     /// [`Undecodable::Memory`].
     pub fn new(memory: &Memory) -> Result<Self, Undecodable> {
         let share = memory.share(STATE).ok_or(Undecodable::Memory)?;
-        let inflate = Inflate::new(DataFormat::Raw);
+        let inflate = Inflate::new(RAW);
         Ok(Self { stage: Stage::BEGINNING, inflate, checksum: !0, length: 0, _share: share })
     }
 
@@ -146,7 +150,7 @@ impl Gzip {
                 if came < 7 {
                     Stage::End { came: came + 1, value }
                 } else if value == u64::from(!self.checksum) | u64::from(self.length) << 32 {
-                    self.inflate = Inflate::new(DataFormat::Raw);
+                    self.inflate.begin_again();
                     (self.checksum, self.length) = (!0, 0);
                     Stage::BEGINNING
                 } else {
@@ -191,7 +195,7 @@ impl Codec for Gzip {
                 let (more, written) = self.inflate.step(&input[read..], out)?;
                 self.checksum = crc32(self.checksum, &out[..written]);
                 self.length = self.length.wrapping_add(u32::try_from(written).unwrap_or(0));
-                if self.inflate.is_done {
+                if self.inflate.is_done() {
                     self.stage = Stage::End { came: 0, value: 0 };
                 }
                 return Ok((read + more, written));
@@ -202,34 +206,74 @@ impl Codec for Gzip {
         }
     }
 
+    fn take_cost(&mut self) -> u64 {
+        self.inflate.take_cost()
+    }
+
     fn is_done(&self) -> bool {
         self.stage == Stage::BEGINNING
     }
 }
 
-/// What miniz_oxide does.
+/// What miniz_oxide does, block by block.
 struct Inflate {
-    state: Box<InflateState>,
-    is_done: bool,
+    core: Box<DecompressorOxide>,
+    flags: u32,
+    /// The last bytes that came out; the next stand at `at`, and of these so many are still to be given.
+    window: Box<[u8]>,
+    at: usize,
+    ready: usize,
+    has_ended: bool,
+    cost: u64,
 }
 
 impl Inflate {
-    fn new(format: DataFormat) -> Self {
-        Self { state: InflateState::new_boxed(format), is_done: false }
+    fn new(flags: u32) -> Self {
+        let window = vec![0; WINDOW].into();
+        Self { core: Box::default(), flags, window, at: 0, ready: 0, has_ended: false, cost: 0 }
+    }
+
+    /// For another stream, which sees nothing of this one.
+    fn begin_again(&mut self) {
+        self.core.init();
+        self.window.fill(0);
+        (self.at, self.ready, self.has_ended) = (0, 0, false);
+        self.cost += MEMBER;
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Undecodable> {
-        if self.is_done {
-            return Ok((0, 0));
+        let mut read = 0;
+        while self.ready == 0 && !self.has_ended {
+            let (status, more, ready) =
+                decompress(&mut self.core, &input[read..], &mut self.window, self.at, self.flags);
+            read += more;
+            self.ready = ready;
+            match status {
+                TINFLStatus::Done => self.has_ended = true,
+                TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => {}
+                TINFLStatus::BlockBoundary => {
+                    self.cost += BLOCK;
+                    if more == 0 {
+                        continue;
+                    }
+                }
+                _ => return Err(Undecodable::Corrupt),
+            }
+            break;
         }
-        let result = inflate(&mut self.state, input, out, MZFlush::None);
-        match result.status {
-            Ok(MZStatus::StreamEnd) => self.is_done = true,
-            // It wants more input.
-            Ok(_) | Err(MZError::Buf) => {}
-            Err(_) => return Err(Undecodable::Corrupt),
-        }
-        Ok((result.bytes_consumed, result.bytes_written))
+        let some = self.ready.min(out.len());
+        out[..some].copy_from_slice(&self.window[self.at..self.at + some]);
+        self.at = (self.at + some) % WINDOW;
+        self.ready -= some;
+        Ok((read, some))
+    }
+
+    fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.cost)
+    }
+
+    fn is_done(&self) -> bool {
+        self.has_ended && self.ready == 0
     }
 }
 
@@ -254,6 +298,21 @@ const CRC_TABLE: [u32; 256] = {
     table
 };
 
+/// How miniz_oxide is to read: by blocks, for each has tables of its own.
+const RAW: u32 = inflate_flags::TINFL_FLAG_HAS_MORE_INPUT
+    | inflate_flags::TINFL_FLAG_IGNORE_ADLER32
+    | inflate_flags::TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
+const ZLIB: u32 = inflate_flags::TINFL_FLAG_HAS_MORE_INPUT
+    | inflate_flags::TINFL_FLAG_COMPUTE_ADLER32
+    | inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
+    | inflate_flags::TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
+
+/// What a member costs: a new window. More than its twenty bytes pay for where it is empty.
+const MEMBER: u64 = 4096;
+/// What a block costs: its tables. Less than a flushed byte pays for, more than a block that is empty.
+const BLOCK: u64 = 512;
+/// As far as deflate looks back.
+const WINDOW: usize = 32 * 1024;
 const HEADER_CHECKSUM: u8 = 2;
 const EXTRA: u8 = 4;
 const NAME: u8 = 8;

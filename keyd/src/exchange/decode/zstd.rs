@@ -27,8 +27,8 @@ pub struct Zstd {
     given: usize,
     frame: Frame,
     literals: Vec<u8>,
-    memory: Memory,
-    share: Option<Share>,
+    cost: u64,
+    share: Share,
 }
 
 /// What is read next.
@@ -58,9 +58,12 @@ struct Frame {
 
 impl Zstd {
     /// At the beginning.
-    #[must_use]
-    pub fn new(memory: Memory) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Undecodable::Memory`].
+    pub fn new(memory: &Memory) -> Result<Self, Undecodable> {
+        let share = memory.share(STATE).ok_or(Undecodable::Memory)?;
+        Ok(Self {
             stage: Stage::Magic,
             pending: Vec::new(),
             needed: 4,
@@ -68,9 +71,9 @@ impl Zstd {
             given: 0,
             frame: Frame::default(),
             literals: Vec::new(),
-            memory,
-            share: None,
-        }
+            cost: 0,
+            share,
+        })
     }
 
     fn next(&mut self, stage: Stage, needed: usize) {
@@ -80,6 +83,12 @@ impl Zstd {
 
     /// What was needed is there.
     fn advance(&mut self) -> Result<(), Undecodable> {
+        self.cost += match self.stage {
+            Stage::Magic => FRAME,
+            Stage::Block { kind: COMPRESSED, .. } => BLOCK + TABLES,
+            Stage::Block { .. } => BLOCK,
+            _ => 0,
+        };
         match self.stage {
             Stage::Magic => match u32::from_le_bytes(self.pending[..].try_into().map_err(|_| Corrupt)?) {
                 MAGIC => self.next(Stage::Descriptor, 1),
@@ -147,12 +156,10 @@ impl Zstd {
         };
         let window = usize::try_from(window).ok().filter(|window| *window <= LARGEST_WINDOW);
         let window = window.ok_or(Undecodable::Window)?;
-        // Two windows, as history is cut only now and then, and what one block needs.
-        self.share = None;
-        self.share = Some(self.memory.share(2 * window + 4 * BLOCK_LIMIT).ok_or(Undecodable::Memory)?);
         // Kept where this frame may have so much: many small frames must not cost a large allocation each.
         if self.history.capacity() > 2 * window.max(BLOCK_LIMIT) + BLOCK_LIMIT {
             self.history = Vec::new();
+            let _ = self.share.resize(STATE);
         }
         self.history.clear();
         self.given = 0;
@@ -173,6 +180,9 @@ impl Zstd {
         if self.history.capacity() - self.history.len() < BLOCK_LIMIT {
             let most = 2 * window.max(BLOCK_LIMIT) + BLOCK_LIMIT;
             let capacity = (2 * self.history.capacity()).clamp(self.history.len() + BLOCK_LIMIT, most);
+            if !self.share.resize(STATE + capacity) {
+                return Err(Undecodable::Memory);
+            }
             self.history.reserve_exact(capacity - self.history.len());
         }
         let before = self.history.len();
@@ -194,6 +204,7 @@ impl Zstd {
 impl Codec for Zstd {
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Undecodable> {
         let mut read = 0;
+        let before = self.cost;
         loop {
             let ready = &self.history[self.given..];
             if !ready.is_empty() {
@@ -219,7 +230,15 @@ impl Codec for Zstd {
                 return Ok((read, 0));
             }
             self.advance()?;
+            // Its cost is to be seen before there is more of it.
+            if self.cost - before >= 4 * FRAME {
+                return Ok((read, 0));
+            }
         }
+    }
+
+    fn take_cost(&mut self) -> u64 {
+        std::mem::take(&mut self.cost)
     }
 
     fn is_done(&self) -> bool {
@@ -239,6 +258,13 @@ impl From<Corrupt> for Undecodable {
 
 /// The kind of a block that is neither raw nor one byte repeated.
 const COMPRESSED: u8 = 2;
+/// Beside the history: a block, its literals and tables.
+const STATE: usize = 4 * BLOCK_LIMIT;
+/// What a frame costs, skipped or not. More than its eight or nine bytes pay for where it is empty.
+const FRAME: u64 = 4096;
+/// What a block costs, and beside that one with tables.
+const BLOCK: u64 = 512;
+const TABLES: u64 = 1024;
 const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE: u32 = 0x184d_2a50;
 const SKIPPABLE_LAST: u32 = 0x184d_2a5f;

@@ -10,7 +10,7 @@ use super::*;
 
 /// Everything that comes out, and whether the input may end there.
 fn decoded(input: &[u8], piece: usize) -> Result<(Vec<u8>, bool), Undecodable> {
-    let mut zstd = Zstd::new(Memory::default());
+    let mut zstd = Zstd::new(&Memory::default())?;
     let (mut out, mut buffer) = (Vec::new(), vec![0; 1000]);
     for mut piece in input.chunks(piece) {
         loop {
@@ -109,17 +109,24 @@ fn windows_dictionaries_and_lies_are_refused() {
 }
 
 #[test]
-fn windows_count_against_the_memory_of_all() {
-    let memory = Memory::default();
-    let begin = || {
-        let mut zstd = Zstd::new(memory.clone());
-        let header = [&MAGIC.to_le_bytes()[..], &[0x00, 13 << 3]].concat();
-        zstd.step(&header, &mut [0; 8]).map(|_| zstd)
+fn what_was_kept_counts_against_the_memory_and_what_was_announced_does_not() {
+    let memory = Memory::of(4 * 1024 * 1024);
+    let header = [&MAGIC.to_le_bytes()[..], &[0x00, 13 << 3]].concat();
+    // One byte, 128 Ki times.
+    let block = [&(1u32 << 1 | (128 * 1024) << 3).to_le_bytes()[..3], b"x"].concat();
+    let after = |blocks: usize| {
+        let mut zstd = Zstd::new(&memory)?;
+        let mut out = vec![0; BLOCK_LIMIT];
+        zstd.step(&header, &mut out)?;
+        for _ in 0..blocks {
+            assert_eq!(zstd.step(&block, &mut out)?, (block.len(), BLOCK_LIMIT));
+        }
+        Ok::<_, Undecodable>(zstd)
     };
-    let three: Vec<_> = (0..3).map(|_| begin().unwrap()).collect();
-    assert_eq!(begin().err(), Some(Undecodable::Memory));
-    drop(three);
-    assert!(begin().is_ok());
+    let small: Vec<_> = (0..4).map(|_| after(1).unwrap()).collect();
+    drop(small);
+    assert_eq!(after(64).err(), Some(Undecodable::Memory));
+    assert!(after(8).is_ok(), "and it was given back");
 }
 
 proptest! {
