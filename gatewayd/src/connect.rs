@@ -160,7 +160,8 @@ async fn judge(
     head: &Head,
     id: &RequestId,
 ) -> Result<(Authority, Option<Token>, Granting), Rejection> {
-    let authority = authority(head)?;
+    let authority = target(head)?;
+    names_no_other(head, &authority).map_err(|refusal| Rejection::from(refusal).within(&authority))?;
     let has_body = head.fields.contains_key(TRANSFER_ENCODING)
         || head.fields.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
     if has_body {
@@ -207,21 +208,25 @@ async fn judge(
     Ok((authority, token, granting))
 }
 
-/// The one name of the CONNECT.
-fn authority(head: &Head) -> Result<Authority, Refusal> {
+/// The name of the CONNECT.
+fn target(head: &Head) -> Result<Authority, Refusal> {
     // The port is not optional here (RFC 9110, 9.3.6).
     let (_, port) = head.target.rsplit_once(':').ok_or(Refusal::BadRequest)?;
     if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::BadRequest);
     }
-    let authority: Authority = head.target.parse().map_err(|_| Refusal::BadRequest)?;
+    head.target.parse().map_err(|_| Refusal::BadRequest)
+}
+
+/// There is one name.
+fn names_no_other(head: &Head, authority: &Authority) -> Result<(), Refusal> {
     let mut hosts = head.fields.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (None, _) if head.version == Version::HTTP_10 => Ok(authority),
+        (None, _) if head.version == Version::HTTP_10 => Ok(()),
         (Some(host), None) => {
             let named = host.to_str().ok().and_then(|host| full_name::parse(host, authority.port()));
             let wanted = (authority.host().clone(), authority.port());
-            if named == Some(wanted) { Ok(authority) } else { Err(Refusal::AuthorityMismatch) }
+            if named == Some(wanted) { Ok(()) } else { Err(Refusal::AuthorityMismatch) }
         }
         _ => Err(Refusal::AuthorityMismatch),
     }

@@ -27,7 +27,7 @@ pub struct Rejection {
     pub other_status: bool,
     /// A proxy's request came without credentials: it is told that it may send some.
     pub asks_for_credentials: bool,
-    /// The host that is not allowed, to be named in the hint.
+    /// The host that a proxy's request is for, to be named in the hint.
     pub host: Option<Authority>,
 }
 
@@ -35,7 +35,13 @@ impl Rejection {
     /// Of a request in a proxy's form, to this host, with credentials or without.
     #[must_use]
     pub fn of_a_proxy(self, host: &Authority, has_credentials: bool) -> Self {
-        Self { asks_for_credentials: !has_credentials, host: Some(host.clone()), ..self }
+        Self { asks_for_credentials: !has_credentials, ..self.within(host) }
+    }
+
+    /// Of a request on a way that leads to this host alone.
+    #[must_use]
+    pub fn within(self, host: &Authority) -> Self {
+        Self { host: Some(host.clone()), ..self }
     }
 }
 
@@ -53,12 +59,14 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
     let own_status =
         if asks { Some(PROXY_AUTHENTICATION_REQUIRED) } else { refusal.other_status().filter(|_| other_status) };
     let status = own_status.unwrap_or_else(|| refusal.status());
-    let hint = match host.filter(|_| refusal == Refusal::HostNotAllowed) {
-        Some(host) => Cow::Owned(format!(
-            "Run 'strongroom agent allow AGENT {}' to let an agent reach it without a key, or 'strongroom credential list' for the hosts that have one.",
-            host.to_host_field()
+    let hint = match (refusal, host.map(|host| host.to_host_field())) {
+        (Refusal::HostNotAllowed, Some(host)) => Cow::Owned(format!(
+            "Run 'strongroom agent allow AGENT {host}' to let an agent reach it without a key, or 'strongroom credential list' for the hosts that have one."
         )),
-        None => Cow::Borrowed(refusal.hint()),
+        (Refusal::AuthorityMismatch, Some(host)) => Cow::Owned(format!(
+            "Through a proxy, Host and TLS have to name the host that the request is for, here {host}; ask for others on ways of their own."
+        )),
+        _ => Cow::Borrowed(refusal.hint()),
     };
     let body = serde_json::json!({
         "error": {
@@ -164,6 +172,17 @@ mod tests {
             }
             assert_eq!(error["request_id"], id.to_string());
         }
+    }
+
+    #[test]
+    fn two_names_are_told_which_one_counts() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        let hint = |rejection| serde_json::from_slice::<serde_json::Value>(write(rejection, &id).body()).unwrap();
+        let host: Authority = "api.example:8443".parse().unwrap();
+        let within = hint(Rejection::from(Refusal::AuthorityMismatch).within(&host));
+        assert!(within["error"]["hint"].as_str().unwrap().contains("api.example:8443"), "{within}");
+        let without = hint(Refusal::AuthorityMismatch.into());
+        assert_eq!(without["error"]["hint"], Refusal::AuthorityMismatch.hint());
     }
 
     #[test]

@@ -143,7 +143,12 @@ impl Gateway {
         if asked.connection.has_double_framing() {
             return Err(Refusal::BadRequest.into());
         }
-        match ingress::read(&head, &asked.door, &self.config().limits)? {
+        let entry = ingress::read(&head, &asked.door, &self.config().limits);
+        let entry = entry.map_err(|refusal| match &asked.door {
+            Door::Inside(inside) => Rejection::from(refusal).within(&inside.authority),
+            _ => refusal.into(),
+        })?;
+        match entry {
             Entry::Health => Ok(Reply::Own(json!({ "status": "ok", "listen": self.addresses() }))),
             Entry::Environment(query) => Ok(Reply::Own(self.environment(&head, query, &asked).await?)),
             Entry::Route { name, target, token } => {
