@@ -28,6 +28,8 @@ use crate::exchange::trust::Trust;
 use crate::listen::Listeners;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
+use crate::policy::limit::Beginnings;
+use crate::run_mark::RunMark;
 use crate::secret::Secret;
 use crate::start_error::StartError;
 use crate::state::{Given, State};
@@ -65,6 +67,10 @@ pub struct Parts {
     pub credential: Option<Secret>,
     /// Who waits to hear that keyd is ready, and then that it lives.
     pub manager: ServiceManager,
+    /// Gone after a clean end.
+    pub mark: RunMark,
+    /// How limits begin.
+    pub beginnings: Beginnings,
 }
 
 /// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
@@ -92,10 +98,11 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     let Ready { runtime, mut terminate, mut interrupt } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, credential, manager } = parts;
+        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, .. } = parts;
+        let Parts { credential, manager, mark, beginnings, .. } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
         let most_channels = most_channels();
-        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager };
+        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager, beginnings };
         let state = Rc::new(State::new(given, &config));
         let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
@@ -141,6 +148,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         state.lock_by_itself();
         state.logbook.close();
         let _ = state.logbook.sync().await;
+        mark.remove();
         Ok(())
     })
 }

@@ -31,7 +31,7 @@ use crate::gateway::Gateways;
 use crate::gateway::sessions::SessionSockets;
 use crate::logbook::Logbook;
 use crate::mismatch::Mismatches;
-use crate::policy::limit::Bucket;
+use crate::policy::limit::{Beginnings, Bucket};
 use crate::policy::live::Live;
 use crate::tries::Tries;
 use crate::vault::ca;
@@ -87,6 +87,7 @@ pub struct State {
     turns: Cell<u64>,
     open: RefCell<Option<Open>>,
     buckets: RefCell<HashMap<u64, Bucket>>,
+    beginnings: Beginnings,
     changing: tokio::sync::Mutex<()>,
     /// Something was taken away that the file does not know of.
     unwritten: Cell<bool>,
@@ -114,6 +115,8 @@ pub struct Given {
     pub agent_socket: PathBuf,
     /// Who is told whether the vault is open.
     pub manager: ServiceManager,
+    /// How limits begin.
+    pub beginnings: Beginnings,
 }
 
 /// What there is while the vault is unlocked.
@@ -139,7 +142,7 @@ impl State {
     /// At the start: locked.
     #[must_use]
     pub fn new(given: Given, config: &Config) -> Self {
-        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager } = given;
+        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager, beginnings } = given;
         Self {
             vault,
             trust,
@@ -166,6 +169,7 @@ impl State {
             turns: Cell::new(0),
             open: RefCell::new(None),
             buckets: RefCell::default(),
+            beginnings,
             changing: tokio::sync::Mutex::new(()),
             unwritten: Cell::new(false),
             pending: RefCell::default(),
@@ -218,7 +222,7 @@ impl State {
         self.sessions.get()
     }
 
-    /// A grant's bucket, full where it was not used yet.
+    /// A grant's bucket; where it was not used yet, as buckets begin in this run.
     pub fn bucket(&self, grant: &Grant, now: Instant) -> RefMut<'_, Bucket> {
         self.bucket_of(grant.id, grant.rate, now)
     }
@@ -230,7 +234,7 @@ impl State {
 
     fn bucket_of(&self, id: u64, rate: Rate, now: Instant) -> RefMut<'_, Bucket> {
         RefMut::map(self.buckets.borrow_mut(), |buckets| {
-            let bucket = buckets.entry(id).or_insert_with(|| Bucket::new(rate, now));
+            let bucket = buckets.entry(id).or_insert_with(|| self.beginnings.bucket(id, rate, now));
             if bucket.rate() != rate {
                 bucket.set_rate(rate, now);
             }
@@ -261,6 +265,7 @@ impl State {
         }
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
+        self.beginnings.unlocked(contents.next_id);
         let live = Rc::new(Live::new(contents));
         *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
         self.unwritten.set(self.pending.take().is_some());
