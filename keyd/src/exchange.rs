@@ -21,6 +21,7 @@ pub mod link;
 pub mod protocol;
 pub mod record;
 pub mod refuse;
+pub mod room;
 pub mod running;
 pub mod scrub;
 pub mod substitute;

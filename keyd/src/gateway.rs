@@ -25,6 +25,7 @@ use self::connect::{Question, Tunnels};
 use self::sessions::Sessions;
 use crate::exchange::channel::{self, Sockets};
 use crate::exchange::record::own_id;
+use crate::exchange::room::Room;
 use crate::peer::Caller;
 use crate::state::State;
 use crate::sys::{self, Packet, PassedDescriptor};
@@ -223,7 +224,7 @@ fn open(
         Upstream::Connected => None,
         Upstream::Failed(failure) => Some(failure),
     };
-    let sockets = Sockets::check(descriptors, failure)?;
+    let sockets = Sockets::check(descriptors, failure, state.largest_queue)?;
     let live = state.live().ok_or(Refusal::VaultLocked)?;
     if !live.is_named(&authority) {
         return Err(Refusal::HostNotAllowed);
@@ -231,11 +232,12 @@ fn open(
     if state.channel_count.get() >= state.most_channels {
         return Err(Refusal::Overloaded);
     }
+    let room = Room::open(&state.channel_room, sockets.queue())?;
     let counted = Counted::new(state);
     let (state, sessions) = (Rc::clone(state), Rc::clone(sessions));
     tokio::task::spawn_local(async move {
         let _counted = counted;
-        channel::serve(state, sessions, authority, sockets).await;
+        channel::serve(state, sessions, authority, sockets, room).await;
     });
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::exchange::decode::memory::Memory;
 use crate::exchange::link::ROOM_FOR_HEADS;
 use crate::exchange::protocol::WantHttp2;
+use crate::exchange::room::ROOM_FOR_CHANNELS;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
 use crate::exchange::scrub::patterns::Patterns;
@@ -62,6 +63,10 @@ pub struct State {
     pub decoding: Memory,
     /// Agents' sockets, which are descriptors too.
     pub session_sockets: SessionSockets,
+    /// Room for channels and what goes through them.
+    pub channel_room: Memory,
+    /// The most that the pair of a channel may hold.
+    pub largest_queue: usize,
     /// Channels that are open.
     pub channel_count: Cell<usize>,
     /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
@@ -111,6 +116,8 @@ pub struct Given {
     pub checks: Vec<Check>,
     /// Most channels.
     pub most_channels: usize,
+    /// The most that the pair of a channel may hold.
+    pub largest_queue: usize,
     /// Where gatewayd accepts agents' connections.
     pub agent_socket: PathBuf,
     /// Who is told whether the vault is open.
@@ -142,7 +149,8 @@ impl State {
     /// At the start: locked.
     #[must_use]
     pub fn new(given: Given, config: &Config) -> Self {
-        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager, beginnings } = given;
+        let Given { vault, trust, worker, logbook, checks, most_channels, largest_queue, .. } = given;
+        let Given { agent_socket, manager, beginnings, .. } = given;
         Self {
             vault,
             trust,
@@ -154,6 +162,8 @@ impl State {
             head_room: Memory::of(ROOM_FOR_HEADS),
             decoding: Memory::default(),
             session_sockets: SessionSockets::default(),
+            channel_room: Memory::of(ROOM_FOR_CHANNELS),
+            largest_queue,
             channel_count: Cell::new(0),
             most_channels,
             channels: ChannelTokens::default(),

@@ -1,8 +1,8 @@
-//! How much memory many may use together: all decoders of the process, and all large heads that are on their way.
+//! How much memory many may use together: all decoders of the process, all large heads that are on their way, all channels.
 //!
 //! A decoder takes its share before it needs it, as large as its stream's window allows it to grow. It refuses more than
 //! [`MOST`]: many answers at once that an agent has had compressed with large windows must not take it from everybody.
-//! Called by the decoders, and by `link` for heads.
+//! Called by the decoders, by `link` for heads and by `room` for channels.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -38,6 +38,25 @@ pub struct Share {
     bytes: usize,
 }
 
+impl Share {
+    /// How large it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes it larger or smaller. Says no, and leaves it as it is, where there are not so many bytes left.
+    pub fn resize(&mut self, bytes: usize) -> bool {
+        let account = &self.account.0;
+        let left = (account.get() + self.bytes).checked_sub(bytes);
+        if let Some(left) = left {
+            account.set(left);
+            self.bytes = bytes;
+        }
+        left.is_some()
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         let account = &self.account.0;
@@ -61,5 +80,16 @@ mod tests {
         assert!(other.is_some() && memory.share(1).is_none());
         drop(half);
         assert!(memory.share(MOST / 2).is_some());
+    }
+
+    #[test]
+    fn a_share_grows_as_far_as_there_is_room() {
+        let memory = Memory::of(100);
+        let (mut share, other) = (memory.share(10).unwrap(), memory.share(30).unwrap());
+        assert!(share.resize(70) && !share.resize(71) && share.bytes() == 70);
+        assert!(memory.share(1).is_none());
+        drop(other);
+        assert!(share.resize(100) && share.resize(5));
+        assert!(memory.share(95).is_some() && memory.share(96).is_none());
     }
 }
