@@ -9,7 +9,7 @@ pub mod connect;
 pub mod environment;
 pub mod sessions;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -33,7 +33,11 @@ use crate::sys::{self, Packet, PassedDescriptor};
 
 /// The gatewayds that are connected.
 #[derive(Default)]
-pub struct Gateways(RefCell<Vec<Rc<Gateway>>>);
+pub struct Gateways {
+    connected: RefCell<Vec<Rc<Gateway>>>,
+    /// How many have gone and left unread what they were told.
+    unread: Cell<usize>,
+}
 
 /// One of them.
 pub struct Gateway {
@@ -76,12 +80,12 @@ impl Gateways {
     /// Process id and account of the cage of the one that connected last.
     #[must_use]
     pub fn newest(&self) -> Option<(u32, Option<Vec<Check>>)> {
-        self.0.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
+        self.connected.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
     }
 
     /// Tells all of them the lock's state and the routes.
     pub fn announce(&self, state: &State) {
-        for gateway in self.0.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
+        for gateway in self.connected.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
             gateway.announce(state);
         }
     }
@@ -146,7 +150,7 @@ fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
 
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
 pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -> io::Result<()> {
-    if state.gateways.0.borrow().len() >= MOST_GATEWAYS {
+    if state.gateways.connected.borrow().len() + state.gateways.unread.get() >= MOST_GATEWAYS {
         return Err(io::Error::other("too many are connected"));
     }
     let socket = sys::watched(socket)?;
@@ -159,15 +163,20 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         wake: Notify::new(),
         overflown: Notify::new(),
     });
-    state.gateways.0.borrow_mut().push(Rc::clone(&gateway));
+    state.gateways.connected.borrow_mut().push(Rc::clone(&gateway));
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
         () = gateway.overflown.notified() => Err(io::Error::other("the gateway does not read what it is told")),
     };
-    state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
+    state.gateways.connected.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
     gateway.sessions.close_all(&state);
     gateway.tunnels.end_all(&state);
+    tokio::task::spawn_local(async move {
+        state.gateways.unread.set(state.gateways.unread.get() + 1);
+        sys::let_go(&socket).await;
+        state.gateways.unread.set(state.gateways.unread.get() - 1);
+    });
     outcome
 }
 

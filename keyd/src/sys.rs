@@ -23,7 +23,7 @@ pub mod unit;
 
 pub use allocator::WipingAllocator;
 pub use closer::PassedDescriptor;
-pub use descriptor::{SocketKind, accept, hung_up, inherited, own_queue, socket_kind, watched};
+pub use descriptor::{SocketKind, accept, hung_up, inherited, let_go, own_queue, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
 

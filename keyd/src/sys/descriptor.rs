@@ -144,6 +144,17 @@ pub fn own_queue() -> io::Result<usize> {
     send_queue(UnixStream::pair()?.0.as_fd())
 }
 
+/// Ends a connection, and comes back when its peer has read what lies there for it, or has closed: the kernel counts that
+/// as the sender's, closed or not.
+pub async fn let_go(socket: &impl AsFd) {
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: shutdown takes integers. That the peer is gone already is no error.
+    unsafe { libc::shutdown(raw, libc::SHUT_RDWR) };
+    while is_unread(socket.as_fd()) {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
 /// Bytes, by the kernel's count.
 const LITTLE: u32 = 4 * 1024;
 
