@@ -139,6 +139,9 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                     state.tick();
                     state.logbook.tick();
                     state.running.cut_late(Instant::now());
+                    if state.running.has_fallen() {
+                        sys::give_back();
+                    }
                 }
                 // From here and no other task: a loop that hangs is to be found out.
                 () = beat(&mut pulse) => state.manager.alive(),
