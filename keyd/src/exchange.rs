@@ -23,6 +23,7 @@ pub mod negotiation;
 pub mod protocol;
 pub mod record;
 pub mod refuse;
+pub mod room;
 pub mod running;
 pub mod scrub;
 pub mod substitute;

@@ -9,7 +9,7 @@ pub mod connect;
 pub mod environment;
 pub mod sessions;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -20,18 +20,24 @@ use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, HEADER};
 use strongroom_protocol::{Authority, Check, Refusal, channel as wire, socket_passing};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
+use zeroize::Zeroizing;
 
 use self::connect::{Question, Tunnels};
 use self::sessions::Sessions;
 use crate::exchange::channel::{self, Sockets};
 use crate::exchange::record::own_id;
+use crate::exchange::room::Room;
 use crate::peer::Caller;
 use crate::state::State;
 use crate::sys::{self, Packet, PassedDescriptor};
 
 /// The gatewayds that are connected.
 #[derive(Default)]
-pub struct Gateways(RefCell<Vec<Rc<Gateway>>>);
+pub struct Gateways {
+    connected: RefCell<Vec<Rc<Gateway>>>,
+    /// How many have gone and left unread what they were told.
+    unread: Cell<usize>,
+}
 
 /// One of them.
 pub struct Gateway {
@@ -39,34 +45,71 @@ pub struct Gateway {
     checks: RefCell<Option<Vec<Check>>>,
     sessions: Rc<Sessions>,
     tunnels: Tunnels,
-    outbox: RefCell<VecDeque<KeydMessage>>,
+    outbox: RefCell<Outbox>,
     wake: Notify,
     /// More waits than may.
     overflown: Notify,
+}
+
+/// What waits to be sent.
+#[derive(Default)]
+struct Outbox {
+    packets: VecDeque<Zeroizing<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// Takes one more, however full it is.
+    fn push(&mut self, packet: Zeroizing<Vec<u8>>) {
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+    }
+
+    fn pop(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        let packet = self.packets.pop_front()?;
+        self.bytes -= packet.len();
+        Some(packet)
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.packets.len() > MOST_WAITING || self.bytes > MOST_BYTES_WAITING
+    }
 }
 
 impl Gateways {
     /// Process id and account of the cage of the one that connected last.
     #[must_use]
     pub fn newest(&self) -> Option<(u32, Option<Vec<Check>>)> {
-        self.0.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
+        self.connected.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
     }
 
     /// Tells all of them the lock's state and the routes.
     pub fn announce(&self, state: &State) {
-        for gateway in self.0.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
+        for gateway in self.connected.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
             gateway.announce(state);
         }
     }
 }
 
 impl Gateway {
-    fn say(&self, message: KeydMessage) {
+    fn say(&self, message: &KeydMessage) {
+        self.say_all(std::slice::from_ref(message));
+    }
+
+    /// What belongs together is not counted against itself: a vault with many routes is not cut off for them.
+    fn say_all(&self, messages: &[KeydMessage]) {
         // What would be left out could be the lock: whoever reads so little is cut off instead.
-        if self.outbox.borrow().len() <= MOST_WAITING {
-            self.outbox.borrow_mut().push_back(message);
-        } else {
-            self.overflown.notify_one();
+        if self.outbox.borrow().is_overfull() {
+            return self.overflown.notify_one();
+        }
+        for message in messages {
+            match frame::encode(message, EXCHANGE_LIMIT) {
+                Ok(packet) => self.outbox.borrow_mut().push(packet),
+                Err(error) => {
+                    tracing::error!(%error, "a message to the gateway cannot be sent");
+                    return self.overflown.notify_one();
+                }
+            }
         }
         self.wake.notify_one();
     }
@@ -74,17 +117,16 @@ impl Gateway {
     fn announce(&self, state: &State) {
         let live = state.live();
         for tunnel in self.tunnels.to_cut(live.as_ref()) {
-            self.say(KeydMessage::CutTunnel { tunnel });
+            self.say(&KeydMessage::CutTunnel { tunnel });
         }
         let Some(live) = live else {
-            self.say(KeydMessage::Locked);
+            self.say(&KeydMessage::Locked);
             return;
         };
         let parts = in_messages(live.routes());
         let count = parts.len();
-        for (index, routes) in parts.into_iter().enumerate() {
-            self.say(KeydMessage::Routes { first: index == 0, last: index + 1 == count, routes });
-        }
+        let message = |(index, routes)| KeydMessage::Routes { first: index == 0, last: index + 1 == count, routes };
+        self.say_all(&parts.into_iter().enumerate().map(message).collect::<Vec<_>>());
     }
 }
 
@@ -108,7 +150,7 @@ fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
 
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
 pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -> io::Result<()> {
-    if state.gateways.0.borrow().len() >= MOST_GATEWAYS {
+    if state.gateways.connected.borrow().len() + state.gateways.unread.get() >= MOST_GATEWAYS {
         return Err(io::Error::other("too many are connected"));
     }
     let socket = sys::watched(socket)?;
@@ -121,15 +163,20 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         wake: Notify::new(),
         overflown: Notify::new(),
     });
-    state.gateways.0.borrow_mut().push(Rc::clone(&gateway));
+    state.gateways.connected.borrow_mut().push(Rc::clone(&gateway));
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
         () = gateway.overflown.notified() => Err(io::Error::other("the gateway does not read what it is told")),
     };
-    state.gateways.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
+    state.gateways.connected.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
     gateway.sessions.close_all(&state);
     gateway.tunnels.end_all(&state);
+    tokio::task::spawn_local(async move {
+        state.gateways.unread.set(state.gateways.unread.get() + 1);
+        sys::let_go(&socket).await;
+        state.gateways.unread.set(state.gateways.unread.get() - 1);
+    });
     outcome
 }
 
@@ -142,7 +189,7 @@ async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedD
         }
         let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(io::Error::other)?;
         handle(state, gateway, message, descriptors)?;
-        if gateway.outbox.borrow().len() > MOST_WAITING {
+        if gateway.outbox.borrow().is_overfull() {
             return Err(io::Error::other("the gateway does not read what it is told"));
         }
     }
@@ -162,7 +209,7 @@ fn handle(
                 tracing::warn!(?version, "the gateway is of another release; install programs of one release");
             }
             *gateway.checks.borrow_mut() = Some(checks);
-            gateway.say(KeydMessage::Welcome { version: env!("CARGO_PKG_VERSION").to_owned() });
+            gateway.say(&KeydMessage::Welcome { version: env!("CARGO_PKG_VERSION").to_owned() });
             gateway.announce(state);
             Ok(())
         }
@@ -171,11 +218,11 @@ fn handle(
                 Ok(()) => KeydMessage::Accepted { channel },
                 Err(refusal) => KeydMessage::Refused { channel, refusal },
             };
-            gateway.say(reply);
+            gateway.say(&reply);
             Ok(())
         }
         GatewayMessage::OpenSession { session, presented } if greeted => {
-            gateway.say(match gateway.sessions.open(state, session, presented, descriptors) {
+            gateway.say(&match gateway.sessions.open(state, session, presented, descriptors) {
                 Ok(()) => KeydMessage::SessionOpened { session },
                 Err(refusal) => KeydMessage::SessionRefused { session, refusal },
             });
@@ -191,7 +238,7 @@ fn handle(
             // Whatever gatewayd says, both lines of the log have one id, and it is one.
             let request_id = if wire::is_request_id(request_id.as_bytes()) { request_id } else { own_id() };
             let question = Question { number, session, authority, point, request_id, may_be_tunnel: tunnel };
-            gateway.say(connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
+            gateway.say(&connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
             Ok(())
         }
         GatewayMessage::EndTunnel { tunnel, bytes_in, bytes_out, failure } if greeted && descriptors.is_empty() => {
@@ -202,7 +249,7 @@ fn handle(
             if greeted && descriptors.is_empty() =>
         {
             let page = environment::of_session(state, &gateway.sessions, session, placeholder.as_deref(), after);
-            gateway.say(match page {
+            gateway.say(&match page {
                 Ok(page) => KeydMessage::Environment { question, page },
                 Err(refusal) => KeydMessage::NoEnvironment { question, refusal },
             });
@@ -223,7 +270,7 @@ fn open(
         Upstream::Connected => None,
         Upstream::Failed(failure) => Some(failure),
     };
-    let sockets = Sockets::check(descriptors, failure)?;
+    let sockets = Sockets::check(descriptors, failure, state.largest_queue)?;
     let live = state.live().ok_or(Refusal::VaultLocked)?;
     if !live.is_named(&authority) {
         return Err(Refusal::HostNotAllowed);
@@ -231,11 +278,12 @@ fn open(
     if state.channel_count.get() >= state.most_channels {
         return Err(Refusal::Overloaded);
     }
+    let room = Room::open(&state.channel_room, sockets.queue())?;
     let counted = Counted::new(state);
     let (state, sessions) = (Rc::clone(state), Rc::clone(sessions));
     tokio::task::spawn_local(async move {
         let _counted = counted;
-        channel::serve(state, sessions, authority, sockets).await;
+        channel::serve(state, sessions, authority, sockets, room).await;
     });
     Ok(())
 }
@@ -258,12 +306,11 @@ impl Drop for Counted {
 
 async fn write(gateway: &Gateway, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
     loop {
-        let next = gateway.outbox.borrow_mut().pop_front();
-        let Some(message) = next else {
+        let next = gateway.outbox.borrow_mut().pop();
+        let Some(packet) = next else {
             gateway.wake.notified().await;
             continue;
         };
-        let packet = frame::encode(&message, EXCHANGE_LIMIT).map_err(io::Error::other)?;
         socket
             .async_io(tokio::io::Interest::WRITABLE, |fd| socket_passing::send_packet(fd.as_fd(), &packet, &[]))
             .await?;
@@ -276,6 +323,8 @@ const ROOM_FOR_THE_REST: usize = 64;
 const MOST_GATEWAYS: usize = 4;
 /// Replies and announcements that wait to be sent.
 const MOST_WAITING: usize = 4096;
+/// And their bytes, where one reply may have as many as [`EXCHANGE_LIMIT`].
+const MOST_BYTES_WAITING: usize = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -292,6 +341,44 @@ mod tests {
                 bodies: vec![BodyRequest { method: "POST".to_owned(), path: "/x".repeat(256) }; fields],
             })
             .collect()
+    }
+
+    fn is_told(told: impl Future<Output = ()>) -> bool {
+        std::pin::pin!(told).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
+    }
+
+    fn silent_gateway() -> Gateway {
+        Gateway {
+            pid: 1,
+            checks: RefCell::new(None),
+            sessions: Rc::default(),
+            tunnels: Tunnels::default(),
+            outbox: RefCell::default(),
+            wake: Notify::new(),
+            overflown: Notify::new(),
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_waits_for_a_gateway_that_does_not_read_is_bounded_in_number_and_bytes() {
+        let (small, large) = (silent_gateway(), silent_gateway());
+        for _ in 0..=MOST_WAITING {
+            small.say(&KeydMessage::Locked);
+        }
+        assert!(!is_told(small.overflown.notified()));
+        small.say(&KeydMessage::Locked);
+        assert!(is_told(small.overflown.notified()));
+        assert_eq!(small.outbox.borrow().packets.len(), MOST_WAITING + 1);
+
+        let message = KeydMessage::Routes { first: true, last: true, routes: routes(1, 80) };
+        let length = frame::encode(&message, EXCHANGE_LIMIT).unwrap().len();
+        for _ in 0..2 * MOST_BYTES_WAITING / length {
+            large.say(&message);
+        }
+        assert!(is_told(large.overflown.notified()));
+        assert!(large.outbox.borrow().bytes <= MOST_BYTES_WAITING + length);
+        while large.outbox.borrow_mut().pop().is_some() {}
+        assert_eq!(large.outbox.borrow().bytes, 0);
     }
 
     #[test]

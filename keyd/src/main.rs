@@ -18,6 +18,7 @@ mod logbook;
 mod mismatch;
 mod peer;
 mod policy;
+mod run_mark;
 mod sandbox;
 mod secret;
 mod serve;
@@ -30,6 +31,7 @@ mod waking;
 mod worker;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use strongroom_protocol::home::Home;
 use strongroom_protocol::log::Log;
@@ -38,6 +40,7 @@ use crate::args::{Args, Command};
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::exchange::trust::Trust;
+use crate::run_mark::RunMark;
 use crate::start_error::StartError;
 use crate::vault::LockedVault;
 use crate::worker::Worker;
@@ -99,6 +102,8 @@ fn run(log: &mut Log) -> Result<(), StartError> {
     checks.push(memory);
     checks.push(environment::check());
     checks.push(serve::roots_check(&trust));
+    // Last: a start that fails has served nobody.
+    let (mark, beginnings) = RunMark::set(&home.data, Instant::now());
     serve::until_shutdown(
         runtime,
         serve::Parts {
@@ -112,6 +117,8 @@ fn run(log: &mut Log) -> Result<(), StartError> {
             checks,
             credential,
             manager,
+            mark,
+            beginnings,
         },
     )
 }

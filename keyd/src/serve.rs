@@ -28,6 +28,8 @@ use crate::exchange::trust::Trust;
 use crate::listen::Listeners;
 use crate::logbook::Logbook;
 use crate::peer::Caller;
+use crate::policy::limit::Beginnings;
+use crate::run_mark::RunMark;
 use crate::secret::Secret;
 use crate::start_error::StartError;
 use crate::state::{Given, State};
@@ -41,6 +43,7 @@ pub struct Ready {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+    largest_queue: usize,
 }
 
 /// What was opened before the cage.
@@ -65,6 +68,10 @@ pub struct Parts {
     pub credential: Option<Secret>,
     /// Who waits to hear that keyd is ready, and then that it lives.
     pub manager: ServiceManager,
+    /// Gone after a clean end.
+    pub mark: RunMark,
+    /// How limits begin.
+    pub beginnings: Beginnings,
 }
 
 /// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
@@ -72,7 +79,8 @@ pub fn runtime() -> io::Result<Ready> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (terminate, interrupt) = runtime
         .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
-    Ok(Ready { runtime, terminate, interrupt })
+    let largest_queue = sys::own_queue()?.max(LARGEST_QUEUE);
+    Ok(Ready { runtime, terminate, interrupt, largest_queue })
 }
 
 /// Whether the platform has roots: without any only credentials with `--ca` work.
@@ -89,13 +97,25 @@ pub fn roots_check(trust: &Trust) -> Check {
 
 /// Serves until a signal says stop.
 pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
-    let Ready { runtime, mut terminate, mut interrupt } = ready;
+    let Ready { runtime, mut terminate, mut interrupt, largest_queue } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
-        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, credential, manager } = parts;
+        let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, .. } = parts;
+        let Parts { credential, manager, mark, beginnings, .. } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
         let most_channels = most_channels();
-        let given = Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager };
+        let given = Given {
+            vault,
+            trust,
+            worker,
+            logbook,
+            checks,
+            most_channels,
+            largest_queue,
+            agent_socket,
+            manager,
+            beginnings,
+        };
         let state = Rc::new(State::new(given, &config));
         let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
         let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
@@ -119,6 +139,9 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                     state.tick();
                     state.logbook.tick();
                     state.running.cut_late(Instant::now());
+                    if state.running.has_fallen() {
+                        sys::give_back();
+                    }
                 }
                 // From here and no other task: a loop that hangs is to be found out.
                 () = beat(&mut pulse) => state.manager.alive(),
@@ -141,6 +164,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         state.lock_by_itself();
         state.logbook.close();
         let _ = state.logbook.sync().await;
+        mark.remove();
         Ok(())
     })
 }
@@ -264,6 +288,8 @@ fn most_channels() -> usize {
     usize::try_from(soft / 4).unwrap_or(256).clamp(16, 2048)
 }
 
+/// What the pair of a channel may hold, where the machine's own sockets do not hold more: twice what is usual.
+const LARGEST_QUEUE: usize = 512 * 1024;
 /// Strangers at one time.
 const MOST_TOLD: usize = 16;
 /// Refusals are counted into a line a second, and lines are on the disk a second later.

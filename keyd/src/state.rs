@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::exchange::decode::memory::{Memories, Memory};
 use crate::exchange::link::ROOM_FOR_HEADS;
 use crate::exchange::protocol::WantHttp2;
+use crate::exchange::room::ROOM_FOR_CHANNELS;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
 use crate::exchange::scrub::patterns::Patterns;
@@ -31,7 +32,7 @@ use crate::gateway::Gateways;
 use crate::gateway::sessions::SessionSockets;
 use crate::logbook::Logbook;
 use crate::mismatch::Mismatches;
-use crate::policy::limit::Bucket;
+use crate::policy::limit::{Beginnings, Bucket};
 use crate::policy::live::Live;
 use crate::tries::Tries;
 use crate::vault::ca;
@@ -62,6 +63,10 @@ pub struct State {
     pub decoding: Memories,
     /// Agents' sockets, which are descriptors too.
     pub session_sockets: SessionSockets,
+    /// Room for channels and what goes through them.
+    pub channel_room: Memory,
+    /// The most that the pair of a channel may hold.
+    pub largest_queue: usize,
     /// Channels that are open.
     pub channel_count: Cell<usize>,
     /// Most of them; with two descriptors each they use half of those that there are, so that admin.sock always has some.
@@ -87,6 +92,7 @@ pub struct State {
     turns: Cell<u64>,
     open: RefCell<Option<Open>>,
     buckets: RefCell<HashMap<u64, Bucket>>,
+    beginnings: Beginnings,
     changing: tokio::sync::Mutex<()>,
     /// Something was taken away that the file does not know of.
     unwritten: Cell<bool>,
@@ -110,10 +116,14 @@ pub struct Given {
     pub checks: Vec<Check>,
     /// Most channels.
     pub most_channels: usize,
+    /// The most that the pair of a channel may hold.
+    pub largest_queue: usize,
     /// Where gatewayd accepts agents' connections.
     pub agent_socket: PathBuf,
     /// Who is told whether the vault is open.
     pub manager: ServiceManager,
+    /// How limits begin.
+    pub beginnings: Beginnings,
 }
 
 /// What there is while the vault is unlocked.
@@ -139,7 +149,8 @@ impl State {
     /// At the start: locked.
     #[must_use]
     pub fn new(given: Given, config: &Config) -> Self {
-        let Given { vault, trust, worker, logbook, checks, most_channels, agent_socket, manager } = given;
+        let Given { vault, trust, worker, logbook, checks, most_channels, largest_queue, .. } = given;
+        let Given { agent_socket, manager, beginnings, .. } = given;
         Self {
             vault,
             trust,
@@ -151,6 +162,8 @@ impl State {
             head_room: Memory::of(ROOM_FOR_HEADS),
             decoding: Memories::default(),
             session_sockets: SessionSockets::default(),
+            channel_room: Memory::of(ROOM_FOR_CHANNELS),
+            largest_queue,
             channel_count: Cell::new(0),
             most_channels,
             channels: ChannelTokens::default(),
@@ -166,6 +179,7 @@ impl State {
             turns: Cell::new(0),
             open: RefCell::new(None),
             buckets: RefCell::default(),
+            beginnings,
             changing: tokio::sync::Mutex::new(()),
             unwritten: Cell::new(false),
             pending: RefCell::default(),
@@ -218,7 +232,7 @@ impl State {
         self.sessions.get()
     }
 
-    /// A grant's bucket, full where it was not used yet.
+    /// A grant's bucket; where it was not used yet, as buckets begin in this run.
     pub fn bucket(&self, grant: &Grant, now: Instant) -> RefMut<'_, Bucket> {
         self.bucket_of(grant.id, grant.rate, now)
     }
@@ -230,7 +244,7 @@ impl State {
 
     fn bucket_of(&self, id: u64, rate: Rate, now: Instant) -> RefMut<'_, Bucket> {
         RefMut::map(self.buckets.borrow_mut(), |buckets| {
-            let bucket = buckets.entry(id).or_insert_with(|| Bucket::new(rate, now));
+            let bucket = buckets.entry(id).or_insert_with(|| self.beginnings.bucket(id, rate, now));
             if bucket.rate() != rate {
                 bucket.set_rate(rate, now);
             }
@@ -261,6 +275,7 @@ impl State {
         }
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
+        self.beginnings.unlocked(contents.next_id);
         let live = Rc::new(Live::new(contents));
         *self.open.borrow_mut() = Some(Open { keys: Rc::new(keys), live, patterns: Cache::default(), turn });
         self.unwritten.set(self.pending.take().is_some());

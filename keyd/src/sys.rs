@@ -21,9 +21,9 @@ pub mod passed_socket;
 pub mod privilege;
 pub mod unit;
 
-pub use allocator::WipingAllocator;
+pub use allocator::{WipingAllocator, give_back};
 pub use closer::PassedDescriptor;
-pub use descriptor::{SocketKind, accept, hung_up, inherited, socket_kind, watched};
+pub use descriptor::{SocketKind, accept, hung_up, inherited, let_go, own_queue, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
 

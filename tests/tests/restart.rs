@@ -45,6 +45,44 @@ fn a_killed_keyd_means_503_at_once_and_service_after_it_is_back() {
     scene.strongroom.must(&["audit", "verify"]);
 }
 
+/// A hostile gateway that can make keyd die must gain nothing by it.
+#[test]
+fn a_killed_keyd_gives_no_limit_back_and_one_that_was_stopped_does() {
+    let scene = Scene::with(hello);
+    scene.strongroom.must(&["agent", "add", "scarce"]);
+    let placeholder = scene.grant(CREDENTIAL, "scarce", &["--rate", "3/hour"]);
+    let ask = |placeholder: &str| {
+        scene.strongroom.must(&["unlock"]);
+        within(Duration::from_secs(10), "an answer of keyd's", || {
+            let answer = scene.strongroom.request("GET", "/openai/x").bearer(placeholder).try_send().ok()?;
+            let is_too_early = matches!(answer.refusal().as_deref(), Some("keyd_unavailable" | "vault_locked"));
+            (!is_too_early).then_some(answer)
+        })
+    };
+    assert_eq!(ask(&placeholder).status(), 200);
+    for _ in 0..2 {
+        let keyd = scene.strongroom.keyd();
+        process::signal(keyd, process::Signal::SIGKILL);
+        process::wait_until_gone(keyd, Duration::from_secs(5));
+        scene.strongroom.up();
+        let refused = ask(&placeholder);
+        refused.assert_refused(Refusal::RateLimited);
+        let wait: u32 = refused.head.value("retry-after").expect("it says when").parse().unwrap();
+        assert!((1000..=1200).contains(&wait), "a third of an hour, less what has passed: {wait}");
+    }
+    assert!(scene.strongroom.logs().contains("the last run did not end cleanly"));
+    scene.strongroom.must(&["agent", "add", "new"]);
+    let new = scene.grant(CREDENTIAL, "new", &["--rate", "3/hour"]);
+    assert_eq!(ask(&new).status(), 200, "what nobody can have used before begins full");
+
+    scene.strongroom.must(&["down"]);
+    scene.strongroom.up();
+    for _ in 0..3 {
+        assert_eq!(ask(&placeholder).status(), 200);
+    }
+    ask(&placeholder).assert_refused(Refusal::RateLimited);
+}
+
 #[test]
 fn a_killed_keyd_cuts_what_was_running() {
     let scene = Scene::with(|exchange| {

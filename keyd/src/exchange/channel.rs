@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::forward;
 use super::link::Link;
+use super::room::Room;
 use crate::gateway::sessions::Sessions;
 use crate::policy::decide::Binding;
 use crate::state::State;
@@ -30,6 +31,8 @@ pub struct Channel {
     pub sessions: Rc<Sessions>,
     /// Where it leads.
     pub authority: Authority,
+    /// Its part of the memory.
+    pub room: Room,
     /// Its upstream connection.
     pub upstream: RefCell<UpstreamState>,
     /// Whom it serves, once it serves somebody.
@@ -66,8 +69,12 @@ impl Sockets {
     /// it since: the handshake tells.
     ///
     /// # Errors
-    /// `bad_request` for any other kind or number of descriptors.
-    pub fn check(descriptors: Vec<PassedDescriptor>, failure: Option<DialFailure>) -> Result<Self, Refusal> {
+    /// `bad_request` for any other kind or number of descriptors, and for a pair that may hold more than `largest_queue`.
+    pub fn check(
+        descriptors: Vec<PassedDescriptor>,
+        failure: Option<DialFailure>,
+        largest_queue: usize,
+    ) -> Result<Self, Refusal> {
         let mut descriptors = descriptors.into_iter();
         let (pair, upstream, more) = (descriptors.next(), descriptors.next(), descriptors.next());
         let pair = pair.ok_or(Refusal::BadRequest)?;
@@ -84,17 +91,25 @@ impl Sockets {
             (Some(socket), None, None) => UpstreamState::Dialled(usable(socket, SocketKind::is_tcp_stream)?),
             _ => return Err(Refusal::BadRequest),
         };
-        Ok(Self { pair: usable(pair, SocketKind::is_connected_unix_stream)?, upstream })
+        let pair = usable(pair, SocketKind::is_connected_unix_stream)?;
+        if pair.queue() > largest_queue { Err(Refusal::BadRequest) } else { Ok(Self { pair, upstream }) }
+    }
+
+    /// What the pair may hold of ours, by the kernel's count.
+    #[must_use]
+    pub fn queue(&self) -> usize {
+        self.pair.queue()
     }
 }
 
 /// Serves requests until either side hangs up or access is taken away.
-pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authority, sockets: Sockets) {
+pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authority, sockets: Sockets, room: Room) {
     let closed = state.channels.child_token();
     let channel = Rc::new(Channel {
         state,
         sessions,
         authority,
+        room,
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),
         closed: closed.clone(),
@@ -107,6 +122,10 @@ pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authorit
         () = closed.cancelled() => {}
         () = serve_requests(&channel, &link) => {}
     }
+    *channel.upstream.borrow_mut() = UpstreamState::Gone;
+    channel.room.close();
+    // A gateway that keeps its end open keeps what it has not read in memory, and that is counted as ours.
+    link.let_go().await;
 }
 
 /// One request after another, until one of them is the last.
@@ -129,6 +148,7 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
         if answered != Ok(true) {
             return;
         }
+        channel.room.end();
     }
 }
 

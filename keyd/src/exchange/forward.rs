@@ -176,11 +176,15 @@ async fn connection(
     let taken = channel.upstream.replace(UpstreamState::Busy);
     match taken {
         UpstreamState::Dialled(socket) => {
+            let (state, credentials) = (&channel.state, &admitted.allowed.binding.credentials);
+            let offer = Offer::of(&admitted.live, credentials, &channel.authority, is_grpc, &state.want_http2);
+            if let Err(refused) = channel.room.begin(offer.has_http2()) {
+                *channel.upstream.borrow_mut() = UpstreamState::Dialled(socket);
+                return Err(No::of(refused));
+            }
             // The handshake proves the host to these credentials alone: no other may ever use this connection, whatever
             // becomes of this request.
             *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
-            let (state, credentials) = (&channel.state, &admitted.allowed.binding.credentials);
-            let offer = Offer::of(&admitted.live, credentials, &channel.authority, is_grpc, &state.want_http2);
             let config = state
                 .trust
                 .client_config(&admitted.live, credentials, offer)
@@ -190,18 +194,24 @@ async fn connection(
                 opened = opened => opened,
                 reason = ticket.cut() => return Err(No::closing(reason)),
             };
-            opened.map_err(|why| match why {
+            let connection = opened.map_err(|why| match why {
                 NoConnection::Refused(refusal) => No::closing(refusal),
                 NoConnection::WantsHttp2 => {
                     state.want_http2.learn(&channel.authority);
                     No::redial()
                 }
-            })
+            })?;
+            // The upstream may have chosen what takes less.
+            channel.room.begin(connection.is_http2()).map_err(No::of)?;
+            Ok(connection)
         }
         UpstreamState::Ready(connection) if is_grpc && !connection.is_http2() => {
             Err(No::closing(Refusal::UpstreamProtocol))
         }
         UpstreamState::Ready(mut connection) => {
+            if let Err(refused) = channel.room.begin(connection.is_http2()) {
+                return Err(put_back(channel, connection, refused));
+            }
             // It may have been closed since the last answer, and the news of it be on its way to us: a request that must
             // not be sent twice waits for what the kernel knows.
             if !is_repeatable {

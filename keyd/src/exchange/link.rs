@@ -12,6 +12,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -93,6 +94,14 @@ impl Link {
         let _ = self.push(Kind::End, Bytes::new());
         // Four bytes into a socket that nothing waits for: where it does not take them, gatewayd has gone.
         let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Ends the connection, and comes back when gatewayd has read what lies there for it, or has closed its end.
+    pub async fn let_go(&self) {
+        self.socket.borrow().end();
+        while self.socket.borrow().is_unread() {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// Comes back when gatewayd has hung up in the middle of an exchange, or speaks when it should not.
@@ -358,7 +367,9 @@ pub const ROOM_FOR_HEADS: usize = 16 * 1024 * 1024;
 /// Bytes of an answer that are searched before others have their turn.
 const MOST_AT_ONCE: usize = 256 * 1024;
 /// Bytes of an answer that wait for the socket before more is read from the upstream.
-const MOST_WAITING: usize = 128 * 1024;
+const MOST_WAITING: usize = 64 * 1024;
+/// A gateway that means well has read, or closed, long before the first.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 #[path = "link_tests.rs"]

@@ -211,3 +211,17 @@ async fn large_heads_share_their_room() {
     theirs.write_all(&[1, 0, 0x60, 0, 0]).expect("room");
     assert!(link.request().await.is_none(), "and none is left for the next");
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_link_is_let_go_when_what_lies_there_was_read_or_nobody_can() {
+    let answer = || Response::new(Full::new(Bytes::from(vec![b'x'; 20_000])));
+    let (link, mut theirs) = pair();
+    link.answer(answer()).await.expect("the pair takes it");
+    assert!(timeout(Duration::from_millis(50), link.let_go()).await.is_err(), "nobody has read");
+    theirs.read_to_end(&mut Vec::new()).expect("it has ended");
+    assert!(timeout(Duration::from_secs(5), link.let_go()).await.is_ok());
+    let (link, theirs) = pair();
+    link.answer(answer()).await.expect("the pair takes it");
+    drop(theirs);
+    assert!(timeout(Duration::from_secs(5), link.let_go()).await.is_ok());
+}

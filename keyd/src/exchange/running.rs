@@ -21,6 +21,8 @@ use crate::policy::decide::Binding;
 pub struct Running {
     next: Cell<u64>,
     exchanges: RefCell<HashMap<u64, Rc<Exchange>>>,
+    /// Most of them since memory was last given back.
+    peak: Cell<usize>,
 }
 
 /// What is known of one.
@@ -69,6 +71,7 @@ impl Running {
             channel,
         });
         self.exchanges.borrow_mut().insert(id, Rc::clone(&exchange));
+        self.peak.set(self.peak.get().max(self.count()));
         Ticket { id, exchange, running: Rc::clone(self) }
     }
 
@@ -87,6 +90,17 @@ impl Running {
         for exchange in chosen {
             exchange.cut(exchange.deadline.refusal);
         }
+    }
+
+    /// Whether there were many and now are few, which it says once: what they held is free.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        let (peak, count) = (self.peak.get(), self.count());
+        let has_fallen = peak >= MANY && count < peak / 4;
+        if has_fallen {
+            self.peak.set(count);
+        }
+        has_fallen
     }
 
     /// How many there are.
@@ -188,6 +202,9 @@ impl Drop for Ticket {
 /// No exchange lasts longer, whatever gatewayd says.
 const LONGEST_EXCHANGE: Duration = Duration::from_secs(2 * 3600);
 
+/// Fewer leave little behind.
+const MANY: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +230,20 @@ mod tests {
         assert!(waiting_channel.is_cancelled(), "an answer that begins after the cut goes nowhere");
         drop((waiting, answering));
         assert_eq!(running.count(), 1);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_fall_from_a_peak_is_said_once() {
+        let running = Rc::new(Running::default());
+        let mut tickets: Vec<_> = (0..MANY).map(|_| enter(&running, 1)).collect();
+        assert!(!running.has_fallen());
+        tickets.truncate(MANY / 4);
+        assert!(!running.has_fallen());
+        tickets.pop();
+        assert!(running.has_fallen() && !running.has_fallen());
+        tickets.extend((1..MANY).map(|_| enter(&running, 1)));
+        tickets.clear();
+        assert!(running.has_fallen(), "another peak");
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -1,8 +1,10 @@
 //! Token buckets: how often a grant may be used.
 //!
-//! Time comes in as a parameter. Buckets live in memory, by grant; a restart fills them. A refusal takes nothing.
-//! Called by `decide` (to look) and the exchange (to take).
+//! Time comes in as a parameter. Buckets live in memory, by grant. A clean stop and a start fill them; a run that broke
+//! off is followed by one whose buckets begin empty, for whoever can make keyd die must gain nothing by it. A refusal
+//! takes nothing. Called by `decide` (to look), the exchange (to take) and `state`, which keeps them.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use strongroom_protocol::admin::Rate;
@@ -21,6 +23,12 @@ impl Bucket {
     #[must_use]
     pub fn new(rate: Rate, now: Instant) -> Self {
         Self { rate, level: capacity(rate), filled: now }
+    }
+
+    /// A bucket that was empty then.
+    #[must_use]
+    pub fn empty(rate: Rate, since: Instant) -> Self {
+        Self { rate, level: 0, filled: since }
     }
 
     /// Keeps the level, within the new burst, when a grant's rate changes.
@@ -64,6 +72,38 @@ impl Bucket {
         let passed = now.saturating_duration_since(self.filled).as_nanos();
         self.level = (self.level + passed * u128::from(self.rate.count)).min(capacity(self.rate));
         self.filled = self.filled.max(now);
+    }
+}
+
+/// How buckets begin in this run.
+#[derive(Debug, Default)]
+pub struct Beginnings {
+    /// When this run began, where the one before it broke off.
+    broke_off: Option<Instant>,
+    /// The first id that nothing had in that run.
+    first_new: Cell<Option<u64>>,
+}
+
+impl Beginnings {
+    /// After a run that broke off; `now` is the start of this one.
+    #[must_use]
+    pub fn after_a_break(now: Instant) -> Self {
+        Self { broke_off: Some(now), first_new: Cell::new(None) }
+    }
+
+    /// The vault is open: what gets this id or a later one is of this run. Only the first time in a run counts.
+    pub fn unlocked(&self, next_id: u64) {
+        self.first_new.set(self.first_new.get().or(Some(next_id)));
+    }
+
+    /// The bucket of what is used for the first time in this run.
+    #[must_use]
+    pub fn bucket(&self, id: u64, rate: Rate, now: Instant) -> Bucket {
+        let is_new = self.first_new.get().is_some_and(|first| id >= first);
+        match self.broke_off {
+            Some(since) if !is_new => Bucket::empty(rate, since),
+            _ => Bucket::new(rate, now),
+        }
     }
 }
 
@@ -126,6 +166,31 @@ mod tests {
             bucket.wait(start + Duration::from_nanos(nanos));
         }
         assert!(bucket.take(start + Duration::from_secs(u64::from(u32::MAX))));
+    }
+
+    #[test]
+    fn after_a_run_that_broke_off_buckets_begin_empty_and_fill_by_their_rate() {
+        let start = Instant::now();
+        let beginnings = Beginnings::after_a_break(start);
+        beginnings.unlocked(7);
+        beginnings.unlocked(5);
+        let second = |number| start + Duration::from_secs(number);
+        let mut old = beginnings.bucket(6, rate(1, 10, 3), second(4));
+        assert_eq!(old.wait(second(4)), Duration::from_secs(6), "counted from the start and not from the first use");
+        assert!(!old.take(second(9)) && old.take(second(10)) && !old.take(second(10)));
+        let mut late = beginnings.bucket(6, rate(1, 10, 3), second(1000));
+        assert!((0..3).all(|_| late.take(second(1000))) && !late.take(second(1000)), "no more than its burst");
+        let mut new = beginnings.bucket(7, rate(1, 10, 3), second(4));
+        assert!((0..3).all(|_| new.take(second(4))), "nobody can have used it in the run before");
+    }
+
+    #[test]
+    fn after_a_clean_stop_buckets_begin_full() {
+        let start = Instant::now();
+        let beginnings = Beginnings::default();
+        beginnings.unlocked(7);
+        let mut bucket = beginnings.bucket(6, rate(1, 10, 3), start);
+        assert!((0..3).all(|_| bucket.take(start)) && !bucket.take(start));
     }
 
     #[test]

@@ -12,6 +12,9 @@
 //! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
 //! it come in between, `alarm` ends the wait, and several such waits the connection. It refuses to know what the bytes mean.
 //!
+//! What the kernel holds of what was sent and not read is ours to account for. A duplicate can raise the limit of it: it is
+//! looked at now and then, and a socket whose limit has grown is broken.
+//!
 //! Called by the exchange, for both sockets of a channel, and for connections to admin.sock.
 
 use std::cell::RefCell;
@@ -26,7 +29,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::closer::{self, PassedDescriptor};
-use super::descriptor::{socket_option, watched_for};
+use super::descriptor::{is_unread, send_queue, socket_option, watched_for};
 use super::packet::receive_bytes;
 use super::{checked, checked_length};
 
@@ -41,6 +44,10 @@ pub struct PassedSocket {
     watches_room: bool,
     /// Who waits to read while it is not.
     reader: Option<Waker>,
+    /// What the kernel may hold of what is sent, when it was passed.
+    queue: usize,
+    /// What was sent since that was looked at.
+    unlooked: usize,
     /// It is read though many descriptors wait to be closed.
     urgent: bool,
 }
@@ -54,8 +61,9 @@ impl PassedSocket {
         let socket = socket.into();
         let is_unix = socket_option(socket.as_fd(), libc::SO_DOMAIN)? == libc::AF_UNIX;
         let interest = if is_unix { UNIX_READ } else { Interest::READABLE | Interest::WRITABLE };
+        let queue = send_queue(socket.as_fd())?;
         let socket = Some(watched_for(socket, interest).map_err(|(_, error)| error)?);
-        Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, urgent: false })
+        Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, queue, unlooked: 0, urgent: false })
     }
 
     /// The same for a connection that is served whatever others do: an admin's.
@@ -66,6 +74,40 @@ impl PassedSocket {
         let mut socket = Self::new(socket)?;
         socket.urgent = true;
         Ok(socket)
+    }
+
+    /// What the kernel may hold of what is sent, in its own count.
+    #[must_use]
+    pub fn queue(&self) -> usize {
+        self.queue
+    }
+
+    /// Whether the peer has left unread more than a last word.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| is_unread(socket.get_ref().as_fd()))
+    }
+
+    /// Ends the connection, whoever has a duplicate.
+    pub fn end(&self) {
+        // That the peer is gone already is no error.
+        if let Some(socket) = &self.socket {
+            let _ = shut_down(socket, libc::SHUT_RDWR);
+        }
+    }
+
+    /// Counts what was sent, and looks whether the limit of the queue is what it was.
+    fn note_sent(&mut self, bytes: usize) -> io::Result<()> {
+        self.unlooked += bytes + EACH_SENT;
+        if !self.is_unix || self.unlooked < BETWEEN_LOOKS {
+            return Ok(());
+        }
+        self.unlooked = 0;
+        let Some(socket) = &self.socket else { return Err(lost()) };
+        if send_queue(socket.get_ref().as_fd())? > self.queue {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "somebody has raised what its queue may hold"));
+        }
+        Ok(())
     }
 
     /// From now on a report of room wakes the writer.
@@ -182,7 +224,7 @@ impl AsyncWrite for PassedSocket {
             // SAFETY: `message` points to at most parts.len() slices, each readable, all borrowed for this call.
             let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
             match checked_length(sent) {
-                Ok(length) => return Poll::Ready(Ok(length)),
+                Ok(length) => return Poll::Ready(self.note_sent(length).map(|()| length)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => match guard {
                         Some(mut guard) => guard.clear_ready(),
@@ -216,11 +258,8 @@ impl AsyncWrite for PassedSocket {
 
 impl Drop for PassedSocket {
     fn drop(&mut self) {
-        // A duplicate elsewhere would keep the connection open. That the peer is gone already is no error. The
-        // descriptor itself goes to the closer with its field.
-        if let Some(socket) = &self.socket {
-            let _ = shut_down(socket, libc::SHUT_RDWR);
-        }
+        // A duplicate elsewhere would keep the connection open. The descriptor itself goes to the closer with its field.
+        self.end();
     }
 }
 
@@ -234,6 +273,10 @@ fn lost() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
+/// Bytes between two looks at the queue's limit.
+const BETWEEN_LOOKS: usize = 128 * 1024;
+/// What the kernel needs for each that is sent, be it one byte.
+const EACH_SENT: usize = 1024;
 /// What a Unix stream is registered for at first. Out-of-band bytes make it readable too.
 const UNIX_READ: Interest = Interest::READABLE;
 /// A call that does not wait takes microseconds, and longer only where others have the processor.
@@ -272,7 +315,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::{Duration, Instant};
 
-    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::lingering_fixture::{LINGER, lingering};
@@ -304,6 +347,52 @@ mod tests {
         });
         echo.join().unwrap();
         assert!(back == expected);
+    }
+
+    #[test]
+    fn a_queue_that_somebody_raises_breaks_the_socket() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let duplicate = ours.try_clone().unwrap();
+        // Whoever reads, so that there is room all the time.
+        std::thread::spawn(move || std::io::copy(&mut theirs, &mut std::io::sink()));
+        in_runtime(async move {
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
+            assert_eq!(socket.queue(), super::super::own_queue().unwrap());
+            let piece = [0; 16 * 1024];
+            for _ in 0..64 {
+                socket.write_all(&piece).await.unwrap();
+            }
+            let raised = setsockopt(&duplicate, sockopt::SndBuf, &(socket.queue() * 3 / 4));
+            raised.unwrap();
+            let mut written = 0;
+            let error = loop {
+                match socket.write_all(&piece).await {
+                    Ok(()) => written += piece.len(),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(written <= BETWEEN_LOOKS, "{written}");
+        });
+    }
+
+    #[test]
+    fn what_nobody_has_read_is_known_until_it_is_read_or_nobody_can() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (alone, other) = UnixStream::pair().unwrap();
+        in_runtime(async move {
+            let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
+            let mut second = PassedSocket::new(OwnedFd::from(alone)).unwrap();
+            assert!(!socket.is_unread());
+            socket.write_all(&[0; 10_000]).await.unwrap();
+            second.write_all(&[0; 10_000]).await.unwrap();
+            socket.end();
+            second.end();
+            assert!(socket.is_unread() && second.is_unread());
+            theirs.read_to_end(&mut Vec::new()).unwrap();
+            drop(other);
+            assert!(!socket.is_unread() && !second.is_unread());
+        });
     }
 
     #[test]

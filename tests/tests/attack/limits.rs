@@ -4,6 +4,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use strongroom_protocol::channel::REFUSAL;
+use strongroom_protocol::channel::frames::Frame;
+use strongroom_protocol::channel::head::AnswerHead;
 use strongroom_protocol::exchange::{DialFailure, Upstream as Dialled};
 use strongroom_tests::hostile::HEAD;
 
@@ -148,5 +152,139 @@ fn channels_without_end_leave_room_for_the_admin_and_for_others() {
     within(Duration::from_secs(20), "room is given back", || {
         siege.scene.get("/openai/x").send().status().eq(&200).then_some(())
     });
+    siege.hold();
+}
+
+/// More than a channel and its pair hold.
+const LARGE: usize = 2 * 1024 * 1024;
+
+fn large(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    if exchange.head().target() != "/large" {
+        return echo(exchange);
+    }
+    exchange.respond("200 OK", &[], &vec![b' '; LARGE])
+}
+
+/// A grant that no rate holds up.
+fn plenty(siege: &Siege) -> String {
+    siege.scene.strongroom.must(&["agent", "add", "plenty"]);
+    siege.scene.grant(CREDENTIAL, "plenty", &["--rate", "100000/hour", "--burst", "100000"])
+}
+
+#[test]
+fn answers_that_nobody_reads_fill_no_memory_and_one_that_ends_makes_room() {
+    let siege = Siege::before(Scene::with(large));
+    let (plenty, scarce) = (plenty(&siege), scarce(&siege));
+    let mut waiting = siege.dial();
+    let mut unread = Vec::new();
+    let refusal = loop {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        // As much as keyd takes: the more the kernel may hold for each, the fewer there are.
+        setsockopt(&theirs, sockopt::SndBuf, &(256 * 1024)).unwrap();
+        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+        let offered = siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]);
+        if let Err(refusal) = offered {
+            break refusal.expect("keyd answers");
+        }
+        let mut channel = Channel::new(ours, theirs, Some(tcp), siege.loot.clone());
+        channel.frame(HEAD, &Ask::bearer("GET", "/large", &plenty).payload()).unwrap();
+        // The head is here, so the exchange is under way; or it is a refusal.
+        let frame = channel.next_frame().unwrap();
+        if is_refusal(&frame) {
+            break Refusal::Overloaded;
+        }
+        unread.push(channel);
+        assert!(unread.len() < 1500, "no end of them");
+    };
+    assert_eq!(refusal, Refusal::Overloaded);
+    assert!(unread.len() >= 500, "{} at once", unread.len());
+    let peak = process::peak_resident(siege.daemons[0]);
+    assert!(peak < 700 * 1024 * 1024, "keyd has {peak} bytes, and the kernel as many again for it");
+
+    // A channel that was open before is refused too, and that takes nothing of a limit.
+    for _ in 0..5 {
+        let heard = waiting.ask(&Ask::bearer("GET", "/x", &scarce));
+        assert_eq!(heard.refusal(), Some(Refusal::Overloaded), "{heard:?}");
+    }
+    assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+    let mut read = unread.pop().unwrap();
+    let mut length = 0;
+    while let Some(Frame::Data(data)) = read.next_frame() {
+        length += data.len();
+    }
+    assert_eq!(length, LARGE, "it comes whole when somebody reads");
+    drop(read);
+    within(Duration::from_secs(20), "room for another", || {
+        let heard = waiting.ask(&Ask::bearer("GET", "/x", &scarce));
+        (heard.refusal() != Some(Refusal::Overloaded)).then(|| assert_eq!(heard.status(), Some(200), "{heard:?}"))
+    });
+    for status in [200, 200] {
+        assert_eq!(waiting.ask(&Ask::bearer("GET", "/x", &scarce)).status(), Some(status));
+    }
+    assert_eq!(waiting.ask(&Ask::bearer("GET", "/x", &scarce)).refusal(), Some(Refusal::RateLimited));
+    drop((unread, waiting));
+    within(Duration::from_secs(20), "memory is given back", || {
+        (process::resident(siege.daemons[0]) < peak / 2).then_some(())
+    });
+    siege.hold();
+}
+
+fn is_refusal(frame: &Frame) -> bool {
+    let Frame::Head(payload) = frame else { panic!("no answer begins with {frame:?}") };
+    AnswerHead::decode(payload.clone()).unwrap().fields.contains_key(REFUSAL)
+}
+
+/// What lies in a pair that keyd has let go is still the kernel's to hold for it.
+#[test]
+fn channels_that_are_cut_and_never_read_count_until_their_end_is_closed() {
+    let scene = Scene::build(Strongroom::new().descriptors(400), large);
+    let siege = Siege::before(scene);
+    let plenty = plenty(&siege);
+    let mut unread = Vec::new();
+    let full = loop {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+        match siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]) {
+            Ok(()) => {}
+            Err(refusal) => break refusal,
+        }
+        let mut channel = Channel::new(ours, theirs, Some(tcp), siege.loot.clone());
+        channel.frame(HEAD, &Ask::bearer("GET", "/large", &plenty).payload()).unwrap();
+        assert!(!is_refusal(&channel.next_frame().unwrap()));
+        // Its end at the upstream breaks it; what came before lies unread.
+        channel.upstream.as_ref().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
+        unread.push(channel);
+        assert!(unread.len() < 1000, "no end of them");
+    };
+    assert_eq!(full, Some(Refusal::Overloaded));
+    drop(unread);
+    within(Duration::from_secs(20), "room is given back", || {
+        siege.scene.get("/openai/x").send().status().eq(&200).then_some(())
+    });
+    siege.hold();
+}
+
+#[test]
+fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
+    let siege = Siege::before(Scene::with(large));
+    let placeholder = plenty(&siege);
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+    let usual = getsockopt(&theirs, sockopt::SndBuf).unwrap();
+    // Past what an unprivileged process may set, where there is root to do it.
+    setsockopt(&theirs, sockopt::SndBufForce, &(2 * usual.max(512 * 1024))).unwrap();
+    let verdict = siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]);
+    assert_eq!(verdict, Err(Some(Refusal::BadRequest)));
+
+    let mut channel = siege.dial();
+    channel.frame(HEAD, &Ask::bearer("GET", "/large", &placeholder).payload()).unwrap();
+    assert!(!is_refusal(&channel.next_frame().unwrap()));
+    setsockopt(&channel.theirs, sockopt::SndBuf, &usual).unwrap();
+    let mut length = 0;
+    while let Some(frame) = channel.next_frame() {
+        let Frame::Data(data) = frame else { panic!("it ends as if it were whole: {frame:?}") };
+        length += data.len();
+    }
+    assert!(length < LARGE, "it was broken: {length}");
     siege.hold();
 }

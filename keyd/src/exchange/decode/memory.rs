@@ -1,8 +1,9 @@
-//! How much memory many may use together: all decoders of the process, and all large heads that are on their way.
+//! How much memory many may use together: all decoders of the process, all large heads that are on their way, all channels.
 //!
 //! A decoder's share grows with what it holds. It refuses more than [`MOST`] to all of them, and more than
 //! [`MOST_OF_ONE`] to those of one authority ([`Memories`]): slow answers that one upstream compresses with large windows
-//! must not take it from everybody. Called by the decoders, by `forward` for an answer's, and by `link` for heads.
+//! must not take it from everybody. Called by the decoders, by `forward` for an answer's, by `link` for heads and by `room`
+//! for channels.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -76,6 +77,12 @@ pub struct Share {
 }
 
 impl Share {
+    /// How large it is.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Makes it so large; says whether there is so much, and leaves it where there is not.
     #[must_use]
     pub fn resize(&mut self, bytes: usize) -> bool {
