@@ -32,7 +32,7 @@ use crate::logbook::Logbook;
 use crate::peer::Caller;
 use crate::secret::Secret;
 use crate::start_error::StartError;
-use crate::state::{Given, State};
+use crate::state::{Given, State, now};
 use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::vault::LockedVault;
 use crate::worker::Worker;
@@ -121,7 +121,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 _ = tick.tick() => {
                     state.tick();
                     state.logbook.tick();
-                    state.running.cut_late(Instant::now());
+                    state.running.cut_late(Instant::now(), now());
                 }
                 // From here and no other task: a loop that hangs is to be found out.
                 () = beat(&mut pulse) => state.manager.alive(),
