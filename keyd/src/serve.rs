@@ -1,10 +1,12 @@
 //! The runtime: accepts on both sockets, keeps the audit log's clock, and ends on a signal.
 //!
-//! One thread. Behind the clock admin.sock is served first in every round, so that taking access away works under a flood of
-//! channels.
+//! One thread. Behind the clock admins are served first in every round, those who are connected as well as those who come:
+//! their tasks are a set of their own, of which all that are ready have their turn before channels have theirs. So taking
+//! access away works under a flood of channels.
 //! It refuses callers by uid at accept, before a byte of theirs is read. Called by `main`, inside the cage.
 
 use std::cell::Cell;
+use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -32,7 +34,7 @@ use crate::policy::limit::Beginnings;
 use crate::run_mark::RunMark;
 use crate::secret::Secret;
 use crate::start_error::StartError;
-use crate::state::{Given, State};
+use crate::state::{Given, State, now};
 use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::vault::LockedVault;
 use crate::worker::Worker;
@@ -124,6 +126,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         let mut tick = interval(AUDIT_TICK);
         let mut pulse = state.manager.pace().map(pulse);
         let brake = Brake::default();
+        let admins = LocalSet::new();
         if let Some(key) = credential {
             admin::operation::vault::unlock_with_credential(&state, &key);
         }
@@ -138,16 +141,18 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 _ = tick.tick() => {
                     state.tick();
                     state.logbook.tick();
-                    state.running.cut_late(Instant::now());
+                    state.running.cut_late(Instant::now(), now());
                     if state.running.has_fallen() {
                         sys::give_back();
                     }
                 }
                 // From here and no other task: a loop that hangs is to be found out.
                 () = beat(&mut pulse) => state.manager.alive(),
+                // Never ready: the set is also there while it is empty.
+                () = admins.run_until(pending()) => {}
                 accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
                     match accepted {
-                        Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers),
+                        Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers, &admins),
                         Err(error) => cannot_accept("admin", &error).await,
                     }
                 }
@@ -163,7 +168,8 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         state.manager.stopping("Locking the vault.");
         state.lock_by_itself();
         state.logbook.close();
-        let _ = state.logbook.sync().await;
+        // Admins are still told what became of their requests.
+        let _ = admins.run_until(state.logbook.sync()).await;
         mark.remove();
         Ok(())
     })
@@ -176,6 +182,7 @@ fn admin_connection(
     config: &Config,
     guests: &Rc<Guests>,
     strangers: &Strangers,
+    admins: &LocalSet,
 ) {
     let caller = match Caller::of(&socket) {
         Ok(caller) => caller,
@@ -186,13 +193,13 @@ fn admin_connection(
         Err(error) => return strangers.refused("admin", Some(&caller), &error.to_string()),
     };
     if !config.is_admin(caller.uid, own) {
-        return strangers.turn_away(stream, &caller);
+        return strangers.turn_away(stream, &caller, admins);
     }
     let Some(guest) = guests.enter(caller.uid) else {
         return strangers.refused("admin", Some(&caller), "too many requests at one time");
     };
     let (state, guests) = (Rc::clone(state), Rc::clone(guests));
-    spawn_local(async move {
+    admins.spawn_local(async move {
         if let Err(error) = admin::serve::serve(state, stream, caller, &guest).await {
             tracing::debug!(uid = caller.uid, %error, "admin connection ended");
         }
@@ -238,7 +245,7 @@ fn pulse(pace: Duration) -> Interval {
 async fn beat(pulse: &mut Option<Interval>) {
     match pulse {
         Some(pulse) => drop(pulse.tick().await),
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
@@ -253,12 +260,12 @@ struct Strangers {
 
 impl Strangers {
     /// Tells somebody who is no admin so, unless too many are being told.
-    fn turn_away(&self, stream: PassedSocket, caller: &Caller) {
+    fn turn_away(&self, stream: PassedSocket, caller: &Caller, admins: &LocalSet) {
         self.refused("admin", Some(caller), "not an admin's uid");
         if self.told.get() < MOST_TOLD {
             let told = Rc::clone(&self.told);
             told.set(told.get() + 1);
-            spawn_local(async move {
+            admins.spawn_local(async move {
                 // Whether they listen is theirs.
                 let _ = admin::serve::refuse(stream).await;
                 told.set(told.get() - 1);

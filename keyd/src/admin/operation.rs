@@ -40,6 +40,12 @@ fn note(state: &State, event: Event) {
     state.logbook.keep(Record::Event(event));
 }
 
+/// What was taken away already is taken away once: a second event and file would wear out the log and the only backup,
+/// without a passphrase. The first one may be in memory alone, and then it is written now.
+async fn again(state: &State) -> Result<(), Failure> {
+    state.write_what_was_taken().await
+}
+
 /// The next unused id.
 fn take_id(contents: &mut Contents) -> u64 {
     contents.next_id += 1;

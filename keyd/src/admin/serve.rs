@@ -1,7 +1,8 @@
 //! One admin connection: read a frame, dispatch, answer, again.
 //!
-//! Buffers that held a request are wiped: it may have carried a key. Called by `serve.rs` for every accepted
-//! connection, after the look at whose it is.
+//! Buffers that held a request are wiped: it may have carried a key. It refuses to wait long for whoever does not take
+//! the answer, and for nobody while others want the place. Called by `serve.rs` for every accepted connection, after the
+//! look at whose it is.
 
 use std::io;
 use std::rc::Rc;
@@ -48,12 +49,22 @@ pub async fn serve(state: Rc<State>, mut stream: PassedSocket, caller: Caller, g
                     FrameError::Version(_) => Failure::Version(frame::VERSION),
                     _ => Failure::BadMessage,
                 };
-                return answer(&mut stream, &Reply::Failed(failure)).await;
+                return answer_guest(&mut stream, &Reply::Failed(failure), guest).await;
             }
         };
         guest.is_idle.set(false);
         let reply = dispatch::dispatch(&state, &caller, request).await;
-        answer(&mut stream, &reply).await?;
+        answer_guest(&mut stream, &reply, guest).await?;
+    }
+}
+
+/// Answers, unless the place is wanted before the answer is taken: what was asked for is done.
+async fn answer_guest(stream: &mut PassedSocket, reply: &Reply, guest: &Guest) -> io::Result<()> {
+    guest.is_idle.set(true);
+    tokio::select! {
+        biased;
+        answered = answer(stream, reply) => answered,
+        () = guest.leave.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
@@ -91,10 +102,12 @@ async fn answer(stream: &mut PassedSocket, reply: &Reply) -> io::Result<()> {
             frame::encode(&Reply::Failed(Failure::Internal), ADMIN_LIMIT).map_err(io::Error::other)?
         }
     };
-    tokio::time::timeout(MESSAGE_TIME, stream.write_all(&bytes))
+    tokio::time::timeout(REPLY_TIME, stream.write_all(&bytes))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// A local peer sends or takes a megabyte in far less.
+/// A local peer sends a megabyte in far less.
 const MESSAGE_TIME: Duration = Duration::from_secs(10);
+/// And takes one, for it waits for nothing else.
+const REPLY_TIME: Duration = Duration::from_secs(2);

@@ -2,7 +2,8 @@
 //!
 //! One [`Link`] is shared by the channel, which reads heads and writes answers, and by the body of the request under way,
 //! which whoever talks to the upstream reads. It refuses anything out of order: a second head before the first request is
-//! answered, data where no body was announced. gatewayd has gone then, as far as keyd is concerned.
+//! answered, data where no body was announced. gatewayd has gone then, as far as keyd is concerned. However much lies
+//! ready, a turn of the thread is for one request, and for so many frames and bytes.
 //! Called by `channel`; the body by `upload`.
 
 use std::cell::{Cell, RefCell};
@@ -22,6 +23,7 @@ use hyper::ext::ReasonPhrase;
 use strongroom_protocol::channel::frames::{Decoder, Encoder, Frame, Kind};
 use strongroom_protocol::channel::head::{AnswerHead, RequestHead, encode_fields};
 use tokio::io::AsyncWrite;
+use tokio::task::{coop, yield_now};
 use tokio_util::io::poll_read_buf;
 
 use super::decode::memory::{Memory, Share};
@@ -74,7 +76,17 @@ impl Link {
 
     /// The next request; nothing where gatewayd has closed or sends what is none.
     pub async fn request(self: &Rc<Self>) -> Option<Request<RequestBody>> {
-        let Ok(Frame::Head(payload)) = poll_fn(|cx| self.poll_frame(cx)).await else { return None };
+        let mut was_there = true;
+        let frame = poll_fn(|cx| {
+            let frame = self.poll_frame(cx);
+            was_there &= frame.is_ready();
+            frame
+        });
+        let Ok(Frame::Head(payload)) = frame.await else { return None };
+        if was_there {
+            // Others have their turn: answers may be made without waiting for anything.
+            yield_now().await;
+        }
         let head = RequestHead::decode(payload).ok()?;
         let waits = head.fields.get(header::EXPECT).is_some_and(|value| value == CONTINUE);
         self.upload.set(match (head.has_body, waits) {
@@ -143,11 +155,14 @@ impl Link {
         poll_fn(|cx| {
             let mut given = 0;
             loop {
-                if given >= MOST_AT_ONCE {
+                if given >= MOST_AT_ONCE && !has_ended {
                     // Others have their turn; an answer that is always ready would keep the thread.
                     cx.waker().wake_by_ref();
                     let _ = self.poll_flush(cx)?;
                     return Poll::Pending;
+                }
+                if has_ended && self.spoke_too_soon() {
+                    return Poll::Ready(Err(Broken));
                 }
                 if has_ended || self.encoder.borrow().len() >= MOST_WAITING {
                     ready!(self.poll_flush(cx))?;
@@ -166,7 +181,7 @@ impl Link {
                 };
                 match frame.map(BodyFrame::into_data) {
                     Some(Ok(data)) => {
-                        given += data.len();
+                        given += data.len() + COST_OF_FRAME;
                         self.push(Kind::Data, data)?;
                         has_ended = body.is_end_stream();
                         if has_ended {
@@ -188,11 +203,12 @@ impl Link {
         .await?;
         if matches!(self.upload.get(), UploadState::Coming | UploadState::Unwanted) {
             // hyper asks for no end where it has counted the bytes.
-            poll_fn(|cx| {
+            let look = poll_fn(|cx| {
                 self.look_for_the_end(cx);
                 Poll::Ready(())
-            })
-            .await;
+            });
+            // It is looked for once, so the turn's being over must not hide it.
+            coop::unconstrained(look).await;
         }
         Ok(!is_last && self.upload.get() == UploadState::Ended)
     }
@@ -208,6 +224,16 @@ impl Link {
                 Ok(Frame::Head(_) | Frame::Continue) | Err(Broken) => return Poll::Ready(()),
             }
         }
+    }
+
+    /// Whether something lies behind the request though the end of its answer is still here: gatewayd cannot have seen it.
+    fn spoke_too_soon(&self) -> bool {
+        let mut decoder = self.decoder.borrow_mut();
+        let awaits_end = matches!(self.upload.get(), UploadState::Coming | UploadState::Unwanted);
+        if awaits_end && decoder.take_plain_end() {
+            self.upload_is(UploadState::Ended);
+        }
+        self.upload.get() == UploadState::Ended && !decoder.is_empty()
     }
 
     fn look_for_the_end(&self, cx: &mut Context<'_>) {
@@ -234,9 +260,14 @@ impl Link {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Result<Frame, Broken>> {
         let (mut socket, mut decoder) = (self.socket.borrow_mut(), self.decoder.borrow_mut());
         loop {
-            if let Some(frame) = decoder.next_frame().map_err(|_| Broken)? {
-                self.share.take();
-                return Poll::Ready(Ok(frame));
+            if !decoder.is_empty() {
+                // What lies here already is taken from no socket, which would count it.
+                let turn = ready!(coop::poll_proceed(cx));
+                if let Some(frame) = decoder.next_frame().map_err(|_| Broken)? {
+                    turn.made_progress();
+                    self.share.take();
+                    return Poll::Ready(Ok(frame));
+                }
             }
             // Before it is held: a thousand channels with heads that never end must not fill the memory.
             if let Some(length) = decoder.awaits().filter(|length| *length > SMALL_HEAD) {
@@ -366,6 +397,8 @@ const SMALL_HEAD: usize = 16 * 1024;
 pub const ROOM_FOR_HEADS: usize = 16 * 1024 * 1024;
 /// Bytes of an answer that are searched before others have their turn.
 const MOST_AT_ONCE: usize = 256 * 1024;
+/// What a piece of an answer counts beside its bytes, for small ones are work too.
+const COST_OF_FRAME: usize = 1024;
 /// Bytes of an answer that wait for the socket before more is read from the upstream.
 const MOST_WAITING: usize = 64 * 1024;
 /// A gateway that means well has read, or closed, long before the first.

@@ -102,6 +102,99 @@ async fn what_comes_out_of_order_is_a_hang_up() {
     assert!(has_hung_up(&link).await);
 }
 
+/// Though the answer was there at once, and nobody looked for a hang-up.
+#[tokio::test(flavor = "current_thread")]
+async fn whoever_asks_again_before_the_answer_gets_none() {
+    let next = head(false, &[]);
+    let body: [(Kind, &[u8]); 2] = [(Kind::Data, b"some"), (Kind::End, b"")];
+    for (has_body, more) in [(false, &next[..]), (false, &next[..1]), (true, &next[..])] {
+        let (link, mut theirs) = pair();
+        let first = head(has_body, &[("host", "x")]);
+        let frames: Vec<_> =
+            [(Kind::Head, &first[..])].into_iter().chain(body.into_iter().filter(|_| has_body)).collect();
+        say(&theirs, &[&frames[..], &[(Kind::Head, more)]].concat());
+        let mut request = link.request().await.expect("a request").into_body();
+        if has_body {
+            request.frame().await.expect("a piece").expect("in order");
+        }
+        drop(request);
+        assert_eq!(link.answer(fine()).await, Err(Broken), "{has_body} {}", more.len());
+        drop(link);
+        let mut heard = Vec::new();
+        theirs.read_to_end(&mut heard).expect("our end");
+        assert!(heard.is_empty(), "{heard:?}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_request_that_was_there_already_waits_for_the_next_turn() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(false, &[])), (Kind::Head, &head(false, &[]))]);
+    // Until the runtime has looked at the socket.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..2 {
+        let mut next = std::pin::pin!(link.request());
+        let polls = (0..10).position(|_| next.as_mut().poll(&mut context).is_ready());
+        assert!(polls.is_some_and(|polls| polls > 0), "{polls:?}");
+    }
+    let mut next = std::pin::pin!(link.request());
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    say(&theirs, &[(Kind::Head, &head(false, &[]))]);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(next.as_mut().poll(&mut context).is_ready(), "one that was waited for waits no more");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn frames_that_lie_ready_are_handed_on_in_more_than_one_turn() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(true, &[]))]);
+    let mut body = link.request().await.expect("a request").into_body();
+    (&theirs).write_all(&[2, 0, 0, 1, b'x'].repeat(1000)).expect("room");
+    let (mut most, mut pieces) = (0, 0);
+    while pieces < 1000 {
+        let mut now = 0;
+        poll_fn(|cx| {
+            while pieces + now < 1000
+                && let Poll::Ready(frame) = Pin::new(&mut body).poll_frame(cx)
+            {
+                frame.expect("a piece").expect("in order");
+                now += 1;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        (most, pieces) = (most.max(now), pieces + now);
+        yield_now().await;
+    }
+    assert!((2..=128).contains(&most), "{most} at once");
+}
+
+/// An answer in pieces of a byte, each there at once.
+struct Crumbs(usize);
+
+impl Body for Crumbs {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<BodyFrame<Bytes>, Broken>>> {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or_default();
+        Poll::Ready(left.map(|_| Ok(BodyFrame::data(Bytes::from_static(b"x")))))
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn an_answer_in_small_pieces_has_no_more_than_its_turn() {
+    let (link, theirs) = pair();
+    say(&theirs, &[(Kind::Head, &head(false, &[]))]);
+    link.request().await.expect("a request");
+    let mut answer = std::pin::pin!(link.answer(Response::new(Crumbs(1000))));
+    let mut context = Context::from_waker(Waker::noop());
+    let polls = (0..20).position(|_| answer.as_mut().poll(&mut context).is_ready());
+    assert!(polls.is_some_and(|polls| polls >= 3), "{polls:?}");
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_hang_up_shows_behind_a_body_that_nobody_wants() {
     let (link, theirs) = pair();

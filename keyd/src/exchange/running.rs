@@ -84,11 +84,12 @@ impl Running {
     }
 
     /// Cuts what has had its time. One look a second at all of them costs less than a timer for each.
-    pub fn cut_late(&self, now: Instant) {
-        let late = |exchange: &Rc<Exchange>| exchange.deadline.at <= now;
-        let chosen: Vec<_> = self.exchanges.borrow().values().filter(|exchange| late(exchange)).cloned().collect();
-        for exchange in chosen {
-            exchange.cut(exchange.deadline.refusal);
+    /// `wall` is in seconds of the Unix epoch.
+    pub fn cut_late(&self, now: Instant, wall: u64) {
+        let late = |exchange: &Rc<Exchange>| Some((exchange.deadline.passed(now, wall)?, Rc::clone(exchange)));
+        let chosen: Vec<_> = self.exchanges.borrow().values().filter_map(late).collect();
+        for (reason, exchange) in chosen {
+            exchange.cut(reason);
         }
     }
 
@@ -111,10 +112,14 @@ impl Running {
 }
 
 /// When an exchange has had its time: its grant expires, or none lasts that long.
+///
+/// A grant expires by whichever clock is there first. The one that nobody sets stands still while the machine sleeps, and
+/// the wall clock may be set back.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     at: Instant,
     refusal: Refusal,
+    expires: Option<u64>,
 }
 
 impl Deadline {
@@ -123,9 +128,17 @@ impl Deadline {
     pub fn of(expires: Option<u64>, now: u64) -> Self {
         let left = expires.map(|at| Duration::from_secs(at.saturating_sub(now)));
         match left.filter(|left| *left < LONGEST_EXCHANGE) {
-            Some(left) => Self { at: Instant::now() + left, refusal: Refusal::Expired },
-            None => Self { at: Instant::now() + LONGEST_EXCHANGE, refusal: Refusal::UpstreamTimeout },
+            Some(left) => Self { at: Instant::now() + left, refusal: Refusal::Expired, expires },
+            None => Self { at: Instant::now() + LONGEST_EXCHANGE, refusal: Refusal::UpstreamTimeout, expires },
         }
+    }
+
+    /// Why it is over, where it is.
+    fn passed(&self, now: Instant, wall: u64) -> Option<Refusal> {
+        if self.expires.is_some_and(|at| at <= wall) {
+            return Some(Refusal::Expired);
+        }
+        (self.at <= now).then_some(self.refusal)
     }
 }
 
@@ -250,13 +263,31 @@ mod tests {
     async fn what_has_had_its_time_is_cut_and_nothing_else() {
         let running = Rc::new(Running::default());
         let ((soon, _), (later, _)) = (enter(&running, 1), enter(&running, 100));
-        running.cut_late(Instant::now());
+        running.cut_late(Instant::now(), 1000);
         assert_eq!((soon.reason(), later.reason()), (None, None));
-        running.cut_late(Instant::now() + Duration::from_secs(1));
+        running.cut_late(Instant::now() + Duration::from_secs(1), 1000);
         assert_eq!((soon.cut().await, later.reason()), (Refusal::Expired, None));
-        running.cut_late(Instant::now() + LONGEST_EXCHANGE);
+        running.cut_late(Instant::now() + LONGEST_EXCHANGE, 1000);
         assert_eq!(later.cut().await, Refusal::Expired);
         assert_eq!(Deadline::of(Some(u64::MAX / 2), 0).refusal, Refusal::UpstreamTimeout);
         assert_eq!(Deadline::of(None, 0).refusal, Refusal::UpstreamTimeout);
+    }
+
+    /// The machine slept, or the wall clock was put right: no second of the other clock went by.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_grant_that_expired_by_the_wall_clock_is_cut_whatever_the_other_clock_says() {
+        let running = Rc::new(Running::default());
+        let ((soon, _), (later, _), (last, _)) =
+            (enter(&running, 60), enter(&running, 61), enter(&running, LONGEST_EXCHANGE.as_secs() * 2));
+        running.cut_late(Instant::now(), 1059);
+        assert_eq!((soon.reason(), later.reason()), (None, None));
+        running.cut_late(Instant::now(), 1060);
+        assert_eq!((soon.reason(), later.reason(), last.reason()), (Some(Refusal::Expired), None, None));
+        running.cut_late(Instant::now(), 1000 + LONGEST_EXCHANGE.as_secs() * 2);
+        assert_eq!(last.reason(), Some(Refusal::Expired), "also where none would have lasted so long");
+        running.cut_late(Instant::now() + Duration::from_secs(61), 0);
+        assert_eq!(later.reason(), Some(Refusal::Expired));
+        let unlimited = Deadline::of(None, 1000);
+        assert_eq!(unlimited.passed(Instant::now(), u64::MAX), None, "nothing expires");
     }
 }

@@ -80,8 +80,16 @@ impl State {
         }
     }
 
-    pub(super) async fn write_what_was_taken(&self) -> Result<(), Failure> {
+    /// Writes what narrowing left in memory alone; where the file has it, nothing: every write makes a new backup.
+    ///
+    /// # Errors
+    /// `TakenButNotWritten` where the disk refuses.
+    pub async fn write_what_was_taken(&self) -> Result<(), Failure> {
         let _turn = self.changing.lock().await;
+        // Whoever had the turn may have written it.
+        if !self.is_unwritten() {
+            return Ok(());
+        }
         let pending = self.pending.borrow().clone();
         let Some((generation, bytes)) = pending else { return self.write_now().await };
         let written = self.worker.write_vault(bytes.to_vec(), Old::Backup).await;

@@ -1,10 +1,14 @@
 //! More than a grant gives: more requests, for longer, back again, at one time.
 
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use strongroom_protocol::admin::Operation;
 use strongroom_protocol::channel::REFUSAL;
 use strongroom_protocol::channel::frames::Frame;
 use strongroom_protocol::channel::head::AnswerHead;
@@ -86,6 +90,70 @@ impl Siege {
         let verdict = self.gateway.offer(HOST, Dialled::Failed(failure), &[theirs.as_fd()]);
         assert_eq!(verdict, Ok(()));
         Channel::new(ours, theirs, None, self.loot.clone())
+    }
+}
+
+/// Heads upon heads, which wait for no answer, on one channel after another: each is cut, and the admin is answered
+/// while they come.
+#[test]
+fn heads_without_end_keep_no_admin_waiting() {
+    let siege = Siege::lay();
+    let ask = Ask { flags: 0, method: b"GET".into(), target: b"/x?a=%41%42".into(), fields: Vec::new() };
+    let ask = ask.field("host", "x").field("x-a", "%2541%2542");
+    let mut patient = siege.failing(DialFailure::Unreachable);
+    for _ in 0..100 {
+        assert_eq!(patient.ask(&ask).refusal(), Some(Refusal::NoPlaceholder), "one at a time is answered");
+    }
+    let payload = ask.payload();
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let heads = [&[HEAD, a, b, c], &payload[..]].concat().repeat(20_000);
+    let (strongroom, loot, stop) = (&siege.scene.strongroom, siege.loot.clone(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let gateway = Hostile::connect(strongroom, &loot);
+            let mut rounds = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let channels: Vec<_> = (0..100).map(|_| piled(&gateway, &heads)).collect();
+                channels.iter().for_each(assert_cut);
+                rounds += 1;
+            }
+            rounds
+        });
+        let mut longest = Duration::ZERO;
+        for _ in 0..30 {
+            longest = longest.max(admin_answers(&siege.scene));
+            thread::sleep(Duration::from_millis(50));
+        }
+        let begin = Instant::now();
+        let locked = AdminClient::connect(strongroom.home()).and_then(|mut admin| admin.ask(Operation::Lock));
+        longest = longest.max(begin.elapsed());
+        stop.store(true, Ordering::Relaxed);
+        assert!(locked.is_ok() && longest < Duration::from_secs(1), "{longest:?}");
+        assert!(flood.join().unwrap() > 0);
+    });
+    strongroom.must(&["unlock"]);
+    siege.hold();
+}
+
+/// A channel on which heads lie before keyd sees it, as many as the socket takes.
+fn piled(gateway: &Hostile, heads: &[u8]) -> UnixStream {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    setsockopt(&ours, sockopt::SndBuf, &heads.len()).unwrap();
+    ours.set_nonblocking(true).unwrap();
+    assert!(ours.write(heads).unwrap() > 50_000);
+    ours.set_nonblocking(false).unwrap();
+    let verdict = gateway.offer(HOST, Dialled::Failed(DialFailure::Unreachable), &[theirs.as_fd()]);
+    assert!(matches!(verdict, Ok(()) | Err(Some(Refusal::VaultLocked))), "{verdict:?}");
+    ours
+}
+
+/// keyd ends it, and answers nothing of what was asked too soon.
+fn assert_cut(mut channel: &UnixStream) {
+    channel.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut heard = Vec::new();
+    match channel.read_to_end(&mut heard) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("keyd neither answers nor closes: {error}"),
+        _ => assert!(heard.is_empty(), "{heard:?}"),
     }
 }
 

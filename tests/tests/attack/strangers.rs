@@ -261,6 +261,55 @@ fn idle_connections_keep_no_admin_out() {
     siege.loot.assert_without(&[&siege.scene.key]);
 }
 
+/// Nor do connections whose requests are answered and whose answers nobody takes, of one admin and then of two.
+#[test]
+#[ignore = "needs root: asks as other users"]
+fn answers_that_nobody_takes_keep_no_admin_out() {
+    const FIRST: u32 = 61_043;
+    const SECOND: u32 = 61_044;
+    assert!(geteuid().is_root());
+    let scene = Scene::with(echo);
+    let strongroom = &scene.strongroom;
+    strongroom.must(&["down"]);
+    let file = strongroom.home().keyd_config();
+    let text = fs::read_to_string(&file).unwrap();
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("admin-uids")).map(|line| [line, "\n"].concat()).collect();
+    fs::write(&file, format!("admin-uids = [{FIRST}, {SECOND}]\n{kept}")).unwrap();
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    let siege = Siege::before(scene);
+    let home = siege.scene.strongroom.home();
+    let flood = |uid| {
+        let admin = home.admin_socket();
+        with_uid(uid, move || (0..64).map(|_| asks_on(&admin)).collect::<Vec<_>>())
+    };
+    let done = |uid, operation| {
+        let (home, begin) = (home.clone(), Instant::now());
+        let is_done = with_uid(uid, move || AdminClient::connect(&home).and_then(|mut one| one.ask(operation)).is_ok());
+        assert!(is_done && begin.elapsed() < Duration::from_secs(1), "uid {uid}: {is_done} {:?}", begin.elapsed());
+    };
+    let first = flood(FIRST);
+    done(SECOND, Operation::AgentRevoke { name: AGENT.parse().unwrap() });
+    siege.scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
+    let second = flood(SECOND);
+    done(FIRST, Operation::Status);
+    done(0, Operation::Lock);
+    siege.scene.get("/openai/x").send().assert_refused(Refusal::VaultLocked);
+    drop((first, second));
+    siege.loot.assert_without(&[&siege.scene.key]);
+}
+
+/// A connection that asks until keyd takes no more, and reads nothing.
+fn asks_on(admin: &Path) -> UnixStream {
+    let question = frame::encode(&Request { proof: None, operation: Operation::Doctor }, ADMIN_LIMIT).unwrap();
+    let stream = UnixStream::connect(admin).unwrap();
+    stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    // It ends where keyd waits for an answer to be taken, or wants the place.
+    while (&stream).write_all(&question).is_ok() {}
+    stream
+}
+
 /// The log says of each change which generation it made, and of each locking which one was left: an older file shows.
 #[test]
 fn a_vault_that_was_rolled_back_shows_in_the_log() {

@@ -10,7 +10,7 @@ use strongroom_protocol::admin::{AgentView, Failure, Field, MOST_EGRESS, MOST_UI
 use strongroom_protocol::session::TOKEN_PREFIX;
 use strongroom_protocol::{HostPattern, Name, Refusal};
 
-use super::{event, note, record, take_id};
+use super::{again, event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::gateway::environment;
 use crate::peer::{Caller, NO_UID, OVERFLOW_UID};
@@ -115,6 +115,11 @@ pub async fn allow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[Hos
 /// Takes such hosts away; tunnels to them are cut.
 pub async fn disallow(state: &Rc<State>, caller: &Caller, name: &Name, hosts: &[HostPattern]) -> Result<(), Failure> {
     let id = standing(state, name)?;
+    let live = state.live().ok_or(Failure::Locked)?;
+    let has_any = |agent: &Agent| agent.egress.iter().any(|host| hosts.contains(host));
+    if !live.agent(id).is_some_and(has_any) {
+        return again(state).await;
+    }
     note(state, event(state, EventKind::AgentDisallow, caller).named(name.clone()));
     state
         .change(Direction::Narrowing, |contents| {
@@ -170,8 +175,13 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, name: &Name, then: Then)
     let at = now();
     let kind = if then == Then::Keep { EventKind::AgentRevoke } else { EventKind::AgentRemove };
     let live = state.live().ok_or(Failure::Locked)?;
-    let id =
-        live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?.id;
+    let agent =
+        live.contents().agents.iter().find(|agent| is_called(agent, name)).ok_or(Failure::NoSuch(Thing::Agent))?;
+    let id = agent.id;
+    if then == Then::Keep && agent.revoked.is_some() {
+        state.running.cut(Refusal::Revoked, |exchange| exchange.is_of_agent(id));
+        return again(state).await;
+    }
     // The log may be full; taking access away does not wait for it.
     note(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {

@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use strongroom_protocol::admin::{Failure, Field, GrantView, MOST_RULES, NewGrant, PAGE, Rate, Reply, Thing};
 use strongroom_protocol::{Name, Refusal};
 
-use super::{agent, credential, event, note, record, take_id};
+use super::{again, agent, credential, event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::policy::live::Live;
@@ -81,10 +81,13 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
         .ok_or(Failure::NoSuch(Thing::Credential))?
         .id;
     let of_both = |grant: &&Grant| grant.agent == agent_id && grant.credential == credential_id;
-    // Revoking what is revoked already is done already.
-    let Some(id) = contents.grants.iter().filter(of_both).map(|grant| grant.id).max() else {
-        return Err(Failure::NoSuch(Thing::Grant));
-    };
+    let newest = contents.grants.iter().filter(of_both).max_by_key(|grant| grant.id);
+    let newest = newest.ok_or(Failure::NoSuch(Thing::Grant))?;
+    let id = newest.id;
+    if newest.revoked.is_some() {
+        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_grant(id));
+        return again(state).await;
+    }
     note(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
