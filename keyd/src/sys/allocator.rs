@@ -1,8 +1,8 @@
 //! A global allocator that wipes what it frees.
 //!
 //! Keys rest in the locked arena, but hyper and rustls copy a request into buffers of their own on its way into TLS.
-//! Those buffers are freed within milliseconds; wiping them then keeps them from lying around for the life of the
-//! process. Growing never uses `realloc`, which may move a buffer and leave the old bytes behind.
+//! Those buffers are freed within milliseconds, those of a connection that is kept for the next request with it; wiping
+//! them then keeps them from lying around for the life of the process. Growing never uses `realloc`, which may move a buffer and leave the old bytes behind.
 //! It refuses to do anything else: allocation itself is the system's. [`give_back`] asks that for what it keeps.
 //!
 //! Named once, as `#[global_allocator]`, in `main.rs`. Measured on a slow shared core, an allocation and its freeing:
