@@ -14,4 +14,4 @@ pub mod verify;
 pub mod writer;
 
 pub use refusals::RefusalCounter;
-pub use writer::{AuditError, AuditLog, Fsync};
+pub use writer::{AuditError, AuditLog, Found, Fsync};

@@ -15,14 +15,17 @@ use strongroom_protocol::home::{Home, Kind};
 use tracing::level_filters::LevelFilter;
 
 use crate::audit::Fsync;
+use crate::peer::{NO_UID, OVERFLOW_UID};
 
 /// What the file says.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// Who may use admin.sock beside root; keyd's own uid where none is named.
+    #[serde(deserialize_with = "uids")]
     pub admin_uids: Vec<u32>,
     /// Who may use gateway.sock; keyd's own uid where none is named, and in the system's home that of its gateway's user.
+    #[serde(deserialize_with = "uid")]
     pub gateway_uid: Option<u32>,
     /// Lock this long after unlocking.
     #[serde(deserialize_with = "duration")]
@@ -119,6 +122,22 @@ impl Default for Audit {
 /// By packaging/strongroom.sysusers.
 const GATEWAY_USER: &str = "strongroom-gateway";
 
+fn uids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    Vec::deserialize(deserializer)?.into_iter().map(somebody).collect()
+}
+
+fn uid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    u32::deserialize(deserializer).and_then(somebody).map(Some)
+}
+
+/// Whoever has one of these is refused at the sockets, so naming them could never work.
+fn somebody<E: serde::de::Error>(uid: u32) -> Result<u32, E> {
+    match uid {
+        OVERFLOW_UID | NO_UID => Err(E::custom(format!("{uid} stands for nobody; write the uid of a user"))),
+        _ => Ok(uid),
+    }
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     match humantime::parse_duration(&text) {
@@ -178,6 +197,8 @@ mod tests {
         let config = parse("admin-uids = [1000]\ngateway-uid = 998\n").unwrap();
         assert!(config.is_admin(1000, 7) && config.is_admin(0, 7) && !config.is_admin(7, 7));
         assert!(config.is_gateway(998, 7) && !config.is_gateway(7, 7));
+        let config = parse("admin-uids = [65533, 65535]\ngateway-uid = 65533\n").unwrap();
+        assert!(config.is_admin(65535, 7) && config.is_gateway(65533, 7), "beside those that are nobody's");
     }
 
     #[test]
@@ -195,6 +216,10 @@ mod tests {
         for text in [
             "a = 1",
             "\nadmin-uid = [1]",
+            "admin-uids = [65534]",
+            "admin-uids = [1000, 4294967295]",
+            "gateway-uid = 65534",
+            "\ngateway-uid = 4294967295",
             "auto-lock = 8",
             "auto-lock = \"soon\"",
             "log-level = \"off\"",

@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 use strongroom_protocol::Refusal;
 
 use crate::audit::record::{Event, EventKind, Record, Request};
-use crate::audit::{AuditError, AuditLog, Fsync, RefusalCounter};
+use crate::audit::{AuditError, AuditLog, Found, Fsync, RefusalCounter};
 use crate::worker::Worker;
 
 /// The log in use.
@@ -35,6 +35,8 @@ pub struct Logbook {
     dirty: Cell<bool>,
     /// The disk did not take what was written.
     is_unsynced: Cell<bool>,
+    /// The vault's generation in the last line that named one, a line that waits among them.
+    told: Cell<Option<u64>>,
 }
 
 impl Logbook {
@@ -52,6 +54,7 @@ impl Logbook {
             gap: Cell::new(None),
             dirty: Cell::new(false),
             is_unsynced: Cell::new(false),
+            told: Cell::new(None),
         }
     }
 
@@ -61,12 +64,21 @@ impl Logbook {
         self.log.borrow_mut()
     }
 
-    /// The vault was unlocked: lines can be written. Gives the newest generation of the vault that the log knows of.
+    /// The vault was unlocked: lines can be written. Says what the log knows of the vault.
     ///
     /// # Errors
     /// Where the log cannot be continued: without it no key may be used.
-    pub fn open(&self, key: &[u8]) -> Result<Option<u64>, AuditError> {
-        self.log.borrow_mut().unlocked(key).inspect_err(|error| tracing::error!(%error, "the audit log cannot be used"))
+    pub fn open(&self, key: &[u8]) -> Result<Found, AuditError> {
+        let found = self.log.borrow_mut().unlocked(key);
+        let found = found.inspect_err(|error| tracing::error!(%error, "the audit log cannot be used"))?;
+        // A line that waits is newer than all that are written.
+        Ok(Found { generation: self.told.get().or(found.generation), ..found })
+    }
+
+    /// The vault's generation that the log has, or will have.
+    #[must_use]
+    pub fn told(&self) -> Option<u64> {
+        self.told.get()
     }
 
     /// The vault was locked: what was counted is written, and the key is wiped.
@@ -123,6 +135,7 @@ impl Logbook {
     fn owe(&self, record: Record) {
         let mut owed = self.owed.borrow_mut();
         if owed.len() < MOST_OWED {
+            self.tells(&record);
             owed.push_back((record, SystemTime::now()));
         } else {
             self.lost.set(self.lost.get() + 1);
@@ -150,6 +163,7 @@ impl Logbook {
         match &written {
             Ok(()) => {
                 self.lost.set(0);
+                announced.into_iter().for_each(|record| self.tells(record));
                 if self.gap.take().is_some() {
                     tracing::info!("the audit log can be written again");
                 }
@@ -170,6 +184,12 @@ impl Logbook {
         written
     }
 
+    fn tells(&self, record: &Record) {
+        if let Record::Event(Event { generation: Some(generation), .. }) = record {
+            self.told.set(Some(*generation));
+        }
+    }
+
     fn is_unwritable(&self, error: &AuditError) {
         if self.gap.get().is_none() {
             self.gap.set(Some(SystemTime::now()));
@@ -188,6 +208,10 @@ impl Logbook {
     pub fn tick(self: &Rc<Self>) {
         let due = self.refusals.borrow_mut().take_due(Instant::now());
         due.into_iter().for_each(|record| self.keep(record));
+        // Where nobody writes, it is to be seen all the same that nobody could.
+        if let Err(error) = self.log.borrow().in_place() {
+            self.is_unwritable(&error);
+        }
         self.flush();
         if self.fsync == Fsync::Interval && self.dirty.get() {
             self.sync_soon();

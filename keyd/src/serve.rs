@@ -184,17 +184,16 @@ fn admin_connection(
     strangers: &Strangers,
     admins: &LocalSet,
 ) {
-    let caller = match Caller::of(&socket) {
-        Ok(caller) => caller,
-        Err(error) => return strangers.refused("admin", None, &error.to_string()),
-    };
+    let caller = Caller::of(&socket);
     let stream = match PassedSocket::urgent(socket) {
         Ok(stream) => stream,
-        Err(error) => return strangers.refused("admin", Some(&caller), &error.to_string()),
+        Err(error) => return strangers.refused("admin", caller.as_ref().ok(), &error.to_string()),
     };
-    if !config.is_admin(caller.uid, own) {
-        return strangers.turn_away(stream, &caller, admins);
-    }
+    let caller = match caller {
+        Ok(caller) if config.is_admin(caller.uid, own) => caller,
+        Ok(caller) => return strangers.turn_away(stream, Some(&caller), "not an admin's uid", admins),
+        Err(error) => return strangers.turn_away(stream, None, &error.to_string(), admins),
+    };
     let Some(guest) = guests.enter(caller.uid) else {
         return strangers.refused("admin", Some(&caller), "too many requests at one time");
     };
@@ -260,8 +259,8 @@ struct Strangers {
 
 impl Strangers {
     /// Tells somebody who is no admin so, unless too many are being told.
-    fn turn_away(&self, stream: PassedSocket, caller: &Caller, admins: &LocalSet) {
-        self.refused("admin", Some(caller), "not an admin's uid");
+    fn turn_away(&self, stream: PassedSocket, caller: Option<&Caller>, why: &str, admins: &LocalSet) {
+        self.refused("admin", caller, why);
         if self.told.get() < MOST_TOLD {
             let told = Rc::clone(&self.told);
             told.set(told.get() + 1);

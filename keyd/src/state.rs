@@ -17,6 +17,7 @@ use strongroom_protocol::service_manager::ServiceManager;
 use strongroom_protocol::{Authority, Check, Refusal};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Found;
 use crate::audit::record::{Event, EventKind, Record};
 use crate::config::Config;
 use crate::exchange::decode::memory::{Memories, Memory};
@@ -261,18 +262,8 @@ impl State {
         for key in contents.ca_keys.iter_mut().filter(|key| key.certificate.is_empty()) {
             key.certificate = ca::certificate(key).map_err(|_| Failure::Internal)?;
         }
-        let known = self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
-        if let Some(known) = known.filter(|known| *known > contents.generation) {
-            let generation = contents.generation;
-            tracing::error!(
-                generation,
-                known,
-                "the vault is older than the log: an older file was put in place, or an announced change was never written"
-            );
-            // A backup that was restored on purpose looks the same: it is said and not refused.
-            let event = Event::new(EventKind::VaultRolledBack).at_generation(generation);
-            self.logbook.keep(Record::Event(event));
-        }
+        let found = self.logbook.open(&contents.audit_key).map_err(|_| Failure::Audit)?;
+        self.note_what_is_missing(&found, contents.generation);
         let turn = self.turns.get() + 1;
         self.turns.set(turn);
         self.beginnings.unlocked(contents.next_id);
@@ -283,6 +274,33 @@ impl State {
         self.waking.unlocked();
         self.manager.status(self.words());
         Ok(())
+    }
+
+    /// Vault and log each know how far the other has come: where one is behind, the log says so from then on.
+    fn note_what_is_missing(&self, found: &Found, generation: u64) {
+        let (known, lines_lost) = (found.generation, found.lines_lost);
+        if known.is_some_and(|known| known > generation) {
+            tracing::error!(
+                generation,
+                known,
+                "the vault is older than the log: an older file was put in place, or an announced change was never written"
+            );
+            // A backup that was restored on purpose looks the same: it is said and not refused.
+            let event = Event::new(EventKind::VaultRolledBack).at_generation(generation);
+            self.logbook.keep(Record::Event(event));
+        }
+        // What `init` made is in no log.
+        if lines_lost > 0 || known.is_some_and(|known| known.max(1) < generation) {
+            tracing::warn!(
+                generation,
+                known,
+                lines_lost,
+                "lines are missing at the end of the audit log: its newest file was removed, renamed or cut, or a newer vault was put in place"
+            );
+            let lines_lost = (lines_lost > 0).then_some(lines_lost);
+            let event = Event { log_generation: known, lines_lost, ..Event::new(EventKind::AuditCut) };
+            self.logbook.keep(Record::Event(event.at_generation(generation)));
+        }
     }
 
     /// Locks where it is time to, or where the machine slept and the configuration says so. Called each second.
@@ -313,10 +331,13 @@ impl State {
     /// Locks though no admin said so, and says in the log which generation that was.
     pub fn lock_by_itself(self: &Rc<Self>) {
         if let Some(live) = self.live() {
-            let event = Event::new(EventKind::VaultLock).at_generation(live.contents().generation);
-            self.logbook.keep(Record::Event(event));
-            self.lock();
+            self.lock_leaving(live.contents().generation);
         }
+    }
+
+    fn lock_leaving(self: &Rc<Self>, generation: u64) {
+        self.logbook.keep(Record::Event(Event::new(EventKind::VaultLock).at_generation(generation)));
+        self.lock();
     }
 
     /// Wipes the keys and cuts every exchange. At once: nothing is waited for but that those who have no answer yet

@@ -113,6 +113,7 @@ fn configuration_that_is_wrong_is_78_and_names_the_place() {
         (home.keyd_config(), "\n\nno-such-key = 1\n", "3"),
         (home.keyd_config(), "admin-uids = \"me\"\n", "1"),
         (home.keyd_config(), "gateway-uid = -5\n", "1"),
+        (home.keyd_config(), "admin-uids = [65534]\n", "65534 stands for nobody"),
         (home.keyd_config(), "auto-lock = \"a while\"\n", "1"),
     ];
     for (file, text, place) in cases {

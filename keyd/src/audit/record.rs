@@ -189,9 +189,12 @@ pub struct Event {
     /// What the change of a passphrase was proved with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<SlotKind>,
-    /// Lines that are missing, in `audit.gap`.
+    /// Lines that are missing, in `audit.gap` and `audit.cut`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lines_lost: Option<u64>,
+    /// The newest generation that the log knew of, in `audit.cut`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_generation: Option<u64>,
 }
 
 impl Event {
@@ -210,6 +213,7 @@ impl Event {
             slot_kind: None,
             proof: None,
             lines_lost: None,
+            log_generation: None,
         }
     }
 
@@ -264,6 +268,7 @@ event_kinds! {
     VaultUnlock "vault.unlock" "The vault was unlocked."
     VaultLock "vault.lock" "The vault was locked."
     VaultRolledBack "vault.rolled-back" "The vault that was unlocked is older than one that the log knows of."
+    VaultGeneration "vault.generation" "Changes that were announced at one time, or one that took two writes, ended with this generation."
     VaultRestore "vault.restore" "A backup took the vault's place."
     SlotAdd "slot.add" "A way to unlock was added."
     SlotRemove "slot.remove" "A way to unlock was removed."
@@ -283,6 +288,7 @@ event_kinds! {
     GrantRevoke "grant.revoke" "A grant was revoked."
     AuditRecovered "audit.recovered" "A torn line at the end of the log was cut off; what it announced was never done."
     AuditGap "audit.gap" "From here on the log could not be written for a while; lines about what happened meanwhile follow late."
+    AuditCut "audit.cut" "Lines that were here are missing: the log ends before the vault, or before where keyd left it."
 }
 
 impl Serialize for EventKind {

@@ -2,13 +2,14 @@
 //!
 //! The files are opened at the start; the audit key comes with each unlocking, and without it no line can be written.
 //! A write that fails half-way (a full disk) is cut off again, so the log stays valid and goes on by itself when there
-//! is space. A torn line that a crash left was never acted upon: it is cut and noted. It refuses to continue a log whose
-//! end it cannot read. Files are rotated by size; the chain runs on across them. Called by `logbook.rs`.
+//! is space. A torn line that a crash left was never acted upon: it is cut and noted. It refuses to write to a file that
+//! has lost its name, for nobody would read that, and to continue a log whose end it cannot read. Files are rotated by
+//! size; the chain runs on across them. Called by `logbook.rs`.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -41,7 +42,19 @@ pub struct AuditLog {
     number: u32,
     /// While the vault is unlocked.
     chain: Option<Chain>,
+    /// Sequence number of the last line that was there; kept while the vault is locked, so that it shows if lines go.
+    last: u64,
     rotate_at: u64,
+}
+
+/// What the end of the log says when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The vault's generation in the last line that names one: 0 where there is no line at all, nothing where it is not
+    /// known.
+    pub generation: Option<u64>,
+    /// Lines that were there when this process last looked.
+    pub lines_lost: u64,
 }
 
 /// Where the chain is, and what it takes to go on.
@@ -67,19 +80,22 @@ impl AuditLog {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(open_error(source)),
             _ => {}
         }
-        let number = files::numbers(directory).map_err(open_error)?.last().copied().unwrap_or(1);
-        let path = files::path_of(directory, number);
-        let file = open_to_append(&path).map_err(|source| AuditError::Open { path, source })?;
-        sync_directory(directory).map_err(open_error)?;
-        Ok(Self { directory: directory.to_owned(), file: Arc::new(file), number, chain: None, rotate_at: ROTATE_AT })
+        let (file, number) = open_newest(directory)?;
+        let directory = directory.to_owned();
+        Ok(Self { directory, file, number, chain: None, last: 0, rotate_at: ROTATE_AT })
     }
 
-    /// The vault was unlocked: goes on after the last whole line, and gives the vault's generation that the log knows of.
+    /// The vault was unlocked: goes on after the last whole line, and says what the log knows of the vault. A file that
+    /// has lost its name by now is given up, and what lies in the directory is the log.
     ///
     /// # Errors
     /// [`AuditError::Open`], [`AuditError::NoRoom`], and [`AuditError::Damaged`] where the last line is none of ours.
-    pub fn unlocked(&mut self, key: &[u8]) -> Result<Option<u64>, AuditError> {
+    pub fn unlocked(&mut self, key: &[u8]) -> Result<Found, AuditError> {
         let key = Secret::copy_from(key).map_err(|_| AuditError::NoRoom)?;
+        if let Err(AuditError::Gone { .. }) = self.has_name() {
+            self.chain = None;
+            (self.file, self.number) = open_newest(&self.directory)?;
+        }
         let path = files::path_of(&self.directory, self.number);
         let open_error = |source| AuditError::Open { path: path.clone(), source };
         let tail = Tail::of(&self.file).map_err(open_error)?;
@@ -92,16 +108,48 @@ impl AuditLog {
         if tail.torn > 0 {
             self.file.set_len(tail.length).map_err(open_error)?;
         }
+        let generation = if head.next == 1 { Some(0) } else { self.generation(tail.length).map_err(open_error)? };
+        let lines_lost = (self.last + 1).saturating_sub(head.next);
+        self.last = head.next - 1;
         // Noted in front of the next line: there may be no room for it now.
         self.chain = Some(Chain { key, head, length: tail.length, torn: false, cut: tail.torn });
+        Ok(Found { generation, lines_lost })
+    }
+
+    /// The vault's generation in the last line that names one.
+    fn generation(&self, length: u64) -> io::Result<Option<u64>> {
+        let found = files::newest_generation(&self.file, length)?;
         // The newest file may have been begun a moment ago.
-        match files::newest_generation(&self.file, tail.length).map_err(open_error)? {
-            None if self.number > 1 => {
-                let Ok(before) = files::open(&self.directory, self.number - 1) else { return Ok(None) };
-                let length = before.metadata().map_err(open_error)?.len();
-                files::newest_generation(&before, length).map_err(open_error)
-            }
-            found => Ok(found),
+        if found.is_none()
+            && self.number > 1
+            && let Ok(before) = files::open(&self.directory, self.number - 1)
+        {
+            let length = before.metadata()?.len();
+            return files::newest_generation(&before, length);
+        }
+        Ok(found)
+    }
+
+    /// Whether the file that lines go to is the one that has its name. While no line can be written it does not matter.
+    ///
+    /// # Errors
+    /// [`AuditError::Gone`], and [`AuditError::Open`] where the kernel does not say.
+    pub fn in_place(&self) -> Result<(), AuditError> {
+        if self.chain.is_some() { self.has_name() } else { Ok(()) }
+    }
+
+    fn has_name(&self) -> Result<(), AuditError> {
+        let path = files::path_of(&self.directory, self.number);
+        let which = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let compared = self.file.metadata().and_then(|ours| match fs::symlink_metadata(&path) {
+            Ok(named) => Ok(which(ours) == which(named)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        });
+        match compared {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AuditError::Gone { path }),
+            Err(source) => Err(AuditError::Open { path, source }),
         }
     }
 
@@ -166,6 +214,7 @@ impl AuditLog {
     }
 
     fn write_lines<'a>(&mut self, records: impl Iterator<Item = (&'a Record, SystemTime)>) -> Result<u64, AuditError> {
+        self.in_place()?;
         let chain = self.chain.as_mut().ok_or(AuditError::Locked)?;
         let (mut lines, mut head) = (Vec::new(), chain.head);
         for (record, now) in records {
@@ -194,7 +243,8 @@ impl AuditLog {
         chain.torn = false;
         chain.length += lines.len() as u64;
         chain.head = head;
-        Ok(head.next - 1)
+        self.last = head.next - 1;
+        Ok(self.last)
     }
 
     /// The newest file was made and nothing was written yet: the one before has the last line, if there is one.
@@ -213,6 +263,16 @@ impl AuditLog {
     fn read_error(&self, source: io::Error) -> AuditError {
         AuditError::Open { path: self.directory.clone(), source }
     }
+}
+
+/// The newest file in a directory, or the first.
+fn open_newest(directory: &Path) -> Result<(Arc<File>, u32), AuditError> {
+    let open_error = |source| AuditError::Open { path: directory.to_owned(), source };
+    let number = files::numbers(directory).map_err(open_error)?.last().copied().unwrap_or(1);
+    let path = files::path_of(directory, number);
+    let file = open_to_append(&path).map_err(|source| AuditError::Open { path, source })?;
+    sync_directory(directory).map_err(open_error)?;
+    Ok((Arc::new(file), number))
 }
 
 /// Cuts off what a failed write left behind the last whole line.
@@ -310,6 +370,11 @@ pub enum AuditError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The file that lines go to was removed or renamed, or another has its name.
+    Gone {
+        /// Its name.
+        path: PathBuf,
+    },
     /// The end of this file is none of ours, so the chain cannot go on from it.
     Damaged {
         /// Which.
@@ -334,6 +399,13 @@ impl fmt::Display for AuditError {
             Self::Write { path, source } => {
                 write!(f, "the audit log {} cannot be written: {source}. Make room on its disk.", path.display())
             }
+            Self::Gone { path } => {
+                write!(
+                    f,
+                    "the audit log {} was removed, renamed or replaced while it is written. Put that same file back under its name; where it is lost, lock and unlock the vault, and the log says that lines are missing.",
+                    path.display()
+                )
+            }
             Self::Damaged { path } => {
                 write!(
                     f,
@@ -357,7 +429,7 @@ impl std::error::Error for AuditError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open { source, .. } | Self::Write { source, .. } | Self::Sync(source) => Some(source),
-            Self::Damaged { .. } | Self::TooLong(_) | Self::Locked | Self::NoRoom => None,
+            Self::Gone { .. } | Self::Damaged { .. } | Self::TooLong(_) | Self::Locked | Self::NoRoom => None,
         }
     }
 }

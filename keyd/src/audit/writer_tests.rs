@@ -180,6 +180,76 @@ fn the_file_to_sync_is_the_one_that_lines_go_to() {
     assert!(!Arc::ptr_eq(&first, &second));
 }
 
+/// `rm`, `mv` as logrotate does it, a directory that is moved, and `sed -i`, which leaves a copy in the name's place.
+#[test]
+fn a_file_that_lost_its_name_is_not_written_and_goes_on_when_it_is_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (audit, away) = (directory.path().join("audit"), directory.path().join("away"));
+    let mut log = log(&audit);
+    let path = files::path_of(&audit, 1);
+    let away_with = |from: &Path| fs::rename(from, &away).unwrap();
+    let back_to = |to: &Path| fs::rename(&away, to).unwrap();
+    let moved = [(&|| away_with(&path)) as &dyn Fn(), &|| away_with(&audit), &|| {
+        away_with(&path);
+        fs::copy(&away, &path).unwrap();
+    }];
+    for (at, (lose, find)) in moved.into_iter().zip([&path, &audit, &path]).enumerate() {
+        log.append(&record(), at_second(at)).unwrap();
+        let (head, length) = (log.head(), log.file().metadata().unwrap().len());
+        assert!(log.in_place().is_ok());
+        lose();
+        for _ in 0..2 {
+            assert!(matches!(log.in_place(), Err(AuditError::Gone { .. })), "{at}");
+            assert!(matches!(log.append(&record(), at_second(at)), Err(AuditError::Gone { .. })), "{at}");
+        }
+        assert_eq!((log.head(), log.file().metadata().unwrap().len()), (head, length), "{at}");
+        back_to(find);
+        log.append(&record(), at_second(at)).unwrap();
+        assert_whole(&log);
+    }
+    // Whoever has locked the vault may move it as they like.
+    log.locked();
+    fs::rename(&path, &away).unwrap();
+    assert!(log.in_place().is_ok());
+    fs::rename(&away, &path).unwrap();
+    assert_eq!(log.unlocked(&KEY).unwrap().lines_lost, 0);
+    assert_eq!(log.append(&record(), at(9)).unwrap(), 7);
+    assert_whole(&log);
+}
+
+fn at_second(number: usize) -> SystemTime {
+    at(number as u64)
+}
+
+#[test]
+fn a_log_that_is_lost_begins_anew_with_the_next_unlocking_and_knows_how_much_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = log(directory.path());
+    for number in 0..5 {
+        log.append(&record(), at(number)).unwrap();
+    }
+    // A copy that was put back is the log, though it is another file.
+    let path = files::path_of(directory.path(), 1);
+    let whole = text(directory.path(), 1);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &whole).unwrap();
+    assert!(matches!(log.append(&record(), at(5)), Err(AuditError::Gone { .. })));
+    assert_eq!(log.unlocked(&KEY).unwrap(), Found { generation: None, lines_lost: 0 });
+    assert_eq!(log.append(&record(), at(5)).unwrap(), 6);
+    assert_whole(&log);
+    // Cut back while the vault was locked.
+    log.locked();
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(log.unlocked(&KEY).unwrap(), Found { generation: None, lines_lost: 1 });
+    // Lost altogether.
+    fs::remove_file(&path).unwrap();
+    assert!(log.append(&record(), at(6)).is_err());
+    assert_eq!(log.unlocked(&KEY).unwrap(), Found { generation: Some(0), lines_lost: 5 });
+    assert_eq!(log.append(&record(), at(7)).unwrap(), 1);
+    assert_whole(&log);
+    assert_eq!(log.unlocked(&KEY).unwrap().lines_lost, 0, "said once");
+}
+
 /// A limit on file sizes stands in for a full disk: the kernel writes what fits and refuses the rest. The limit is the
 /// process's, so the same test runs itself as a child.
 #[test]

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use strongroom_protocol::admin::Failure;
 
 use super::{Direction, State};
+use crate::audit::record::{Event, EventKind, Record};
 use crate::exchange::scrub::cache::Cache;
 use crate::policy::live::Live;
 use crate::vault::contents::Contents;
@@ -35,6 +36,7 @@ impl State {
             let (outcome, contents) = Self::edited(&live, &edit)?;
             let sealed = keys.seal(&contents)?;
             self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::NotWritten)?;
+            self.log_knows(contents.generation);
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
                 Some((true, true)) => {
@@ -103,11 +105,21 @@ impl State {
         self.pending.borrow_mut().take_if(|(pending, _)| *pending <= generation);
     }
 
+    /// The file has a generation: where no line announced it, for changes were announced at one time or one of them takes
+    /// two writes, the log is told, or the vault would look newer than the log.
+    fn log_knows(&self, generation: u64) {
+        if self.logbook.told().is_none_or(|told| told < generation) {
+            let event = Event::new(EventKind::VaultGeneration).at_generation(generation);
+            self.logbook.keep(Record::Event(event));
+        }
+    }
+
     /// Writes what is in force. For whoever has the turn.
     async fn write_now(&self) -> Result<(), Failure> {
         let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
         self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
+        self.log_knows(live.contents().generation);
         self.file_has(live.contents().generation);
         // Whoever took something away meanwhile waits for their turn.
         if self.live().is_some_and(|now| Rc::ptr_eq(&now, &live)) {
@@ -131,6 +143,7 @@ impl State {
             let ((keys, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
             let sealed = keys.seal(&contents)?;
             self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::NotWritten)?;
+            self.log_knows(contents.generation);
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
                 Some((true, true)) => {
@@ -160,6 +173,7 @@ impl State {
         let ((), contents) = Self::edited(&live, |_| Ok(()))?;
         let sealed = keys.seal(&contents).map_err(|_| Failure::TakenButNotWritten)?;
         self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::TakenButNotWritten)?;
+        self.log_knows(contents.generation);
         // Access that was taken away meanwhile stands, and is written by whoever took it.
         let is_same = self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.live, &live));
         if is_same {
@@ -190,7 +204,10 @@ impl State {
         // What could not be written was of the vault that is aside now.
         self.unwritten.set(false);
         self.pending.take();
-        self.lock_by_itself();
+        // What is locked is what whoever unlocks will find.
+        if self.live().is_some() {
+            self.lock_leaving(contents.generation);
+        }
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //!    │ rename vault.tmp → vault │ fsync the directory
 //! ```
 //!
-//! The backup is a second name of the old file, not a copy, so `vault` is there at every step. It refuses to follow
+//! The backup is a second name of the old file, not a copy, so `vault` is there at every step. Where nothing may be left
+//! of the old file, the backup is written as a file of its own, before the new one is the vault. It refuses to follow
 //! links and to write through an existing file. It sees ciphertext only. Called on the worker thread; tests kill the
 //! process at each [`Step`].
 
@@ -42,8 +43,8 @@ pub enum Step {
 pub enum Old {
     /// It is the backup.
     Backup,
-    /// It is gone, with all that were put aside, and the backup is a second name of the new file: a passphrase that was
-    /// changed opens none of them, and what was purged is in none.
+    /// It is gone, with all that were put aside, and the backup is a copy of the new file: a passphrase that was changed
+    /// opens none of them, and what was purged is in none.
     Gone,
     /// It is put aside under a name of its own, which no later write takes from it but one with [`Self::Gone`].
     Aside,
@@ -66,15 +67,16 @@ pub fn write(path: &Path, bytes: &[u8], old: Old, hook: &mut dyn FnMut(Step)) ->
         .and_then(|()| match old {
             Old::Backup => second_name(path, &backup, hook),
             // Before the new file is the vault: there is no moment in which the change is made and the backup is old.
-            Old::Gone => asides(path)
-                .try_for_each(|aside| remove_if_there(&aside))
-                .and_then(|()| second_name(&temporary, &backup, hook)),
+            Old::Gone => {
+                asides(path).try_for_each(|aside| remove_if_there(&aside)).and_then(|()| copy(bytes, path, hook))
+            }
             Old::Aside => put_aside(path).map(|name| aside = name),
         })
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = result {
         // What is half done must not fill a disk that is full already.
         let _ = remove_if_there(&temporary);
+        let _ = remove_if_there(&backup_temporary(path));
         return Err(error);
     }
     hook(Step::Renamed);
@@ -153,6 +155,15 @@ fn second_name(path: &Path, backup: &Path, hook: &mut dyn FnMut(Step)) -> io::Re
     fs::rename(&temporary, backup)?;
     // After a crash the backup may be this very file already, and renaming one name of a file onto another does nothing.
     remove_if_there(&temporary)?;
+    hook(Step::BackupRenamed);
+    Ok(())
+}
+
+/// Writes the backup as a file of its own: damage in place must not reach both.
+fn copy(bytes: &[u8], path: &Path, hook: &mut dyn FnMut(Step)) -> io::Result<()> {
+    let temporary = backup_temporary(path);
+    write_new(&temporary, bytes, hook)?;
+    fs::rename(&temporary, backup_path(path))?;
     hook(Step::BackupRenamed);
     Ok(())
 }
@@ -266,6 +277,70 @@ mod tests {
             assert_eq!(fs::read(backup_path(&path)).unwrap(), expected, "{step:?}");
             assert_eq!(names(directory.path()), ["vault", "vault.bak"], "{step:?}");
         }
+    }
+
+    /// As above, where nothing of the old file may be left once the new one is the vault.
+    #[test]
+    fn killed_at_any_step_a_vault_that_was_changed_has_no_older_one_beside_it() {
+        if let Some(path) = std::env::var_os("STRONGROOM_TEST_KILLED_CHANGER") {
+            let mut left: usize = std::env::var("STRONGROOM_TEST_KILLED_AT").unwrap().parse().unwrap();
+            let written = write(Path::new(&path), &[b'n'; 5000], Old::Gone, &mut |_| {
+                if left == 0 {
+                    nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::SIGKILL).unwrap();
+                }
+                left -= 1;
+            });
+            return written.unwrap();
+        }
+        let new = vec![b'n'; 5000];
+        let mut kills = 0;
+        loop {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("vault");
+            for (bytes, old) in [(b"aside", Old::Backup), (b"older", Old::Aside), (b"older", Old::Backup)] {
+                write(&path, bytes, old, &mut |_| ()).unwrap();
+            }
+            let status = std::process::Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "--exact",
+                    "vault::writer::tests::killed_at_any_step_a_vault_that_was_changed_has_no_older_one_beside_it",
+                ])
+                .env("STRONGROOM_TEST_KILLED_CHANGER", &path)
+                .env("STRONGROOM_TEST_KILLED_AT", kills.to_string())
+                .stdout(std::process::Stdio::null())
+                .status()
+                .unwrap();
+            let vault = fs::read(&path).unwrap();
+            assert!(vault == new || vault == b"older", "kill {kills}: the vault is whole");
+            if vault == new {
+                assert_eq!(names(directory.path()), ["vault", "vault.bak"], "kill {kills}");
+                assert_eq!(fs::read(backup_path(&path)).unwrap(), new, "kill {kills}");
+            }
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.signal(), Some(9));
+            write(&path, b"next", Old::Gone, &mut |_| ()).unwrap();
+            assert_eq!(names(directory.path()), ["vault", "vault.bak"], "kill {kills}");
+            kills += 1;
+        }
+        assert_eq!(kills, 12, "steps of a change");
+    }
+
+    #[test]
+    fn damage_in_place_does_not_reach_the_backup() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("vault");
+        for old in [Old::Backup, Old::Gone, Old::Backup] {
+            write(&path, b"good", old, &mut |_| ()).unwrap();
+            if let Ok(backup) = fs::metadata(backup_path(&path)) {
+                assert_ne!(backup.ino(), fs::metadata(&path).unwrap().ino(), "{old:?}");
+                assert_eq!(backup.mode() & 0o7777, 0o600);
+            }
+        }
+        write(&path, b"good", Old::Gone, &mut |_| ()).unwrap();
+        fs::write(&path, b"evil").unwrap();
+        assert_eq!(fs::read(backup_path(&path)).unwrap(), b"good");
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub fn look(state: &State, file: &[u8], key: &SecretBytes) -> Result<Reply, Fail
 pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &SecretBytes) -> Result<(), Failure> {
     let (keys, mut contents) = open(file, key)?;
     if let Some(live) = state.live() {
-        record(state, event(state, EventKind::VaultRestore, caller))?;
-        drop(live);
+        let generation = generation_after(live.contents(), &contents);
+        record(state, event(state, EventKind::VaultRestore, caller).at_generation(generation))?;
     }
     let at = now();
     state.replace(&keys, &mut contents, |there, restored| keep(there, restored, at)).await?;
@@ -66,9 +66,14 @@ fn open(file: &[u8], key: &SecretBytes) -> Result<(Keys, Contents), Failure> {
     }
 }
 
+/// Above both, so that it does not look rolled back.
+fn generation_after(now: &Contents, restored: &Contents) -> u64 {
+    restored.generation.max(now.generation) + 1
+}
+
 /// What outlives a restore at a time, in seconds of the Unix epoch.
 fn keep(now: &Contents, restored: &mut Contents, at: u64) {
-    restored.generation = restored.generation.max(now.generation) + 1;
+    restored.generation = generation_after(now, restored);
     // Placeholders and ids of things that were made since are never given again.
     restored.next_id = restored.next_id.max(now.next_id);
     restored.audit_key = Rc::clone(&now.audit_key);

@@ -39,7 +39,7 @@ pub fn checks(state: &State) -> Reply {
         Check::failed(
             "audit log",
             "A line could not be written, so uses are refused.",
-            "Make room on its disk, or check its owner.",
+            "Make room on its disk, check its owner, or put its file back where it was; keyd's log says which.",
         )
     } else {
         Check::ok("audit log", "It can be written.")
