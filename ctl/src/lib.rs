@@ -18,6 +18,7 @@ pub mod discreet;
 pub mod environment;
 pub mod error;
 pub mod failure;
+pub mod files;
 pub mod inherited;
 pub mod keychain;
 pub mod login;
