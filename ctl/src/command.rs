@@ -18,6 +18,7 @@ mod run;
 mod slot;
 mod spawn;
 mod status;
+mod turn;
 mod up;
 mod vault;
 

@@ -23,6 +23,7 @@ pub mod inherited;
 pub mod keychain;
 pub mod login;
 pub mod output;
+pub mod ownership;
 pub mod passphrase;
 pub mod pin;
 pub mod profiles;
