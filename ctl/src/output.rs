@@ -107,12 +107,35 @@ pub fn time(seconds: u64) -> String {
         .map_or_else(String::new, |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
+/// Prints a line of many, and says whether anybody still reads: without a reader there is no sense in the next.
+///
+/// # Errors
+/// As [`line`].
+pub fn one_of_many(text: &str) -> Outcome<Reader> {
+    write_to(&mut io::stdout().lock(), &format!("{text}\n"))
+}
+
+/// Who reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Somebody, as far as is known.
+    Reads,
+    /// Nobody any more.
+    Gone,
+}
+
+/// A command that has more to do, or an exit code to give, goes on where its reader went away.
 fn write(text: &str) -> Outcome<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+    write_to(&mut io::stdout().lock(), text).map(drop)
+}
+
+fn write_to(out: &mut impl Write, text: &str) -> Outcome<Reader> {
+    match out.write_all(text.as_bytes()) {
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => {
             Err(CtlError::fault(format!("standard output could not be written: {error}. Check where it leads.")))
         }
-        _ => Ok(()),
     }
 }
 
@@ -134,6 +157,16 @@ mod tests {
         narrow.set_width(60);
         let text = framed(&["placeholder", "agent"], vec![vec![long.clone(), words]], narrow).to_string();
         assert!(text.contains(&long) && text.lines().count() > 3, "{text}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_from_one_that_reads_and_from_a_fault() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Reads));
+        drop(reader);
+        assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Gone));
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(write_to(&mut full, "x\n").unwrap_err().code(), 70);
     }
 
     #[test]
