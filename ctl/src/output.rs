@@ -19,10 +19,10 @@ pub fn line(text: &str) -> Outcome<()> {
     write(&format!("{text}\n"))
 }
 
-/// Prints words on standard error.
+/// Prints words on standard error. Paths and names in them may hold anything.
 pub fn note(text: &str) {
     // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", printable_lines(text));
 }
 
 /// Prints JSON.
@@ -93,6 +93,12 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
 }
 
+/// As [`printable`], for words of several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Characters that turn the direction of writing, so that a line reads otherwise than it is.
 const BIDI: &[char] = &[
     '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
@@ -147,6 +153,11 @@ mod tests {
     fn nothing_that_steers_a_terminal_is_printed() {
         assert_eq!(printable("/v1/\u{1b}[2Jx\r\n\u{202e}y\u{9b}"), "/v1/\u{fffd}[2Jx\u{fffd}\u{fffd}\u{fffd}y\u{fffd}");
         assert_eq!(printable("GET /grüße?ключ=1 ~"), "GET /grüße?ключ=1 ~");
+    }
+
+    #[test]
+    fn words_of_several_lines_stay_so() {
+        assert_eq!(printable_lines("a\n\n\u{1b}[31mb\rc\n"), "a\n\n\u{fffd}[31mb\u{fffd}c\n");
     }
 
     #[test]
