@@ -33,6 +33,7 @@ pub mod quantity;
 pub mod recovery;
 pub mod secret_input;
 pub mod sockets;
+pub mod systemd;
 pub mod systemd_credential;
 pub mod unit;
 pub mod users;

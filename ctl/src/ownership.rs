@@ -102,7 +102,7 @@ pub fn judge(path: &Path, most: u32, owners: &[u32]) -> Result<Option<u32>, Faul
     };
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
     if !owners.contains(&owner) {
-        let own = geteuid();
+        let own = owners.last().copied().unwrap_or_default();
         return Err(Fault {
             detail: format!("{shown} belongs to uid {owner}, who could change it at any time."),
             remedy: format!(

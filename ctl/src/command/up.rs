@@ -2,7 +2,7 @@
 //!
 //! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
 //! of their own with no terminal and no pipe of ours or of our caller's. It refuses to start over daemons that answer,
-//! as other users than the home's, or in a home that others could change, and stops what it started where one of them does not come up. Only one `up` works on
+//! as other users than the home's, in a home that others could change, or in systemd's place, and stops what it started where one of them does not come up. Only one `up` works on
 //! a home at a time.
 
 use std::io::{Read, Seek, SeekFrom};
@@ -15,13 +15,13 @@ use nix::sys::signal::{SigSet, Signal};
 use strongroom_protocol::admin::VaultState;
 use strongroom_protocol::home::Home;
 
-use super::{Context, config, down, spawn, turn};
+use super::{Context, backup_is_left, config, down, spawn, turn};
 use crate::admin_client::AdminClient;
 use crate::args::Users;
 use crate::error::{CtlError, Outcome, UNREACHABLE};
 use crate::sockets::{self, Named};
 use crate::users::{self, RunAs};
-use crate::{directories, files, inherited, output, ownership};
+use crate::{directories, files, inherited, output, ownership, systemd};
 
 pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     inherited::close_all();
@@ -31,10 +31,11 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
         return Ok(());
     }
     if !home.vault().exists() {
-        return Err(CtlError::configuration(format!(
-            "there is no vault at {}. Run 'strongroom init' first.",
-            home.vault().display()
-        )));
+        let begin = || format!("there is no vault at {}. Run 'strongroom init' first.", home.vault().display());
+        return Err(CtlError::configuration(backup_is_left(home).unwrap_or_else(begin)));
+    }
+    if systemd::runs(home) {
+        return Err(CtlError::failed(format!("systemd runs the daemons of this home. Run '{}'.", systemd::START)));
     }
     ownership::check(home)?;
     let separate = users::of_existing(home, asked)?;
