@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -20,7 +19,7 @@ use strongroom_protocol::home::Home;
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
-use crate::output;
+use crate::{output, systemd};
 
 /// A connection with keyd.
 pub struct AdminClient {
@@ -45,7 +44,7 @@ impl AdminClient {
     /// 69 where nobody answers, 77 where this user may not connect or somebody else serves the socket.
     pub fn connect(home: &Home) -> Outcome<Self> {
         let path = home.admin_socket();
-        let stream = UnixStream::connect(&path).map_err(|error| connect_error(&path, &error))?;
+        let stream = UnixStream::connect(&path).map_err(|error| connect_error(home, &error))?;
         Self::over(stream, home)
     }
 
@@ -59,7 +58,7 @@ impl AdminClient {
         match UnixStream::connect(&path) {
             Ok(stream) => Self::over(stream, home).map(Some),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-            Err(error) => Err(connect_error(&path, &error)),
+            Err(error) => Err(connect_error(home, &error)),
         }
     }
 
@@ -175,14 +174,16 @@ pub fn unexpected() -> CtlError {
     )
 }
 
-fn connect_error(path: &Path, error: &io::Error) -> CtlError {
+fn connect_error(home: &Home, error: &io::Error) -> CtlError {
+    let path = home.admin_socket();
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             CtlError::not_permitted(format!("this user may not connect to {}. Use an admin's account.", path.display()))
         }
         _ => CtlError::unreachable(format!(
-            "keyd does not answer at {}. Run 'strongroom up', or start strongroom-keyd.service.",
-            path.display()
+            "keyd does not answer at {}. {}",
+            path.display(),
+            systemd::how_to_start(home)
         )),
     }
 }

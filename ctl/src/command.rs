@@ -18,6 +18,7 @@ mod run;
 mod slot;
 mod spawn;
 mod status;
+mod turn;
 mod up;
 mod vault;
 
@@ -112,7 +113,7 @@ impl Context {
         match status.state {
             VaultState::Unlocked => Ok(status.unlock.ok_or(Failure::Uninitialised)?),
             VaultState::Locked => Err(Failure::Locked.into()),
-            VaultState::Uninitialised => Err(Failure::Uninitialised.into()),
+            VaultState::Uninitialised => Err(no_vault(&self.home)),
             VaultState::Unusable(fault) => Err(Failure::Vault(fault).into()),
         }
     }
@@ -144,7 +145,41 @@ fn home() -> Outcome<Home> {
         .map_err(|error| CtlError::configuration(format!("there is no home for Strongroom: {error}.")))
 }
 
+/// keyd has no vault. Where a backup of one is left, that is what helps and not a new one.
+fn no_vault(home: &Home) -> CtlError {
+    backup_is_left(home).map_or_else(|| Failure::Uninitialised.into(), CtlError::failed)
+}
+
+/// What is to be done where the vault is gone and its backup is there.
+fn backup_is_left(home: &Home) -> Option<String> {
+    let backup = home.vault().with_extension("bak");
+    (!home.vault().exists() && backup.exists()).then(|| {
+        format!(
+            "there is no vault, but its backup {} is there. Rename it to 'vault' to use it, or move it away to start anew.",
+            backup.display()
+        )
+    })
+}
+
 /// The one item that `show` asks for.
 fn only<T>(items: Vec<T>) -> Outcome<T> {
     items.into_iter().next().ok_or_else(crate::admin_client::unexpected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_named_where_the_vault_is_gone_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        std::fs::create_dir(&home.data).unwrap();
+        assert!(no_vault(&home).to_string().contains("'strongroom init'"));
+        std::fs::write(home.data.join("vault.bak"), "").unwrap();
+        let error = no_vault(&home);
+        assert!(error.code() == 1 && error.to_string().contains("vault.bak"), "{error}");
+        std::fs::write(home.vault(), "").unwrap();
+        assert_eq!(backup_is_left(&home), None);
+    }
 }

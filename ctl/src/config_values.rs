@@ -3,11 +3,13 @@
 //! The files belong to the daemons, whose parsers judge them (`config check`); this reads single values and refuses
 //! nothing: what is not understood is as good as not said. Called by `up` and `status`.
 
-use std::fs;
+use std::io;
 use std::path::Path;
 
 use strongroom_protocol::home::Home;
 use toml::{Table, Value};
+
+use crate::files;
 
 /// `gateway-uid` of keyd.toml.
 #[must_use]
@@ -36,7 +38,7 @@ pub fn listen(home: &Home) -> Vec<String> {
 }
 
 fn table(path: &Path) -> Option<Table> {
-    fs::read_to_string(path).ok()?.parse().ok()
+    io::read_to_string(files::open(path).ok()?).ok()?.parse().ok()
 }
 
 /// gatewayd's default.
@@ -44,6 +46,8 @@ const LISTEN: &str = "127.0.0.1:7777";
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,11 +1,10 @@
 //! `strongroom`: parses the command line, does what it says, and gives the exit code.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use strongroom_ctl::args::Args;
 use strongroom_ctl::error::USAGE;
-use strongroom_ctl::{command, discreet};
+use strongroom_ctl::{command, discreet, output};
 
 fn main() -> ExitCode {
     let args = match Args::read() {
@@ -14,7 +13,9 @@ fn main() -> ExitCode {
             // Help and version are asked for; everything else is a mistake in the command line.
             let code = if error.use_stderr() { USAGE } else { 0 };
             match discreet::words(&error) {
-                Some(words) => drop(writeln!(io::stderr(), "{words}")),
+                Some(words) => output::note(words),
+                // Words that were given are in it, and may steer the terminal.
+                None if error.use_stderr() => output::note(error.render().to_string().trim_end()),
                 None => drop(error.print()),
             }
             return ExitCode::from(code);
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     match command::run(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "strongroom: {error}");
+            output::note(&format!("strongroom: {error}"));
             ExitCode::from(error.code())
         }
     }

@@ -19,10 +19,10 @@ pub fn line(text: &str) -> Outcome<()> {
     write(&format!("{text}\n"))
 }
 
-/// Prints words on standard error.
+/// Prints words on standard error. Paths and names in them may hold anything.
 pub fn note(text: &str) {
     // Where standard error is gone there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", printable_lines(text));
 }
 
 /// Prints JSON.
@@ -93,6 +93,12 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
 }
 
+/// As [`printable`], for words of several lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Characters that turn the direction of writing, so that a line reads otherwise than it is.
 const BIDI: &[char] = &[
     '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
@@ -107,12 +113,35 @@ pub fn time(seconds: u64) -> String {
         .map_or_else(String::new, |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
+/// Prints a line of many, and says whether anybody still reads: without a reader there is no sense in the next.
+///
+/// # Errors
+/// As [`line`].
+pub fn one_of_many(text: &str) -> Outcome<Reader> {
+    write_to(&mut io::stdout().lock(), &format!("{text}\n"))
+}
+
+/// Who reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Somebody, as far as is known.
+    Reads,
+    /// Nobody any more.
+    Gone,
+}
+
+/// A command that has more to do, or an exit code to give, goes on where its reader went away.
 fn write(text: &str) -> Outcome<()> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+    write_to(&mut io::stdout().lock(), text).map(drop)
+}
+
+fn write_to(out: &mut impl Write, text: &str) -> Outcome<Reader> {
+    match out.write_all(text.as_bytes()) {
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => {
             Err(CtlError::fault(format!("standard output could not be written: {error}. Check where it leads.")))
         }
-        _ => Ok(()),
     }
 }
 
@@ -127,6 +156,11 @@ mod tests {
     }
 
     #[test]
+    fn words_of_several_lines_stay_so() {
+        assert_eq!(printable_lines("a\n\n\u{1b}[31mb\rc\n"), "a\n\n\u{fffd}[31mb\u{fffd}c\n");
+    }
+
+    #[test]
     fn a_placeholder_stays_whole_in_the_narrowest_table() {
         let long = "sk-".to_owned() + &"placeholder0".repeat(6);
         let words = "an agent with a long name ".repeat(4);
@@ -134,6 +168,16 @@ mod tests {
         narrow.set_width(60);
         let text = framed(&["placeholder", "agent"], vec![vec![long.clone(), words]], narrow).to_string();
         assert!(text.contains(&long) && text.lines().count() > 3, "{text}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_from_one_that_reads_and_from_a_fault() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Reads));
+        drop(reader);
+        assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Gone));
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(write_to(&mut full, "x\n").unwrap_err().code(), 70);
     }
 
     #[test]

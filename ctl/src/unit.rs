@@ -1,6 +1,7 @@
 //! The name of a systemd service, as people write it: `coder` is `coder.service`.
 //!
-//! It refuses units of other kinds: what starts a process with a group of its own is a service. keyd looks at the name
+//! It refuses units of other kinds: what starts a process with a group of its own is a service, and no
+//! process is ever in a bare template. keyd looks at the name
 //! again. Used by `args`.
 
 /// Parses the name, and adds the kind where none is said.
@@ -13,6 +14,11 @@ pub fn parse(text: &str) -> Result<String, String> {
     let is_name = !stem.is_empty()
         && text.len() <= LONGEST
         && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte));
+    if is_name && stem.ends_with('@') {
+        return Err(format!(
+            "{stem}.service is a template, and no process runs in one; name an instance, like '{stem}1.service'"
+        ));
+    }
     if !is_name || has_other_kind {
         return Err("write the name of a systemd service, like 'coder.service'".to_owned());
     }
@@ -44,7 +50,18 @@ mod tests {
 
     #[test]
     fn other_units_and_paths_are_refused() {
-        for text in ["", ".service", "a.socket", "a.slice", "a.scope", "/etc/a.service", "a b", &"a".repeat(300)] {
+        for text in [
+            "",
+            ".service",
+            "a.socket",
+            "a.slice",
+            "a.scope",
+            "/etc/a.service",
+            "a b",
+            "at@",
+            "at@.service",
+            &"a".repeat(300),
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

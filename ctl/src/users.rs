@@ -48,10 +48,17 @@ pub fn resolve(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
         ));
     }
     let separate = Separate { keyd: find(keyd)?, gateway: find(gateway)? };
-    if separate.keyd.uid == separate.gateway.uid || separate.keyd.uid == 0 || separate.gateway.uid == 0 {
+    if !separate.is_sound() {
         return Err(CtlError::usage("keyd and gatewayd need two users, neither of them root. Name two others."));
     }
     Ok(Some(separate))
+}
+
+impl Separate {
+    /// Two users, neither of them root.
+    fn is_sound(self) -> bool {
+        self.keyd.uid != self.gateway.uid && self.keyd.uid != 0 && self.gateway.uid != 0
+    }
 }
 
 /// The users of a home that `init` has made: those asked for where they fit, else those that it was made for.
@@ -85,7 +92,16 @@ pub fn of_existing(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
             "this home belongs to uid {}. Use that account or root, or choose another STRONGROOM_HOME.",
             owner.uid
         ))),
-        (None, Some(uid)) => Ok(Some(Separate { keyd: owner, gateway: gateway(uid) })),
+        (None, Some(uid)) => {
+            let separate = Separate { keyd: owner, gateway: gateway(uid) };
+            if separate.is_sound() {
+                return Ok(Some(separate));
+            }
+            Err(CtlError::configuration(format!(
+                "keyd.toml names uid {uid} as the gateway, and the home belongs to uid {}: keyd and gatewayd need two users, neither of them root. Correct gateway-uid, or use the account that the home belongs to.",
+                owner.uid
+            )))
+        }
         (None, None) => Err(CtlError::configuration(
             "this home was made for users of its own and keyd.toml does not name the gateway's. Name both with --keyd-user and --gateway-user.",
         )),
@@ -163,6 +179,11 @@ mod tests {
         assert_eq!(made_for.map(|one| (one.keyd.uid, one.gateway.uid)), Some((61_001, 61_002)));
         assert_eq!(of_existing(&home, &named("61003", "61002")).unwrap_err().code(), 78);
         assert_eq!(of_existing(&home, &named("61001", "61003")).unwrap_err().code(), 78);
+        // What a file says is held to the same as what is asked for.
+        for uid in [0, 61_001] {
+            fs::write(home.keyd_config(), format!("gateway-uid = {uid}\n")).unwrap();
+            assert_eq!(of_existing(&home, &Users::default()).unwrap_err().code(), 78, "{uid}");
+        }
     }
 
     #[test]

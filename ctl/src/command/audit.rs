@@ -13,7 +13,7 @@ use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Audit, AuditCommand, Verify};
 use crate::checkpoint::Checkpoint;
 use crate::error::{FAILED, Outcome};
-use crate::output;
+use crate::output::{self, Reader};
 
 pub fn run(context: &Context, audit: Audit) -> Outcome<u8> {
     match audit.command {
@@ -32,7 +32,10 @@ fn show(context: &Context, audit: Audit) -> Outcome<()> {
             Operation::AuditRead { from, since, agent: audit.agent.clone(), credential: audit.credential.clone() };
         let Reply::Audit { lines, next, end } = client.ask(operation)? else { return Err(unexpected()) };
         for line in &lines {
-            output::line(&if audit.json.json { line.clone() } else { output::printable(&readable(line)) })?;
+            let shown = if audit.json.json { line.clone() } else { output::printable(&readable(line)) };
+            if output::one_of_many(&shown)? == Reader::Gone {
+                return Ok(());
+            }
         }
         if end && !audit.follow {
             return Ok(());

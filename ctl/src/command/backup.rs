@@ -3,7 +3,7 @@
 //! A backup was read back and compared when this says that it is there. Before restoring, what would change is shown. It
 //! refuses to replace a file, and to restore what it was not told to with a yes. Called by `command.rs`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::admin_client::{AdminClient, unexpected};
 use crate::args::Restore;
 use crate::error::{CtlError, Outcome};
 use crate::passphrase::{self, Source};
-use crate::{certificates, output};
+use crate::{certificates, files, output};
 
 /// Writes a backup.
 pub fn backup(context: &Context, path: &Path) -> Outcome<()> {
@@ -156,7 +156,7 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
         ))
     };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| failed(&error.to_string()))?;
+    let file = files::open(path).map_err(|error| failed(&error.to_string()))?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| failed(&error.to_string()))?;
     if is_whole(&bytes) { Ok(bytes) } else { Err(failed("it is no whole vault file")) }
 }
@@ -173,6 +173,18 @@ const LARGEST: u64 = 1024 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_is_refused_at_once_and_a_whole_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, whole] = ["pipe", "whole"].map(|name| folder.path().join(name));
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read(&pipe).unwrap_err().code(), 1);
+        let mut file = b"STRONGRM and more".to_vec();
+        file.extend_from_slice(digest(&SHA256, &file).as_ref());
+        fs::write(&whole, &file).unwrap();
+        assert_eq!(read(&whole), Ok(file));
+    }
 
     #[test]
     fn a_file_that_is_cut_or_changed_is_no_backup() {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::error::{CONFIGURATION, CtlError, Outcome};
-use crate::{output, programs};
+use crate::{files, output, programs};
 
 pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
     let files =
@@ -46,6 +46,10 @@ pub fn one(program: &str, file: &Path) -> Outcome<()> {
     if !file.exists() {
         return Ok(());
     }
+    // The daemon would wait for ever for what a pipe has to say.
+    files::open(file).map_err(|error| {
+        CtlError::configuration(format!("{} cannot be read: {error}. Put a file in its place.", file.display()))
+    })?;
     let path = programs::find(program)?;
     let output = Command::new(path).arg("--check-config").arg(file).stdin(Stdio::null()).output();
     let output = output.map_err(|error| {

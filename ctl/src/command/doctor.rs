@@ -14,10 +14,11 @@ use strongroom_protocol::admin::{Operation, Reply, Status};
 use strongroom_protocol::home::Kind;
 use strongroom_protocol::{Check, CheckState};
 
-use super::Context;
+use super::{Context, backup_is_left};
 use crate::admin_client::unexpected;
 use crate::error::{FAILED, Outcome, UNREACHABLE};
-use crate::output;
+use crate::ownership::{self, Fault};
+use crate::{output, systemd};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     let mut all: Vec<(&str, Check)> = set_up(context).into_iter().map(|check| ("set-up", check)).collect();
@@ -28,18 +29,14 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
             all.extend(outside(&status).into_iter().map(|check| ("set-up", check)));
             all.extend(keyd.into_iter().map(|check| ("keyd", check)));
             let missing = || {
-                vec![Check::failed(
-                    "connection",
-                    "gatewayd is not connected.",
-                    "Run 'strongroom up' again, or start strongroom-gatewayd.service.",
-                )]
+                vec![Check::failed("connection", "gatewayd is not connected.", systemd::how_to_start(&context.home))]
             };
             all.extend(gatewayd.unwrap_or_else(missing).into_iter().map(|check| ("gatewayd", check)));
             false
         }
         // What can be seen without the daemons is shown all the same: it may say why they do not run.
         Err(error) if error.code() == UNREACHABLE => {
-            let start = "Run 'strongroom up', or start strongroom-keyd.service.";
+            let start = systemd::how_to_start(&context.home);
             all.push(("keyd", Check::failed("connection", "keyd does not answer.", start)));
             true
         }
@@ -78,13 +75,18 @@ fn word(state: CheckState) -> &'static str {
 /// What can be seen of the files.
 fn set_up(context: &Context) -> Vec<Check> {
     let home = &context.home;
-    let mut checks = vec![
-        private("data-directory", &home.data, 0o700),
-        private("vault-file", &home.vault(), 0o600),
-        // Who can write to these decides what the daemons dial and whom ctl talks to.
-        private("configuration-directory", &home.config, 0o755),
-        private("socket-directory", &home.run, 0o755),
-    ];
+    // These are keyd's, whoever that is.
+    let keyd: Vec<u32> = home.data.metadata().iter().map(MetadataExt::uid).collect();
+    let mut checks = vec![private("data-directory", &home.data, 0o700, &keyd)];
+    checks.push(match backup_is_left(home) {
+        Some(words) => Check::failed("vault-file", words, ""),
+        None => private("vault-file", &home.vault(), 0o600, &keyd),
+    });
+    let owners = ownership::accepted(home);
+    // Without a file the defaults hold, and systemd's journal needs no directory.
+    let is_needed = |path: &Path| path == home.config || path == home.run;
+    let places = ownership::places(home).into_iter().filter(|place| is_needed(&place.path) || place.path.exists());
+    checks.extend(places.map(|place| private(place.name, &place.path, ownership::OTHERS_MAY_READ, &owners)));
     if home.kind != Kind::System || !Path::new("/run/systemd/system").exists() {
         checks.push(Check::warning(
             "systemd",
@@ -115,26 +117,21 @@ fn version(of_keyd: &str) -> Check {
     )
 }
 
-/// A path that gives others no more than this mode.
-fn private(name: &str, path: &Path, mode: u32) -> Check {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.mode() & 0o777 & !mode == 0 => {
-            Check::ok(name, format!("{} has mode {:o}.", path.display(), metadata.mode() & 0o777))
+/// A path that gives others no more than this mode, and belongs to one of these.
+fn private(name: &str, path: &Path, mode: u32, owners: &[u32]) -> Check {
+    let shown = path.display();
+    // An admin who is not keyd's user cannot look into its directory, which is as it should be.
+    if let Err(error) = fs::metadata(path)
+        && error.kind() == io::ErrorKind::PermissionDenied
+    {
+        return Check::warning(name, format!("{shown} could not be looked at: {error}."), "Run doctor as root.");
+    }
+    match ownership::judge(path, mode, owners) {
+        Ok(Some(mode)) => Check::ok(name, format!("{shown} has mode {mode:o}.")),
+        Ok(None) => {
+            Check::failed(name, format!("{shown} is not there."), "Run 'strongroom init', then 'strongroom up'.")
         }
-        Ok(metadata) => Check::failed(
-            name,
-            format!("{} has mode {:o}.", path.display(), metadata.mode() & 0o777),
-            format!("Run 'chmod {mode:o}' on it."),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Check::failed(
-            name,
-            format!("{} is not there.", path.display()),
-            "Run 'strongroom init', then 'strongroom up'.",
-        ),
-        // An admin who is not keyd's user cannot look into its directory, which is as it should be.
-        Err(error) => {
-            Check::warning(name, format!("{} could not be looked at: {error}.", path.display()), "Run doctor as root.")
-        }
+        Err(Fault { detail, remedy }) => Check::failed(name, detail, remedy),
     }
 }
 
@@ -168,6 +165,11 @@ fn mode(status: &Status) -> Check {
             ),
             "Install the package, or name two users to 'strongroom up' as root.",
         ),
+        _ if status.gatewayd_pid.is_none() => Check::warning(
+            "users",
+            "gatewayd is not connected, so as which user it runs is not known.",
+            "Start gatewayd, then run doctor again.",
+        ),
         _ => Check::warning("users", "the daemons' users could not be seen.", "Run doctor as root."),
     }
 }
@@ -186,6 +188,7 @@ mod tests {
     #[test]
     fn modes_that_give_too_much_fail_and_stricter_ones_do_not() {
         let folder = tempfile::tempdir().unwrap();
+        let own = [folder.path().metadata().unwrap().uid()];
         for (given, wanted, state) in [
             (0o700, 0o700, CheckState::Ok),
             (0o500, 0o700, CheckState::Ok),
@@ -194,9 +197,10 @@ mod tests {
             (0o775, 0o755, CheckState::Failed),
         ] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(given)).unwrap();
-            assert_eq!(private("x", folder.path(), wanted).state, state, "{given:o}");
+            assert_eq!(private("x", folder.path(), wanted, &own).state, state, "{given:o}");
         }
-        assert_eq!(private("x", &folder.path().join("none"), 0o700).state, CheckState::Failed);
+        assert_eq!(private("x", &folder.path().join("none"), 0o700, &own).state, CheckState::Failed);
+        assert_eq!(private("x", folder.path(), 0o777, &[own[0] + 1]).state, CheckState::Failed);
     }
 
     #[test]

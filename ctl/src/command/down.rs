@@ -2,9 +2,10 @@
 //!
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
 //! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
-//! again. Called by `main`; `up` and `status` use the notes too.
+//! again; and, as `up`, notes that others could have written. Called by `main`; `up` and `status` use the notes too.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
 use std::process::Child;
 use std::thread;
@@ -15,13 +16,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::home::Home;
 
-use super::Context;
+use super::{Context, turn};
 use crate::admin_client::AdminClient;
-use crate::error::{CtlError, Outcome, UNREACHABLE};
-use crate::output;
+use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
+use crate::{files, output, ownership};
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
+    ownership::check(home)?;
+    let _turn = turn(home)?;
     let status = AdminClient::connect(home).and_then(|mut client| client.status());
     let asked = status.as_ref().ok();
     let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
@@ -51,20 +54,32 @@ pub fn run(context: &Context) -> Outcome<()> {
     Ok(())
 }
 
+/// Waits for an `up` that is at work. One who may not take the lock could not end the daemons either, and is told so
+/// there; without the directory nobody is at work.
+fn turn(home: &Home) -> Outcome<Option<File>> {
+    if !home.run.is_dir() {
+        return Ok(None);
+    }
+    match turn::take(home, PATIENCE) {
+        Err(error) if error.code() == NOT_PERMITTED => Ok(None),
+        taken => taken.map(Some),
+    }
+}
+
 /// Notes the daemons' processes, for when keyd cannot be asked any more.
 pub fn remember<'a>(home: &Home, daemons: impl Iterator<Item = (&'a str, u32)>) {
     for (name, pid) in daemons {
         // Only a help: keyd knows both while it lives.
         let Some(began) = began(pid) else { continue };
-        let _ = fs::write(note(home, name, BEGAN), format!("{began}\n"));
-        let _ = fs::write(note(home, name, PID), format!("{pid}\n"));
+        let _ = files::replace(&note(home, name, BEGAN), &format!("{began}\n"));
+        let _ = files::replace(&note(home, name, PID), &format!("{pid}\n"));
     }
 }
 
 /// The process that `up` noted, where it still runs that program.
 #[must_use]
 pub fn noted(home: &Home, name: &str) -> Option<u32> {
-    let read = |what| fs::read_to_string(note(home, name, what)).ok();
+    let read = |what| io::read_to_string(files::open(&note(home, name, what)).ok()?).ok();
     let pid = read(PID)?.trim().parse().ok()?;
     let noted_begin: u64 = read(BEGAN)?.trim().parse().ok()?;
     (is_program(pid, name) && began(pid) == Some(noted_begin)).then_some(pid)
@@ -134,7 +149,7 @@ const PID: &str = "pid";
 /// When that process began.
 const BEGAN: &str = "began";
 
-/// Longer than gatewayd drains.
+/// Longer than gatewayd drains, and than `up` waits for its daemons.
 const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(20);
 

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use strongroom_protocol::admin::{Failure, Mismatch, Status, VaultFault, VaultState};
 use strongroom_protocol::home::{Home, Kind};
 
-use super::{Context, down};
+use super::{Context, backup_is_left, down};
 use crate::config_values;
 use crate::environment::gateway_client::GatewayClient;
 use crate::error::{CtlError, Outcome, UNREACHABLE};
-use crate::{directories, output};
+use crate::{directories, output, systemd};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     let status = match context.connect().and_then(|mut client| client.status()) {
@@ -28,8 +28,11 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     if status.is_some() {
         return Ok(0);
     }
-    if context.home.vault().exists() || context.home.kind == Kind::System {
-        output::note("keyd does not answer. Run 'strongroom up', or start strongroom-keyd.service.");
+    let home = &context.home;
+    if let Some(words) = backup_is_left(home) {
+        output::note(&format!("keyd does not answer, and {words}"));
+    } else if home.vault().exists() || home.kind == Kind::System {
+        output::note(&format!("keyd does not answer. {}", systemd::how_to_start(home)));
     } else {
         output::note("There is no vault yet, and keyd does not answer. Run 'strongroom init'.");
     }

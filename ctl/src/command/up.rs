@@ -1,13 +1,11 @@
 //! `up`: both daemons without systemd.
 //!
 //! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
-//! of their own with no terminal and no pipe of ours or of our caller's. It refuses to start over daemons that answer or
-//! as other users than the home's, and stops what it started where one of them does not come up. Only one `up` works on
+//! of their own with no terminal and no pipe of ours or of our caller's. It refuses to start over daemons that answer,
+//! as other users than the home's, in a home that others could change, or in systemd's place, and stops what it started where one of them does not come up. Only one `up` works on
 //! a home at a time.
 
-use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +15,13 @@ use nix::sys::signal::{SigSet, Signal};
 use strongroom_protocol::admin::VaultState;
 use strongroom_protocol::home::Home;
 
-use super::{Context, config, down, spawn};
+use super::{Context, backup_is_left, config, down, spawn, turn};
 use crate::admin_client::AdminClient;
 use crate::args::Users;
 use crate::error::{CtlError, Outcome, UNREACHABLE};
 use crate::sockets::{self, Named};
 use crate::users::{self, RunAs};
-use crate::{directories, inherited, output};
+use crate::{directories, files, inherited, output, ownership, systemd};
 
 pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     inherited::close_all();
@@ -33,15 +31,17 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
         return Ok(());
     }
     if !home.vault().exists() {
-        return Err(CtlError::configuration(format!(
-            "there is no vault at {}. Run 'strongroom init' first.",
-            home.vault().display()
-        )));
+        let begin = || format!("there is no vault at {}. Run 'strongroom init' first.", home.vault().display());
+        return Err(CtlError::configuration(backup_is_left(home).unwrap_or_else(begin)));
     }
+    if systemd::runs(home) {
+        return Err(CtlError::failed(format!("systemd runs the daemons of this home. Run '{}'.", systemd::START)));
+    }
+    ownership::check(home)?;
     let separate = users::of_existing(home, asked)?;
     // A runtime directory does not outlive a reboot.
     directories::make_volatile(home)?;
-    let turn = turn(home)?;
+    let turn = turn::take(home, PATIENCE_WITH_OTHERS)?;
     let (keyd_is_up, gatewayd_is_up) = both_are_up(home)?;
     if keyd_is_up && gatewayd_is_up {
         output::note("Another 'strongroom up' has just started both daemons.");
@@ -92,19 +92,6 @@ fn both_are_up(home: &Home) -> Outcome<(bool, bool)> {
     }
 }
 
-/// Waits until no other `up` works on this home: two would take each other's sockets for dead ones. The file is ours
-/// alone, so that no other user can hold the lock.
-fn turn(home: &Home) -> Outcome<File> {
-    let path = home.run.join("up.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    file.and_then(|file| file.lock().map(|()| file)).map_err(|error| {
-        CtlError::configuration(format!(
-            "the lock {} cannot be taken: {error}. Check the directory's owner.",
-            path.display()
-        ))
-    })
-}
-
 /// What was started so far; stopped again where something fails.
 struct Daemons {
     home: Home,
@@ -145,7 +132,7 @@ impl Daemons {
                 path.display()
             ))
         };
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+        let file = files::append(&path).map_err(failed)?;
         Ok((file.try_clone().map_err(failed)?.into(), file.into()))
     }
 
@@ -186,7 +173,7 @@ impl Daemons {
         }
         let path = directories::logs(&self.home).join(format!("{}.log", name.trim_start_matches("strongroom-")));
         let mut text = String::new();
-        if let Ok(mut file) = File::open(&path) {
+        if let Ok(mut file) = files::open(&path) {
             let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
             let _ = file.seek(SeekFrom::Start(length.saturating_sub(2000)));
             let mut bytes = Vec::new();
@@ -242,4 +229,6 @@ fn stop_signals() -> SigSet {
 const FIRST_DESCRIPTOR: i32 = 3;
 /// A loaded machine takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Those before us: several may start in turn, and `down` waits for gatewayd to drain.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use strongroom_protocol::admin::{Failure, Operation, VaultState};
 
-use super::{Context, keychain, slot};
+use super::{Context, keychain, no_vault, slot};
 use crate::args::Unlock;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::output;
@@ -18,7 +18,7 @@ pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
             return Ok(());
         }
         VaultState::Locked => {}
-        VaultState::Uninitialised => return Err(Failure::Uninitialised.into()),
+        VaultState::Uninitialised => return Err(no_vault(&context.home)),
         VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
     }
     // Each of the others may wait for a person, for longer than keyd waits for a question.
