@@ -16,6 +16,7 @@ mod texts;
 mod keyd {
     pub mod audit;
     pub mod config;
+    pub mod peer;
     pub mod policy;
     pub mod secret;
     pub mod sys;
@@ -26,7 +27,7 @@ mod keyd {
     }
 }
 // keyd's files name each other from their own crate's root.
-use keyd::{audit, exchange, policy, secret, sys, vault};
+use keyd::{audit, exchange, peer, policy, secret, sys, vault};
 
 // A module of `policy` in unit tests alone, and this is none.
 #[path = "../../keyd/src/policy/fixture.rs"]
