@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Instant;
 
+use strongroom_ctl::admin_client::AdminClient;
+use strongroom_protocol::admin::{Operation, Reply};
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::random_key;
 
@@ -299,6 +301,37 @@ fn admins_are_whom_the_configuration_names() {
         assert_eq!(as_user(NAMED, &["lock"]).code, Some(0), "{users:?}");
         assert_eq!(as_user(NOBODY, &["lock"]).code, Some(77), "{users:?}: told as any other stranger is");
     }
+}
+
+/// Whoever has no passphrase can neither fill the log by it nor wear out the backup.
+#[test]
+fn what_is_taken_away_again_leaves_the_vault_its_backup_and_the_log_alone() {
+    let scene = Scene::with(|exchange| exchange.respond("200 OK", &[], b""));
+    let strongroom = &scene.strongroom;
+    strongroom.must(&["agent", "allow", AGENT, "files.example"]);
+    let vault = strongroom.home().data.join("vault");
+    let now = || (fs::read(&vault).unwrap(), fs::read(vault.with_extension("bak")).unwrap(), strongroom.audit());
+    // By hand: ctl looks first and sends no second disallowing.
+    let ask = |operation| {
+        let said = AdminClient::connect(strongroom.home()).and_then(|mut admin| admin.ask(operation));
+        assert!(matches!(said, Ok(Reply::Done)), "{said:?}");
+    };
+    let (agent, credential) = (|| AGENT.parse().unwrap(), || CREDENTIAL.parse().unwrap());
+    let hosts = || vec!["files.example".parse().unwrap()];
+    let operations: [&dyn Fn() -> Operation; 3] = [
+        &|| Operation::AgentDisallow { name: agent(), hosts: hosts() },
+        &|| Operation::GrantRevoke { credential: credential(), agent: agent() },
+        &|| Operation::AgentRevoke { name: agent() },
+    ];
+    for operation in operations {
+        let before = now();
+        ask(operation());
+        let once = now();
+        assert!(once.0 != before.0 && once.1 == before.0 && once.2.len() > before.2.len(), "{:?}", operation());
+        ask(operation());
+        assert!(now() == once, "{:?}", operation());
+    }
+    scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
 }
 
 #[test]

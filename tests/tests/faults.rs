@@ -270,6 +270,8 @@ fn a_full_disk_stops_every_use_and_nothing_else_and_passes_without_a_trace() {
     let told = strongroom.ctl(&["agent", "revoke", "other"]);
     assert!(told.stderr.contains("taken away at once"), "{told:?}");
     told.assert_code(1);
+    let told = strongroom.ctl(&["agent", "revoke", "other"]);
+    assert!(told.stderr.contains("taken away at once"), "it is not on the disk yet: {told:?}");
     strongroom.request("GET", "/openai/x").bearer(&other).send().assert_refused(Refusal::Revoked);
     strongroom.must(&["lock"]);
     assert!(before.rest().is_err(), "locking cuts what runs");
@@ -396,9 +398,12 @@ fn a_wall_clock_that_jumps_moves_expiry_and_nothing_else() {
     ask(&rare).assert_refused(Refusal::RateLimited);
     let mut stream = scene.get("/openai/stream").stream();
     stream.read_text("data: still here\n");
+    let mut ending = strongroom.request("GET", "/openai/stream").bearer(&month).stream();
+    ending.read_text("data: still here\n");
     let before = time();
 
     clock.jump_to(60 * DAY);
+    assert!(ending.rest().is_err(), "what ran is cut with its grant");
     ask(&month).assert_refused(Refusal::Expired);
     ask(&rare).assert_refused(Refusal::RateLimited);
     assert_eq!(ask(&scene.placeholder).status(), 200);
