@@ -1,11 +1,13 @@
 //! `strongroom up` where the world around it is not tidy: descriptors of a caller, a runtime directory that is gone, users
 //! that are not named, and several at once.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use strongroom_tests::prelude::*;
 
@@ -117,4 +119,61 @@ fn a_dead_keyd_does_not_hide_gatewayd_and_up_brings_it_back() {
     assert_eq!(strongroom.gatewayd(), gatewayd);
     strongroom.must(&["down"]);
     assert_eq!(strongroom.status()["gatewayd"], serde_json::Value::Null);
+}
+
+/// Root writes into a home too: who could plant a link there would have it write where that leads.
+#[test]
+fn what_others_could_have_changed_is_refused_by_up_and_shown_by_doctor() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    for path in [home.run.clone(), home.config.clone(), home.keyd_config(), home.gatewayd_config()] {
+        let good = path.metadata().unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(good.mode() | 0o002)).unwrap();
+        let refused = strongroom.ctl(&[&["up"], strongroom.users()].concat());
+        refused.assert_code(CONFIGURATION);
+        let shown = strongroom.ctl(&["doctor", "--json"]).json();
+        let failed = |check: &serde_json::Value| {
+            check["state"] == "failed" && check["detail"].to_string().contains(&*path.to_string_lossy())
+        };
+        assert!(shown.as_array().unwrap().iter().any(failed), "{shown}");
+        fs::set_permissions(&path, good).unwrap();
+    }
+    strongroom.up();
+    for note in ["keyd.pid", "gatewayd.pid"] {
+        assert_eq!(home.run.join(note).metadata().unwrap().mode() & 0o777, 0o644);
+    }
+    strongroom.must(&["down"]);
+}
+
+/// What a `down` of the same moment ends, no `up` still waits for.
+#[test]
+fn down_beside_up_takes_its_turn() {
+    let strongroom = Strongroom::new().created();
+    for _ in 0..3 {
+        let mut up = strongroom.command(&[&["up"], strongroom.users()].concat()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(60));
+        strongroom.must(&["down"]);
+        assert_eq!(up.wait().unwrap().code(), Some(0));
+        strongroom.must(&["down"]);
+    }
+}
+
+#[test]
+fn what_steers_a_terminal_is_not_repeated_in_errors() {
+    let strongroom = Strongroom::new().created();
+    for (arguments, code) in [(&["restore", "/no/\u{1b}[31mx"][..], 1), (&["agent", "show", "\u{1b}[31mx"], 64)] {
+        let output = strongroom.ctl(arguments);
+        output.assert_code(code);
+        assert!(!output.stderr.contains('\u{1b}') && output.stderr.contains('x'), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_the_configuration_is_refused_at_once() {
+    let strongroom = Strongroom::new().created();
+    let config = strongroom.home().keyd_config();
+    fs::remove_file(&config).unwrap();
+    nix::unistd::mkfifo(&config, Mode::from_bits_truncate(0o644)).unwrap();
+    strongroom.ctl(&["config", "check"]).assert_code(CONFIGURATION);
+    strongroom.ctl(&[&["up"], strongroom.users()].concat()).assert_code(CONFIGURATION);
 }
