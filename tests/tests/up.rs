@@ -2,8 +2,9 @@
 //! that are not named, and several at once.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -176,4 +177,23 @@ fn a_pipe_in_place_of_the_configuration_is_refused_at_once() {
     nix::unistd::mkfifo(&config, Mode::from_bits_truncate(0o644)).unwrap();
     strongroom.ctl(&["config", "check"]).assert_code(CONFIGURATION);
     strongroom.ctl(&[&["up"], strongroom.users()].concat()).assert_code(CONFIGURATION);
+}
+
+/// As with `audit --follow | head`: the log may stay quiet for hours after.
+#[test]
+fn following_the_audit_log_ends_when_its_reader_goes_away_and_not_before() {
+    let strongroom = Strongroom::new().start();
+    let mut follow = strongroom.command(&["audit", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(follow.stdout.take().unwrap());
+    assert!(reader.read_line(&mut String::new()).unwrap() > 0);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(follow.try_wait().unwrap(), None);
+    drop(reader);
+    let begin = std::time::Instant::now();
+    while follow.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "nobody reads it");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
+    strongroom.must(&["down"]);
 }
