@@ -4,9 +4,11 @@
 //! by the commands.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::error::{CtlError, Outcome};
@@ -121,6 +123,21 @@ pub fn one_of_many(text: &str) -> Outcome<Reader> {
     write_to(&mut io::stdout().lock(), &format!("{text}\n"))
 }
 
+/// Waits this long, or until nobody reads standard output any more: who has nothing to print would not notice.
+#[must_use]
+pub fn wait_while_read(patience: Duration) -> Reader {
+    wait_while(io::stdout().as_fd(), patience)
+}
+
+fn wait_while(out: BorrowedFd<'_>, patience: Duration) -> Reader {
+    // Nothing is asked for: that the other end is gone is said unasked.
+    let mut watched = [PollFd::new(out, PollFlags::empty())];
+    match poll(&mut watched, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX)) {
+        Ok(0) | Err(_) => Reader::Reads,
+        Ok(_) => Reader::Gone,
+    }
+}
+
 /// Who reads standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
@@ -174,8 +191,12 @@ mod tests {
     fn a_reader_that_went_away_is_told_from_one_that_reads_and_from_a_fault() {
         let (reader, mut writer) = io::pipe().unwrap();
         assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Reads));
+        assert_eq!(wait_while(writer.as_fd(), Duration::from_millis(1)), Reader::Reads);
         drop(reader);
+        assert_eq!(wait_while(writer.as_fd(), Duration::from_secs(60)), Reader::Gone);
         assert_eq!(write_to(&mut writer, "x\n"), Ok(Reader::Gone));
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(wait_while(file.as_fd(), Duration::from_millis(1)), Reader::Reads);
         let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         assert_eq!(write_to(&mut full, "x\n").unwrap_err().code(), 70);
     }

@@ -1,11 +1,14 @@
 //! `strongroom up` where the world around it is not tidy: descriptors of a caller, a runtime directory that is gone, users
 //! that are not named, and several at once.
 
-use std::fs;
-use std::process::Command;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use strongroom_tests::prelude::*;
 
@@ -117,4 +120,80 @@ fn a_dead_keyd_does_not_hide_gatewayd_and_up_brings_it_back() {
     assert_eq!(strongroom.gatewayd(), gatewayd);
     strongroom.must(&["down"]);
     assert_eq!(strongroom.status()["gatewayd"], serde_json::Value::Null);
+}
+
+/// Root writes into a home too: who could plant a link there would have it write where that leads.
+#[test]
+fn what_others_could_have_changed_is_refused_by_up_and_shown_by_doctor() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    for path in [home.run.clone(), home.config.clone(), home.keyd_config(), home.gatewayd_config()] {
+        let good = path.metadata().unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(good.mode() | 0o002)).unwrap();
+        let refused = strongroom.ctl(&[&["up"], strongroom.users()].concat());
+        refused.assert_code(CONFIGURATION);
+        let shown = strongroom.ctl(&["doctor", "--json"]).json();
+        let failed = |check: &serde_json::Value| {
+            check["state"] == "failed" && check["detail"].to_string().contains(&*path.to_string_lossy())
+        };
+        assert!(shown.as_array().unwrap().iter().any(failed), "{shown}");
+        fs::set_permissions(&path, good).unwrap();
+    }
+    strongroom.up();
+    for note in ["keyd.pid", "gatewayd.pid"] {
+        assert_eq!(home.run.join(note).metadata().unwrap().mode() & 0o777, 0o644);
+    }
+    strongroom.must(&["down"]);
+}
+
+/// What a `down` of the same moment ends, no `up` still waits for.
+#[test]
+fn down_beside_up_takes_its_turn() {
+    let strongroom = Strongroom::new().created();
+    for _ in 0..3 {
+        let mut up = strongroom.command(&[&["up"], strongroom.users()].concat()).spawn().unwrap();
+        thread::sleep(Duration::from_millis(60));
+        strongroom.must(&["down"]);
+        assert_eq!(up.wait().unwrap().code(), Some(0));
+        strongroom.must(&["down"]);
+    }
+}
+
+#[test]
+fn what_steers_a_terminal_is_not_repeated_in_errors() {
+    let strongroom = Strongroom::new().created();
+    for (arguments, code) in [(&["restore", "/no/\u{1b}[31mx"][..], 1), (&["agent", "show", "\u{1b}[31mx"], 64)] {
+        let output = strongroom.ctl(arguments);
+        output.assert_code(code);
+        assert!(!output.stderr.contains('\u{1b}') && output.stderr.contains('x'), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_the_configuration_is_refused_at_once() {
+    let strongroom = Strongroom::new().created();
+    let config = strongroom.home().keyd_config();
+    fs::remove_file(&config).unwrap();
+    nix::unistd::mkfifo(&config, Mode::from_bits_truncate(0o644)).unwrap();
+    strongroom.ctl(&["config", "check"]).assert_code(CONFIGURATION);
+    strongroom.ctl(&[&["up"], strongroom.users()].concat()).assert_code(CONFIGURATION);
+}
+
+/// As with `audit --follow | head`: the log may stay quiet for hours after.
+#[test]
+fn following_the_audit_log_ends_when_its_reader_goes_away_and_not_before() {
+    let strongroom = Strongroom::new().start();
+    let mut follow = strongroom.command(&["audit", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = BufReader::new(follow.stdout.take().unwrap());
+    assert!(reader.read_line(&mut String::new()).unwrap() > 0);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(follow.try_wait().unwrap(), None);
+    drop(reader);
+    let begin = std::time::Instant::now();
+    while follow.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "nobody reads it");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(follow.wait().unwrap().code(), Some(0));
+    strongroom.must(&["down"]);
 }

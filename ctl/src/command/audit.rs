@@ -1,7 +1,6 @@
 //! `audit` and `audit verify`: who used what, and whether the record was touched.
 
 use std::io::{self, IsTerminal};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
@@ -40,8 +39,8 @@ fn show(context: &Context, audit: Audit) -> Outcome<()> {
         if end && !audit.follow {
             return Ok(());
         }
-        if end || next == from {
-            thread::sleep(POLL);
+        if (end || next == from) && output::wait_while_read(POLL) == Reader::Gone {
+            return Ok(());
         }
         from = next;
     }

@@ -83,9 +83,10 @@ fn set_up(context: &Context) -> Vec<Check> {
         None => private("vault-file", &home.vault(), 0o600, &keyd),
     });
     let owners = ownership::accepted(home);
-    // Without a file the defaults hold, and systemd's journal needs no directory.
+    // The others need not be there, and are shown where something is wrong with them.
     let is_needed = |path: &Path| path == home.config || path == home.run;
-    let places = ownership::places(home).into_iter().filter(|place| is_needed(&place.path) || place.path.exists());
+    let is_wrong = |path: &Path| ownership::judge(path, ownership::OTHERS_MAY_READ, &owners).is_err();
+    let places = ownership::places(home).into_iter().filter(|place| is_needed(&place.path) || is_wrong(&place.path));
     checks.extend(places.map(|place| private(place.name, &place.path, ownership::OTHERS_MAY_READ, &owners)));
     if home.kind != Kind::System || !Path::new("/run/systemd/system").exists() {
         checks.push(Check::warning(
