@@ -37,7 +37,7 @@ echo "its requests ended: $(wc -l </run/ends-of-keyd)"
 echo "gatewayd lived on: $([ "$gateway" = "$(pid gatewayd)" ] && echo yes)"
 strongroom unlock
 until_it_is "it serves once unlocked" serves
-echo "unlocked again: $(ask /v1/x)"
+echo "unlocked again: $(patiently /v1/x)"
 
 # Ten times in a row, as soon as each is there: no limit is hit, and the sockets stay.
 for daemon in gatewayd keyd; do
@@ -52,7 +52,7 @@ echo "the sockets: $(sockets)"
 echo "they are the same: $([ "$before" = "$(inodes)" ] && echo yes)"
 strongroom unlock
 until_it_is "it serves after the loop" serves
-echo "and then: $(ask /v1/x)"
+echo "and then: $(patiently /v1/x)"
 
 # Crashed at every start, with callers at the door: nothing gives up, and it runs once it can.
 for daemon in gatewayd keyd; do

@@ -200,6 +200,8 @@ impl Channel {
             match self.next_frame() {
                 Some(Frame::Head(payload)) => break AnswerHead::decode(payload).expect("keyd writes heads"),
                 Some(Frame::Continue) => {}
+                // It looks at no request any more: one that was on its way may be sent again.
+                Some(Frame::End(trailers)) if trailers.is_empty() => return Heard::Stale,
                 Some(other) => panic!("no answer begins with {other:?}"),
                 None => return Heard::Nothing,
             }
