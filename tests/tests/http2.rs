@@ -290,7 +290,9 @@ fn an_upstream_that_says_goodbye_costs_no_request() {
                 wire.answer(stream, b"again")?;
             }
         });
-        let texts = ["/openai/a", "/openai/b", "/openai/c"].map(|path| scene.post(path, b"small").send().text());
+        // A POST that meets an unannounced end on its way is not sent again, for it may have been looked at.
+        let ask = |path: &str| if how == "closed" { scene.get(path) } else { scene.post(path, b"small") };
+        let texts = ["/openai/a", "/openai/b", "/openai/c"].map(|path| ask(path).send().text());
         assert_eq!(texts, ["fine", "fine", "again"], "{how}");
     }
 }
