@@ -92,6 +92,19 @@ impl Gateways {
 }
 
 impl Gateway {
+    /// One that has said nothing yet.
+    fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            checks: RefCell::new(None),
+            sessions: Rc::default(),
+            tunnels: Tunnels::default(),
+            outbox: RefCell::default(),
+            wake: Notify::new(),
+            overflown: Notify::new(),
+        }
+    }
+
     fn say(&self, message: &KeydMessage) {
         self.say_all(std::slice::from_ref(message));
     }
@@ -154,15 +167,7 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         return Err(io::Error::other("too many are connected"));
     }
     let socket = sys::watched(socket)?;
-    let gateway = Rc::new(Gateway {
-        pid: caller.pid,
-        checks: RefCell::new(None),
-        sessions: Rc::default(),
-        tunnels: Tunnels::default(),
-        outbox: RefCell::default(),
-        wake: Notify::new(),
-        overflown: Notify::new(),
-    });
+    let gateway = Rc::new(Gateway::new(caller.pid));
     state.gateways.connected.borrow_mut().push(Rc::clone(&gateway));
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
@@ -347,21 +352,9 @@ mod tests {
         std::pin::pin!(told).poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
     }
 
-    fn silent_gateway() -> Gateway {
-        Gateway {
-            pid: 1,
-            checks: RefCell::new(None),
-            sessions: Rc::default(),
-            tunnels: Tunnels::default(),
-            outbox: RefCell::default(),
-            wake: Notify::new(),
-            overflown: Notify::new(),
-        }
-    }
-
     #[tokio::test(flavor = "current_thread")]
     async fn what_waits_for_a_gateway_that_does_not_read_is_bounded_in_number_and_bytes() {
-        let (small, large) = (silent_gateway(), silent_gateway());
+        let (small, large) = (Gateway::new(1), Gateway::new(1));
         for _ in 0..=MOST_WAITING {
             small.say(&KeydMessage::Locked);
         }

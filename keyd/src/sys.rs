@@ -19,13 +19,15 @@ mod lingering_fixture;
 pub mod packet;
 pub mod passed_socket;
 pub mod privilege;
+pub mod send_queue;
 pub mod unit;
 
 pub use allocator::{WipingAllocator, give_back};
 pub use closer::PassedDescriptor;
-pub use descriptor::{SocketKind, accept, hung_up, inherited, let_go, own_queue, socket_kind, watched};
+pub use descriptor::{SocketKind, accept, hung_up, inherited, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
+pub use send_queue::{let_go, own_queue, while_unread};
 
 use std::io;
 

@@ -13,7 +13,6 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -27,7 +26,7 @@ use tokio::task::{coop, yield_now};
 use tokio_util::io::poll_read_buf;
 
 use super::decode::memory::{Memory, Share};
-use crate::sys::PassedSocket;
+use crate::sys::{self, PassedSocket};
 
 /// Our end.
 pub struct Link {
@@ -111,9 +110,7 @@ impl Link {
     /// Ends the connection, and comes back when gatewayd has read what lies there for it, or has closed its end.
     pub async fn let_go(&self) {
         self.socket.borrow().end();
-        while self.socket.borrow().is_unread() {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
-        }
+        sys::while_unread(|| self.socket.borrow().is_unread()).await;
     }
 
     /// Comes back when gatewayd has hung up in the middle of an exchange, or speaks when it should not.
@@ -401,8 +398,6 @@ const MOST_AT_ONCE: usize = 256 * 1024;
 const COST_OF_FRAME: usize = 1024;
 /// Bytes of an answer that wait for the socket before more is read from the upstream.
 const MOST_WAITING: usize = 64 * 1024;
-/// A gateway that means well has read, or closed, long before the first.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 #[path = "link_tests.rs"]

@@ -7,8 +7,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
@@ -130,48 +129,6 @@ pub(super) fn socket_option(socket: BorrowedFd<'_>, option: libc::c_int) -> io::
     checked(returned)?;
     Ok(value)
 }
-
-/// How much the kernel holds of what a socket sends, until the peer reads, in the kernel's own count (`SO_SNDBUF`).
-pub(super) fn send_queue(socket: BorrowedFd<'_>) -> io::Result<usize> {
-    socket_option(socket, libc::SO_SNDBUF).map(|bytes| usize::try_from(bytes).unwrap_or(0))
-}
-
-/// The same for a Unix stream that nobody has changed. Before the filter, which allows no new socket.
-///
-/// # Errors
-/// The kernel's.
-pub fn own_queue() -> io::Result<usize> {
-    send_queue(UnixStream::pair()?.0.as_fd())
-}
-
-/// Ends a connection, and comes back when its peer has read what lies there for it, or has closed: the kernel counts that
-/// as the sender's, closed or not.
-pub async fn let_go(socket: &impl AsFd) {
-    let raw = socket.as_fd().as_raw_fd();
-    // SAFETY: shutdown takes integers. That the peer is gone already is no error.
-    unsafe { libc::shutdown(raw, libc::SHUT_RDWR) };
-    while is_unread(socket.as_fd()) {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-    }
-}
-
-/// Bytes, by the kernel's count.
-const LITTLE: u32 = 4 * 1024;
-
-/// Whether the peer has left unread more than a last word; not where the kernel does not say.
-pub(super) fn is_unread(socket: BorrowedFd<'_>) -> bool {
-    let mut figures = [0u32; MEMORY_FIGURES];
-    let mut length = size_of_val(&figures) as libc::socklen_t;
-    // SAFETY: getsockopt writes at most `length` bytes, the size of `figures`, and the true length to `length`.
-    let returned = unsafe {
-        let start = figures.as_mut_ptr().cast();
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, start, &raw mut length)
-    };
-    returned == 0 && figures[libc::SK_MEMINFO_WMEM_ALLOC as usize] > LITTLE
-}
-
-/// How many `SO_MEMINFO` gives.
-const MEMORY_FIGURES: usize = 9;
 
 fn has_peer(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let mut address = MaybeUninit::<libc::sockaddr_storage>::uninit();

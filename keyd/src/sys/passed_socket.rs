@@ -29,8 +29,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::closer::{self, PassedDescriptor};
-use super::descriptor::{is_unread, send_queue, socket_option, watched_for};
+use super::descriptor::{socket_option, watched_for};
 use super::packet::receive_bytes;
+use super::send_queue::{self, is_unread};
 use super::{checked, checked_length};
 
 /// An asynchronous stream over a descriptor that was passed to us, or whose peer is not trusted.
@@ -61,7 +62,7 @@ impl PassedSocket {
         let socket = socket.into();
         let is_unix = socket_option(socket.as_fd(), libc::SO_DOMAIN)? == libc::AF_UNIX;
         let interest = if is_unix { UNIX_READ } else { Interest::READABLE | Interest::WRITABLE };
-        let queue = send_queue(socket.as_fd())?;
+        let queue = send_queue::limit(socket.as_fd())?;
         let socket = Some(watched_for(socket, interest).map_err(|(_, error)| error)?);
         Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, queue, unlooked: 0, urgent: false })
     }
@@ -104,7 +105,7 @@ impl PassedSocket {
         }
         self.unlooked = 0;
         let Some(socket) = &self.socket else { return Err(lost()) };
-        if send_queue(socket.get_ref().as_fd())? > self.queue {
+        if send_queue::limit(socket.get_ref().as_fd())? > self.queue {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "somebody has raised what its queue may hold"));
         }
         Ok(())
