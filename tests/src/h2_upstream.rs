@@ -22,7 +22,8 @@ use strongroom_ctl::demo::upstream::Upstream;
 use tokio::sync::mpsc;
 
 use crate::raw_upstream::{self, Raw};
-use crate::scene::HOST;
+use crate::scene::{HOST, Scene};
+use crate::strongroom::Builder;
 
 /// TLS for the usual host with these protocols.
 ///
@@ -417,3 +418,17 @@ pub const NO_ERROR: u32 = 0;
 pub const INTERNAL_ERROR: u32 = 2;
 /// The stream was not looked at.
 pub const REFUSED_STREAM: u32 = 7;
+
+/// In front of an upstream that answers every request with what it saw of it.
+///
+/// # Panics
+/// As [`Scene::before`].
+#[must_use]
+pub fn mirror(protocols: &[&str]) -> Scene {
+    let root = Root::new("The tests' root").expect("a root");
+    let upstream = honest(&root, protocols, |request: Request<_>| async move {
+        let text = format!("{:?} {} {}", request.version(), request.method(), request.uri());
+        Response::new(Script::whole(text.as_bytes(), None))
+    });
+    Scene::before(Builder::default(), upstream, root)
+}
