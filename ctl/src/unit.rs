@@ -1,8 +1,7 @@
 //! The name of a systemd service, as people write it: `coder` is `coder.service`.
 //!
-//! It refuses units of other kinds: what starts a process with a group of its own is a service, and no
-//! process is ever in a bare template. keyd looks at the name
-//! again. Used by `args`.
+//! It refuses units of other kinds: what starts a process with a group of its own is a service, and no process is ever in a
+//! bare template. keyd looks at the name again. Used by `args`.
 
 /// Parses the name, and adds the kind where none is said.
 ///
