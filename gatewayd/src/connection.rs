@@ -32,7 +32,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-pub use self::agent_io::AgentIo;
+pub use self::agent_io::{AgentIo, LINGER};
 use self::framing::Framing;
 pub use self::own_words::OwnWords;
 use crate::config::Timeouts;

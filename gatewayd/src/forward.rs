@@ -90,6 +90,7 @@ pub async fn forward(
         channel.clock().head_arrived(&config.timeouts);
         let source = outbound.source.clone();
         let key = key.filter(|_| leaves_the_channel_fit(&response, &source));
+        let key = if is_unbound(&response) { key.map(Key::of_anybody) } else { key };
         let lease = Lease { gateway: gateway.clone(), channel, key, source, connection: connection.clone() };
         return answer(response, lease, outbound.version, id);
     }
@@ -140,6 +141,11 @@ fn is_stale(response: &Response<Download>) -> bool {
 /// keyd offered the upstream a protocol that it does not speak, and will offer another.
 fn wants_redial(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::REDIAL)
+}
+
+/// keyd refused before it bound the channel to anybody.
+fn is_unbound(response: &Response<Download>) -> bool {
+    response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::UNBOUND)
 }
 
 /// After a refusal that came before the body was sent, the rest of it may still fill the pair.

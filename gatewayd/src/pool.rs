@@ -2,7 +2,8 @@
 //!
 //! keyd binds a channel to one agent and its credentials, so requests share a channel only where they go to the same
 //! authority with the same values in every field that can hold a placeholder, the same placeholders in the target, and
-//! in one protocol; placeholders are kept as a salted digest.
+//! in one protocol; placeholders are kept as a salted digest. A channel on which keyd has refused all so far is bound to
+//! nobody: it may take any request to its authority.
 //! The least recently used idle channel makes room for a new one. It refuses more channels than the limit.
 //! Asked by the forwarding of each request; swept by `serve`.
 
@@ -30,7 +31,8 @@ pub struct Pool<T = Channel> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     authority: Authority,
-    placeholders: [u8; SHA256_OUTPUT_LEN],
+    /// Nothing where anybody may use it.
+    placeholders: Option<[u8; SHA256_OUTPUT_LEN]>,
     /// gRPC takes HTTP/2 upstream, whatever others take.
     is_grpc: bool,
 }
@@ -53,6 +55,14 @@ pub trait Pooled {
 impl Pooled for Channel {
     fn is_closed(&self) -> bool {
         !self.is_usable()
+    }
+}
+
+impl Key {
+    /// Of a channel to the same authority that is bound to nobody, and has chosen no protocol.
+    #[must_use]
+    pub fn of_anybody(self) -> Self {
+        Self { placeholders: None, is_grpc: false, ..self }
     }
 }
 
@@ -102,12 +112,16 @@ impl<T: Pooled> Pool<T> {
         let mut bytes = [0; SHA256_OUTPUT_LEN];
         bytes.copy_from_slice(digest.finish().as_ref());
         let is_grpc = headers.get(CONTENT_TYPE).is_some_and(|value| channel::is_grpc(value.as_bytes()));
-        Key { authority: authority.clone(), placeholders: bytes, is_grpc }
+        Key { authority: authority.clone(), placeholders: Some(bytes), is_grpc }
     }
 
-    /// The channel used last, if one is alive.
+    /// The channel used last, if one is alive; else one that is bound to nobody.
     #[must_use]
     pub fn take(&self, key: &Key) -> Option<T> {
+        self.take_of(key).or_else(|| self.take_of(&key.clone().of_anybody()))
+    }
+
+    fn take_of(&self, key: &Key) -> Option<T> {
         let mut idle = self.idle.borrow_mut();
         let channels = idle.get_mut(key)?;
         let found = std::iter::from_fn(|| channels.pop()).map(|idle| idle.channel).find(|channel| !channel.is_closed());
@@ -271,6 +285,22 @@ mod tests {
         assert_eq!(pool.take(&key).unwrap().number, 1);
         assert!(pool.take(&key).is_none());
         assert!(pool.idle.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_channel_of_nobody_is_for_anybody_at_its_authority_who_has_none() {
+        let pool = pool();
+        let [one, other] = ["p", "q"].map(|letter| key(&pool, "a.example", &[("authorization", letter)]));
+        let elsewhere = key(&pool, "b.example", &[("authorization", "p")]);
+        let grpc = key(&pool, "a.example", &[("content-type", "application/grpc")]);
+        pool.put(one.clone(), fake(1), 8);
+        pool.put(one.clone().of_anybody(), fake(2), 8);
+        assert!(pool.take(&elsewhere).is_none());
+        assert_eq!(pool.take(&one).unwrap().number, 1, "its own comes first");
+        assert_eq!(pool.take(&other).unwrap().number, 2);
+        assert!(pool.take(&one).is_none());
+        pool.put(other.of_anybody(), fake(3), 8);
+        assert_eq!(pool.take(&grpc).unwrap().number, 3, "no protocol was agreed on");
     }
 
     #[test]

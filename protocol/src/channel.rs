@@ -35,6 +35,9 @@ pub const STALE: &str = "strongroom-stale";
 /// keyd knows now; the same request may be sent once more over another channel.
 pub const REDIAL: &str = "strongroom-redial";
 
+/// Response, beside a refusal: no request of this channel was admitted yet, so that the next one may be anybody's.
+pub const UNBOUND: &str = "strongroom-unbound";
+
 /// Whether a request may be sent once more where nobody knows what became of it: by its method (RFC 9110, 9.2.2), or for
 /// the key by which its server knows it again. A proxy must not repeat any other: it may be a payment.
 #[must_use]

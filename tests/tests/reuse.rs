@@ -1,9 +1,12 @@
 //! Connections that are used again: one that went stale costs no request, and a refused one harms nobody.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use strongroom_tests::prelude::*;
+use strongroom_tests::raw_upstream::Raw;
+use strongroom_tests::strongroom::Builder;
 
 #[test]
 fn a_connection_that_the_upstream_closed_when_idle_costs_no_request() {
@@ -77,4 +80,48 @@ fn an_answer_with_two_framings_is_refused() {
     });
     scene.get("/openai/both").send().assert_refused(Refusal::UpstreamProtocol);
     assert_eq!(scene.get("/openai/one").send().text(), "hello");
+}
+
+/// Its upstream may shake hands where it accepts, and then serves nobody while one connection says nothing.
+#[test]
+fn what_was_dialled_for_a_refused_request_serves_the_next_whosever_it_is() {
+    let scene = Scene::with(|exchange| exchange.respond("200 OK", &[], b"{}"));
+    let refuse = |unknown: &str| {
+        let refused = scene.strongroom.request("GET", "/openai/v1/things").bearer(unknown).send();
+        refused.assert_refused(Refusal::UnknownPlaceholder);
+    };
+    refuse("one");
+    refuse("two");
+    assert_eq!(scene.get("/openai/v1/things").send().status(), 200);
+    assert_eq!(scene.upstream.connections(), 1);
+    refuse("three");
+    assert_eq!(scene.get("/openai/v1/things").send().status(), 200);
+    assert_eq!(scene.upstream.connections(), 2, "the positive twin: what serves an agent is for nobody else");
+}
+
+/// Whatever its method: nothing of it went out.
+#[test]
+fn an_upstream_that_hangs_up_before_the_handshake_costs_no_request_after_a_refused_one() {
+    let ((hang_up, wish), (gone, news)) = (mpsc::channel(), mpsc::channel());
+    let (root, wish, next) = (Root::new("The tests' root").unwrap(), Mutex::new(wish), AtomicUsize::new(0));
+    let tls = root.server(HOST).unwrap();
+    let upstream = Upstream::start_plain(move |socket| {
+        if next.fetch_add(1, Ordering::SeqCst) == 0 {
+            wish.lock().unwrap().recv().map_err(io::Error::other)?;
+            drop(socket);
+            return gone.send(()).map_err(io::Error::other);
+        }
+        let mut raw = Raw::accept(socket, &tls)?;
+        raw.head()?;
+        raw.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+        raw.stall();
+        Ok(())
+    });
+    let scene = Scene::before(Builder::default(), upstream.unwrap(), root);
+    let refused = scene.strongroom.request("GET", "/openai/v1/things").bearer("unknown").send();
+    refused.assert_refused(Refusal::UnknownPlaceholder);
+    hang_up.send(()).unwrap();
+    news.recv_timeout(Duration::from_secs(20)).expect("it hangs up");
+    assert_eq!(scene.post("/openai/v1/things", b"1 EUR").send().text(), "ok");
+    assert_eq!(scene.upstream.connections(), 2);
 }

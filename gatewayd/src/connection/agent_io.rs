@@ -139,7 +139,7 @@ impl AsyncWrite for AgentIo {
 }
 
 /// How long the rest of an unwanted body is read and dropped.
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

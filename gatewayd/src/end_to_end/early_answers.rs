@@ -1,10 +1,15 @@
 //! Answers that come before the request's body has ended: the agent gets them, and nothing waits for the channel after.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body::Frame;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use strongroom_protocol::Refusal;
@@ -81,6 +86,32 @@ async fn only_a_refusal_that_leaves_the_channel_open_and_empty_lets_it_be_used_a
     }
 }
 
+#[tokio::test]
+async fn a_channel_on_which_nobody_was_served_takes_the_next_request_whoever_sent_it() {
+    for (is_unbound, channels) in [(true, 1), (false, 2)] {
+        let keyd = move |request: Request<Incoming>, number| async move {
+            if number > 1 || request.headers()["authorization"] != "Bearer wrong" {
+                return ok(request, number).await;
+            }
+            let mut reply = refusal(Refusal::UnknownPlaceholder, false);
+            if is_unbound {
+                reply.headers_mut().insert("strongroom-unbound", "1".parse().unwrap());
+            }
+            Some(reply)
+        };
+        stage("", keyd, async |stage| {
+            let answer = stage.get("/a/", "Authorization: Bearer wrong\r\n").await;
+            assert!(answer.starts_with("HTTP/1.1 403 ") && !answer.contains("strongroom-unbound"), "{answer}");
+            for _ in 0..2 {
+                let answer = stage.get("/a/", "Authorization: Bearer right\r\n").await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            }
+            assert_eq!(stage.seen.channels.get(), channels);
+        })
+        .await;
+    }
+}
+
 /// An upload over HTTP/2 that never ends: its feeder sends on while the answer comes, which it gives back whole.
 async fn endless_upload(stage: &Stage, path: &str) -> (StatusCode, String) {
     let io = TokioIo::new(stage.connect().await);
@@ -128,6 +159,50 @@ async fn an_unfinished_upload_over_http2_does_not_cost_the_answer() {
             assert!(status == StatusCode::FORBIDDEN && text.contains("\"host_not_allowed\""), "{status} {text}");
             let (status, text) = endless_upload(&stage, "/b/large").await;
             assert_eq!((status, text.len()), (StatusCode::PAYLOAD_TOO_LARGE, 64 * 4096));
+        }
+    })
+    .await;
+}
+
+/// A body of so many pieces, each told when it is taken.
+struct Pieces(usize, Arc<AtomicUsize>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0 == 0 {
+            return Poll::Ready(None);
+        }
+        self.0 -= 1;
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 16 * 1024])))))
+    }
+}
+
+/// There are agents that forget the answer when a reset follows it. Its windows take less than a twentieth of this.
+#[tokio::test]
+async fn what_is_left_of_an_upload_over_http2_is_taken_after_the_answer() {
+    const PIECES: usize = 1024;
+    let keyd = async |_, _| Some(refusal(Refusal::UnknownPlaceholder, false));
+    stage("", keyd, async |stage| {
+        let io = TokioIo::new(stage.connect().await);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        spawn_local(connection);
+        for path in ["/b/refused", "/nowhere/"] {
+            let taken = Arc::new(AtomicUsize::new(0));
+            let upload = Pieces(PIECES, taken.clone());
+            let request = Request::post(format!("http://{}{path}", stage.address)).body(upload).unwrap();
+            let answer = timeout(SOON, sender.send_request(request)).await.expect("answered soon").expect("a head");
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+            answer.into_body().collect().await.expect("a whole body");
+            let whole = async {
+                while taken.load(Ordering::Relaxed) < PIECES {
+                    yield_now().await;
+                }
+            };
+            timeout(SOON, whole).await.unwrap_or_else(|_| panic!("{path}: {taken:?} of {PIECES} pieces"));
         }
     })
     .await;

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::replay::Source;
 use crate::channel::{Channel, Download};
-use crate::connection::{Busy, Connection};
+use crate::connection::{Busy, Connection, LINGER};
 use crate::gateway::Gateway;
 use crate::ingress::fields;
 use crate::pool::Key;
@@ -23,7 +23,7 @@ use crate::pool::Key;
 /// The body of every answer to an agent.
 pub struct AgentBody {
     content: Content,
-    _request: Option<Source>,
+    request: Option<Source>,
     busy: Busy,
 }
 
@@ -61,21 +61,31 @@ impl AgentBody {
     #[must_use]
     pub fn whole(bytes: Bytes, busy: Busy) -> Self {
         busy.lies();
-        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), _request: None, busy }
+        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), request: None, busy }
     }
 
     /// An upstream's body.
     #[must_use]
     pub fn relay(relay: Relay, busy: Busy) -> Self {
         busy.lies();
-        Self { content: Content::Relay(Box::new(relay)), _request: None, busy }
+        Self { content: Content::Relay(Box::new(relay)), request: None, busy }
     }
 
-    /// Keeps the request's body until the last frame is out. On HTTP/2 an upload that goes on after its body was dropped
-    /// resets the stream, and the answer with it (RFC 9113, 8.1 wants the whole answer first).
+    /// Keeps the request's body until the last frame is out, and what is left of it a moment longer. On HTTP/2 an upload
+    /// that goes on after its body was dropped resets the stream, and the answer with it (RFC 9113, 8.1 wants the whole
+    /// answer first); and there are agents that forget a whole answer when a reset follows it.
     #[must_use]
-    pub fn holding(self, request: Source) -> Self {
-        Self { _request: Some(request), ..self }
+    pub fn holding(mut self, request: Source) -> Self {
+        self.request = Some(request);
+        self
+    }
+}
+
+impl Drop for AgentBody {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take().filter(|request| !request.has_ended()) {
+            tokio::task::spawn_local(request.forget(LINGER));
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -70,6 +72,16 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         let mut state = self.0.borrow_mut();
         state.sending += 1;
         Replay { state: self.0.clone(), clock, next: 0, sending: state.sending }
+    }
+
+    /// Reads what is left, for so long, and keeps nothing of it.
+    pub async fn forget(self, time: Duration) {
+        let rest = poll_fn(|cx| {
+            let mut state = self.0.borrow_mut();
+            while let Some(Ok(_)) = ready!(Pin::new(&mut state.body).poll_frame(cx)) {}
+            Poll::Ready(())
+        });
+        let _ = tokio::time::timeout(time, rest).await;
     }
 
     /// Whether everything that was read is still there.

@@ -5,7 +5,7 @@
 //! process that is not trusted: their kind is checked, and they are read and written without ever blocking. It refuses
 //! anything that is not a connected stream. Called by `gateway.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct Channel {
     pub upstream: RefCell<UpstreamState>,
     /// Whom it serves, once it serves somebody.
     pub bound: RefCell<Option<Binding>>,
+    /// The request for which it was dialled was refused: the upstream has been waiting for a handshake since.
+    pub has_waited: Cell<bool>,
     /// Drops the channel.
     pub closed: CancellationToken,
     /// The upstream connection has ended: the channel ends after what it is doing, so that gatewayd does not offer it
@@ -112,6 +114,7 @@ pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authorit
         room,
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),
+        has_waited: Cell::new(false),
         closed: closed.clone(),
         upstream_gone: CancellationToken::new(),
     });
@@ -131,9 +134,10 @@ pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authorit
 /// One request after another, until one of them is the last.
 async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
     loop {
+        let idle = if channel.has_waited.get() { UNUSED_TIME } else { IDLE_TIME };
         let next = tokio::select! {
             biased;
-            next = tokio::time::timeout(IDLE_TIME, link.request()) => next,
+            next = tokio::time::timeout(idle, link.request()) => next,
             // gatewayd is not to offer it another request.
             () = channel.upstream_gone.cancelled() => return link.retire(),
         };
@@ -149,8 +153,13 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
             return;
         }
         channel.room.end();
+        channel.has_waited.set(matches!(&*channel.upstream.borrow(), UpstreamState::Dialled(_)));
     }
 }
 
 /// A channel that is silent for so long is closed; gatewayd closes idle ones sooner.
 const IDLE_TIME: Duration = Duration::from_secs(120);
+
+/// The same where the upstream waits for a handshake: it may serve nobody else meanwhile, and the agent whose request was
+/// refused may come again with the right placeholder at once.
+const UNUSED_TIME: Duration = Duration::from_secs(5);

@@ -38,17 +38,23 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
             if let Some(live) = channel.state.live() {
                 record::refused(&channel.state, &live, &about, &Refused::nobody(refusal));
             }
-            return refuse::answer(refusal.into());
+            return refused(&channel, refusal.into());
         }
     };
     let about = About::new(&channel.authority, &parts, session);
     match admitted(&channel, parts, body, about).await {
         Ok(response) => response,
-        Err(No { denial, how: How::Usable }) => refuse::answer(denial),
+        Err(No { denial, how: How::Usable }) => refused(&channel, denial),
         Err(No { denial, how: How::Closing }) => refuse::closing(refuse::answer(denial)),
         Err(No { how: How::Stale, .. }) => refuse::stale(),
         Err(No { denial, how: How::Redial }) => refuse::redial(denial),
     }
+}
+
+/// The channel serves on: whomever, where it has served nobody yet.
+fn refused(channel: &Channel, denial: Denial) -> Response<Answer> {
+    let response = refuse::answer(denial);
+    if channel.bound.borrow().is_none() { refuse::unbound(response) } else { response }
 }
 
 /// The agent's connection that gatewayd names; one that has ended is none any more.
@@ -195,6 +201,8 @@ async fn connection(
                 reason = ticket.cut() => return Err(No::closing(reason)),
             };
             let connection = opened.map_err(|why| match why {
+                // It has hung up since it was dialled for another request, and got nothing of this one.
+                NoConnection::Refused(Refusal::UpstreamUnreachable) if channel.has_waited.get() => No::stale(),
                 NoConnection::Refused(refusal) => No::closing(refusal),
                 NoConnection::WantsHttp2 => {
                     state.want_http2.learn(&channel.authority);

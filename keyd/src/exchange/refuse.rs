@@ -72,6 +72,13 @@ pub fn redial(denial: Denial) -> Response<Answer> {
     closing(response)
 }
 
+/// The channel has served nobody yet, and may serve anybody.
+#[must_use]
+pub fn unbound(mut response: Response<Answer>) -> Response<Answer> {
+    response.headers_mut().insert(channel::UNBOUND, HeaderValue::from_static("1"));
+    response
+}
+
 /// The same, and the channel is not to be used again.
 #[must_use]
 pub fn closing(mut response: Response<Answer>) -> Response<Answer> {
