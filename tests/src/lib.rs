@@ -24,6 +24,7 @@ pub mod h2_upstream;
 pub mod h2c;
 pub mod hostile;
 pub mod many;
+pub mod memory_group;
 pub mod network;
 pub mod process;
 pub mod programs;

@@ -1,19 +1,23 @@
 //! More than a grant gives: more requests, for longer, back again, at one time.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use hyper::Response;
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use strongroom_protocol::admin::Operation;
 use strongroom_protocol::channel::REFUSAL;
 use strongroom_protocol::channel::frames::Frame;
 use strongroom_protocol::channel::head::AnswerHead;
 use strongroom_protocol::exchange::{DialFailure, Upstream as Dialled};
+use strongroom_tests::h2_upstream::{self, Script};
 use strongroom_tests::hostile::HEAD;
+use strongroom_tests::memory_group::MemoryGroup;
 
 use super::*;
 
@@ -239,32 +243,37 @@ fn plenty(siege: &Siege) -> String {
     siege.scene.grant(CREDENTIAL, "plenty", &["--rate", "100000/hour", "--burst", "100000"])
 }
 
+/// Opens channels and leaves their answers unread, until keyd has no room for one more.
+fn unread_answers(siege: &Siege, upstream: SocketAddr, target: &str, placeholder: &str) -> Vec<Channel> {
+    let mut unread = Vec::new();
+    loop {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        // As much as keyd takes: the more the kernel may hold for each, the fewer there are.
+        setsockopt(&theirs, sockopt::SndBuf, &(256 * 1024)).unwrap();
+        let tcp = std::net::TcpStream::connect(upstream).unwrap();
+        let offered = siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]);
+        if let Err(refusal) = offered {
+            assert_eq!(refusal, Some(Refusal::Overloaded));
+            return unread;
+        }
+        let mut channel = Channel::new(ours, theirs, Some(tcp), siege.loot.clone());
+        channel.frame(HEAD, &Ask::bearer("GET", target, placeholder).payload()).unwrap();
+        // The head is here, so the exchange is under way; or it is a refusal.
+        if let Some(refusal) = refusal(&channel.next_frame().unwrap()) {
+            assert_eq!(refusal, Refusal::Overloaded);
+            return unread;
+        }
+        unread.push(channel);
+        assert!(unread.len() < 1500, "no end of them");
+    }
+}
+
 #[test]
 fn answers_that_nobody_reads_fill_no_memory_and_one_that_ends_makes_room() {
     let siege = Siege::before(Scene::with(large));
     let (plenty, scarce) = (plenty(&siege), scarce(&siege));
     let mut waiting = siege.dial();
-    let mut unread = Vec::new();
-    let refusal = loop {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        // As much as keyd takes: the more the kernel may hold for each, the fewer there are.
-        setsockopt(&theirs, sockopt::SndBuf, &(256 * 1024)).unwrap();
-        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
-        let offered = siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]);
-        if let Err(refusal) = offered {
-            break refusal.expect("keyd answers");
-        }
-        let mut channel = Channel::new(ours, theirs, Some(tcp), siege.loot.clone());
-        channel.frame(HEAD, &Ask::bearer("GET", "/large", &plenty).payload()).unwrap();
-        // The head is here, so the exchange is under way; or it is a refusal.
-        let frame = channel.next_frame().unwrap();
-        if is_refusal(&frame) {
-            break Refusal::Overloaded;
-        }
-        unread.push(channel);
-        assert!(unread.len() < 1500, "no end of them");
-    };
-    assert_eq!(refusal, Refusal::Overloaded);
+    let mut unread = unread_answers(&siege, siege.scene.upstream.address(), "/large", &plenty);
     assert!(unread.len() >= 500, "{} at once", unread.len());
     let peak = process::peak_resident(siege.daemons[0]);
     assert!(peak < 700 * 1024 * 1024, "keyd has {peak} bytes, and the kernel as many again for it");
@@ -297,10 +306,43 @@ fn answers_that_nobody_reads_fill_no_memory_and_one_that_ends_makes_room() {
     siege.hold();
 }
 
-fn is_refusal(frame: &Frame) -> bool {
+fn refusal(frame: &Frame) -> Option<Refusal> {
     let Frame::Head(payload) = frame else { panic!("no answer begins with {frame:?}") };
-    AnswerHead::decode(payload.clone()).unwrap().fields.contains_key(REFUSAL)
+    let head = AnswerHead::decode(payload.clone()).unwrap();
+    head.fields.get(REFUSAL).map(|code| code.to_str().unwrap().parse().unwrap())
 }
+
+/// A gateway that has keyd ended has its limits begin anew, so the unit's limit must not be within its reach.
+#[test]
+fn the_most_that_answers_hold_unread_fits_in_what_the_unit_allows() {
+    let siege = Siege::before(Scene::with(large));
+    let http2 = h2_upstream::honest(&siege.scene.root, &["h2"], |_| async {
+        Response::new(Script::whole(&vec![b' '; LARGE], None))
+    });
+    siege.scene.add_credential("second", &["--host", HOST, "--bearer", "--http2"]);
+    let plenty = plenty(&siege);
+    let second = siege.scene.grant("second", "plenty", &["--rate", "100000/hour", "--burst", "100000"]);
+    let group = MemoryGroup::around(siege.daemons[0], MEMORY_MAX);
+    let upstreams = [(siege.scene.upstream.address(), &plenty), (http2.address(), &second)];
+    for (upstream, placeholder) in upstreams {
+        let unread = unread_answers(&siege, upstream, "/large", placeholder);
+        assert!(unread.len() >= 500, "{} at once", unread.len());
+        drop(unread);
+        within(Duration::from_secs(20), "memory is given back", || {
+            (process::resident(siege.daemons[0]) < MEMORY_MAX / 4).then_some(())
+        });
+    }
+    if let Some(group) = group {
+        let peak = group.peak();
+        assert!((MEMORY_MAX / 4..MEMORY_MAX - OTHER_ACCOUNTS).contains(&peak), "{peak} bytes");
+    }
+    siege.hold();
+}
+
+/// MemoryMax= of keyd's unit.
+const MEMORY_MAX: u64 = 1024 * 1024 * 1024;
+/// What decoders, whole bodies and heads may take beside: each kind has an account of its own.
+const OTHER_ACCOUNTS: u64 = (128 + 16 + 16) * 1024 * 1024;
 
 /// What lies in a pair that keyd has let go is still the kernel's to hold for it.
 #[test]
@@ -318,7 +360,7 @@ fn channels_that_are_cut_and_never_read_count_until_their_end_is_closed() {
         }
         let mut channel = Channel::new(ours, theirs, Some(tcp), siege.loot.clone());
         channel.frame(HEAD, &Ask::bearer("GET", "/large", &plenty).payload()).unwrap();
-        assert!(!is_refusal(&channel.next_frame().unwrap()));
+        assert_eq!(refusal(&channel.next_frame().unwrap()), None);
         // Its end at the upstream breaks it; what came before lies unread.
         channel.upstream.as_ref().unwrap().shutdown(std::net::Shutdown::Both).unwrap();
         unread.push(channel);
@@ -346,7 +388,7 @@ fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
 
     let mut channel = siege.dial();
     channel.frame(HEAD, &Ask::bearer("GET", "/large", &placeholder).payload()).unwrap();
-    assert!(!is_refusal(&channel.next_frame().unwrap()));
+    assert_eq!(refusal(&channel.next_frame().unwrap()), None);
     setsockopt(&channel.theirs, sockopt::SndBuf, &usual).unwrap();
     let mut length = 0;
     while let Some(frame) = channel.next_frame() {
