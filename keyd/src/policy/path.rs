@@ -1,7 +1,8 @@
 //! One canonical path: what rules are matched on is what is sent.
 //!
 //! Dot segments and double slashes are resolved and percent-encoded unreserved characters decoded (RFC 3986, 5.2.4 and
-//! 6.2.2). `%2F` stays as it is. It refuses a path that some server could read as a dot segment after decoding: a rule
+//! 6.2.2). `%2F` stays as it is. What no URI has and clients send all the same, such as `{`, `|` and letters beyond ASCII, is
+//! percent-encoded. It refuses a path that some server could read as a dot segment after decoding: a rule
 //! for `/v1/chat` must not be walked around with `/v1/chat/%2e%2e/admin`. Called by `decide`, and by the exchange, which
 //! puts keys in.
 
@@ -24,11 +25,18 @@ impl Target {
     /// # Errors
     /// Where the target is not in origin form, holds bytes that no URI has, or yields a dot segment under any decoding.
     pub fn parse(text: &str) -> Result<Self, BadTarget> {
+        let encoded;
+        let text = if text.bytes().all(is_target_byte) {
+            text
+        } else {
+            encoded = encode(text)?;
+            &encoded
+        };
         let (path, query) = match text.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (text, None),
         };
-        if text.len() > LONGEST_TARGET || !path.starts_with('/') || !text.bytes().all(is_target_byte) {
+        if text.len() > LONGEST_TARGET || !path.starts_with('/') {
             return Err(BadTarget);
         }
         if !percent_encodings_are_whole(path) || hides_a_dot_segment(path) {
@@ -131,9 +139,29 @@ fn is_plain(path: &str) -> bool {
     !path.contains('%') && !path.contains("//") && !path.contains("/.")
 }
 
-/// Visible ASCII but what RFC 3986 leaves out of every component and servers treat as a separator or worse.
+/// Visible ASCII but what RFC 3986 leaves out of every component. Without braces no agent can write [`MARK`].
 fn is_target_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#')
+    byte.is_ascii_graphic() && !is_encoded(byte) && !matches!(byte, b'\\' | b'#')
+}
+
+/// Browsers' rules leave some of these as they are in a query (WHATWG URL, 1.3), and other clients any of them.
+fn is_encoded(byte: u8) -> bool {
+    !byte.is_ascii() || matches!(byte, b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// The same target with nothing in it that no URI has.
+///
+/// # Errors
+/// For a blank, a control character, `#`, and in a path `\`, which servers take for a separator.
+fn encode(text: &str) -> Result<String, BadTarget> {
+    let path = text.find('?').unwrap_or(text.len());
+    let is_welcome = |(at, byte): (usize, u8)| is_target_byte(byte) || is_encoded(byte) || byte == b'\\' && at > path;
+    if text.len() > LONGEST_TARGET || !text.bytes().enumerate().all(is_welcome) {
+        return Err(BadTarget);
+    }
+    let mut encoded = Vec::with_capacity(text.len() * 3);
+    percent::encode_into(text.as_bytes(), is_target_byte, &mut encoded);
+    String::from_utf8(encoded).map_err(|_| BadTarget)
 }
 
 fn percent_encodings_are_whole(path: &str) -> bool {
@@ -266,10 +294,29 @@ mod tests {
     #[test]
     fn bytes_that_servers_disagree_about_are_refused() {
         for text in
-            ["", "a", "/a\\b", "/a b", "/a#b", "/a%", "/a%2", "/a%zz", "/a%00", "/a%0d%0a", "/\u{e9}", "*", "http://x/"]
+            ["", "a", "/a\\b", "/a b", "/a#b", "/a%", "/a%2", "/a%zz", "/a%00", "/a%0d%0a", "/?a\tb", "*", "http://x/"]
         {
             assert_eq!(path(text), None, "{text:?}");
         }
+        for text in ["/{}\\..\\b", "/|\\b", "/..|\\?x"] {
+            assert_eq!(path(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_uri_has_is_encoded_so_that_no_agent_writes_our_mark() {
+        let target = |text: &str| Target::parse(text).expect("a target").to_origin_form();
+        assert_eq!(target("/a{}|b^`\"<>/\u{e9}"), "/a%7B%7D%7Cb%5E%60%22%3C%3E/%C3%A9");
+        assert_eq!(target("/?q={}&r=A|B^`\"\\<>\u{e9}%zz"), "/?q=%7B%7D&r=A%7CB%5E%60%22%5C%3C%3E%C3%A9%zz");
+        assert_eq!(target("/{}/../b?{}"), "/b?%7B%7D");
+        let mut target = Target::parse("/{}/P/x?k={}&key=PQ").expect("a target");
+        let at = target.path().find('P').expect("it is there");
+        target.mark_path(at..at + 1);
+        target.mark_query("key", "PQ");
+        let keys = [("key", &b"one"[..])];
+        assert_eq!(target.with_keys(Some(b"two"), &keys).expect("a target"), b"/%7B%7D/two/x?k=%7B%7D&key=one");
+        let longest = format!("/{}", "{".repeat(LONGEST_TARGET / 3));
+        assert_eq!((path(&longest).is_some(), path(&format!("{longest}{{"))), (true, None));
     }
 
     #[test]
