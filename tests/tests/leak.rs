@@ -104,6 +104,8 @@ fn an_answer_that_hides_a_key_by_its_encoding_does_not_pass() {
             "/asked" => exchange.respond("200 OK", &[], format!("{asked:?}").as_bytes()),
             "/labelled" => exchange.respond("200 OK", &[("content-type", "text/plain; charset=utf-16be")], &wide),
             "/marked" => exchange.respond("200 OK", &[("content-type", "text/plain")], &marked),
+            "/table" => exchange.respond("200 OK", &[("content-type", "application/csv")], &marked),
+            "/stored" => exchange.respond("200 OK", &[("x-goog-stored-content-encoding", "gzip")], key.as_bytes()),
             "/delta" => exchange.respond("226 IM Used", &[("im", "gzip")], b"x"),
             "/connect" => exchange.respond("200 OK", &[("connect-content-encoding", "gzip")], b"x"),
             "/twice" => exchange.respond("200 OK", &[("content-type", "a/b"), ("content-type", "c/d")], b"x"),
@@ -115,14 +117,18 @@ fn an_answer_that_hides_a_key_by_its_encoding_does_not_pass() {
         request.field("accept", "text/plain;charset=utf-16be;q=1").field("connect-accept-encoding", "gzip")
     };
     assert_eq!(ask("asked").send().text(), r#"[Some("text/plain;q=1"), None, None, Some("identity")]"#);
-    let plain = ask("plain").send();
-    assert!(plain.status() == 200 && plain.text().ends_with("****"), "the positive twin: {plain:?}");
+    for path in ["plain", "stored"] {
+        let plain = ask(path).send();
+        assert!(plain.status() == 200 && plain.text().ends_with("****"), "the positive twin: {plain:?}");
+    }
     for path in ["labelled", "delta", "connect"] {
         ask(path).send().assert_refused(Refusal::ResponseUnscrubbable);
     }
     ask("twice").send().assert_refused(Refusal::UpstreamProtocol);
-    let mut marked = ask("marked").stream();
-    assert!(marked.rest().is_err(), "its head went out before its first bytes came");
+    for path in ["marked", "table"] {
+        let mut marked = ask(path).stream();
+        assert!(marked.rest().is_err(), "{path}: its head went out before its first bytes came");
+    }
     let right = format!("Bearer {}", scene.key);
     assert_eq!(scene.upstream.received().last().unwrap().head.values("authorization"), [right]);
 }
@@ -214,4 +220,20 @@ fn memory_that_may_not_be_read_is_said_so() {
     if let Err(error) = scan {
         assert!(matches!(error, MemoryError::Forbidden(_)), "{error}");
     }
+}
+
+/// A tombstone's values are masked on until they are purged, and then there is nothing left to mask them by.
+#[test]
+fn a_purge_erases_the_values_of_all_that_had_the_name() {
+    let scene = Scene::with(echo);
+    let add = || scene.add_credential("again", &["--host", HOST, "--header", "x-api-key: {}"]);
+    let remove = |how: &[&str]| scene.strongroom.must(&[&["credential", "remove", "again", "--yes"], how].concat());
+    let first = add();
+    remove(&[]);
+    let second = add();
+    let says_back = |key: &str| scene.post("/openai/x", key.as_bytes()).send().text().contains(key);
+    assert!(!says_back(&first) && !says_back(&second), "both are masked");
+    remove(&["--purge"]);
+    assert!(says_back(&first) && says_back(&second), "neither value is there any more");
+    scene.strongroom.ctl(&["credential", "remove", "again", "--purge", "--yes"]).assert_code(1);
 }

@@ -48,7 +48,8 @@ impl Coding {
         for value in headers.get_all(header::CONTENT_ENCODING) {
             for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 match name.to_ascii_lowercase().as_slice() {
-                    b"" | b"identity" => {}
+                    // The last three are none, and servers send them.
+                    b"" | b"identity" | b"none" | b"utf-8" | b"binary" => {}
                     b"gzip" | b"x-gzip" => codings.push(Self::Gzip),
                     b"deflate" => codings.push(Self::Deflate),
                     b"br" => codings.push(Self::Brotli),

@@ -19,7 +19,7 @@ use crate::policy::key_strength;
 use crate::policy::live::Live;
 use crate::secret::Secret;
 use crate::state::{Direction, State, now};
-use crate::vault::contents::{Contents, Credential, Version};
+use crate::vault::contents::{Contents, Credential, Grant, Version};
 
 /// A page of credentials, by name.
 pub fn list(state: &State, after: Option<&Name>) -> Result<Reply, Failure> {
@@ -119,35 +119,38 @@ pub async fn rotate(
         .await
 }
 
-/// Tombstones a credential, revokes its grants and cuts its exchanges; `purge` erases its values too.
+/// Tombstones a credential, revokes its grants and cuts its exchanges; `purge` erases its values too, and those of every
+/// other that had its name.
 pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool) -> Result<(), Failure> {
     let at = now();
     let kind = if purge { EventKind::CredentialPurge } else { EventKind::CredentialRemove };
     let live = state.live().ok_or(Failure::Locked)?;
     let credentials = &live.contents().credentials;
-    // Purging also reaches the newest tombstone of that name.
-    let living = credentials.iter().find(|one| is_called(one, name));
-    let chosen =
-        living.or_else(|| credentials.iter().rev().find(|one| purge && one.name == *name && !one.versions.is_empty()));
-    let id = chosen.ok_or(Failure::NoSuch(Thing::Credential))?.id;
+    let erases = |one: &Credential| purge && one.name == *name && !one.versions.is_empty();
+    let chosen = credentials.iter().filter(|one| is_called(one, name) || erases(one));
+    let ids: Vec<u64> = chosen.map(|credential| credential.id).collect();
+    if ids.is_empty() {
+        return Err(Failure::NoSuch(Thing::Credential));
+    }
     note(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
-        let credential =
-            contents.credentials.iter_mut().find(|one| one.id == id).ok_or(Failure::NoSuch(Thing::Credential))?;
-        credential.changed = changed;
-        credential.removed.get_or_insert(at);
-        if purge {
-            credential.versions.clear();
+        for credential in contents.credentials.iter_mut().filter(|one| ids.contains(&one.id)) {
+            credential.changed = changed;
+            credential.removed.get_or_insert(at);
+            if purge {
+                credential.versions.clear();
+            }
         }
-        for grant in contents.grants.iter_mut().filter(|grant| grant.credential == id && grant.revoked.is_none()) {
+        let is_of_them = |grant: &Grant| ids.contains(&grant.credential) && grant.revoked.is_none();
+        for grant in contents.grants.iter_mut().filter(|grant| is_of_them(grant)) {
             grant.changed = changed;
             grant.revoked = Some(at);
         }
         Ok(())
     });
     let (outcome, ()) = tokio::join!(biased; written, async {
-        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_credential(id));
+        state.running.cut(Refusal::Revoked, |exchange| ids.iter().any(|id| exchange.uses_credential(*id)));
     });
     outcome?;
     if purge {

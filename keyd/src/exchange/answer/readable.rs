@@ -14,7 +14,10 @@ use strongroom_protocol::Refusal;
 /// `upstream_protocol` where there are two content types, `response_unscrubbable`.
 pub fn check<B>(response: &Response<B>) -> Result<(), Refusal> {
     let headers = response.headers();
-    if headers.get_all(header::CONTENT_TYPE).iter().count() > 1 {
+    let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+    if let Some(kind) = kinds.next()
+        && kinds.any(|other| other != kind)
+    {
         return Err(Refusal::UpstreamProtocol);
     }
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
@@ -41,10 +44,12 @@ pub fn is_only(headers: &HeaderMap, name: &str, allowed: &[u8]) -> bool {
     words.map(<[u8]>::trim_ascii).all(|word| word.is_empty() || word.eq_ignore_ascii_case(allowed))
 }
 
-/// Codings that are not undone: all but `Content-Encoding` itself. Lists of what a server would take are none.
+/// Codings that are not undone: all but `Content-Encoding` itself. Lists of what a server would take are none, nor is
+/// what a store says of an object as it lies there (`x-goog-stored-`, `x-amz-meta-`, `x-ms-meta-`).
 fn codes(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name == "grpc-encoding" || name.ends_with("-content-encoding")
+    let is_of_a_store = name.starts_with("x-") && (name.contains("-meta-") || name.contains("-stored-"));
+    name == "grpc-encoding" || name.ends_with("-content-encoding") && !is_of_a_store
 }
 
 /// The values of every `charset` parameter: lower-case letters and digits, without what people put between them.
@@ -85,6 +90,13 @@ const SINGLE: &[&[u8]] = &[
     b"ibm866",
     b"cp866",
     b"cp437",
+    b"cp850",
+    b"cp852",
+    b"cp858",
+    b"cp932",
+    b"ms932",
+    b"cp949",
+    b"xmacroman",
 ];
 
 #[cfg(test)]
@@ -127,6 +139,8 @@ mod tests {
             let kind: &'static str = Box::leak(format!("text/plain; a=b; CHARSET=\"{charset}\"").into_boxed_str());
             assert_eq!(verdict(200, &[("content-type", kind)]), Err(Refusal::ResponseUnscrubbable), "{charset}");
         }
+        let twice = [("content-type", "text/plain"), ("content-type", "text/plain")];
+        assert_eq!(verdict(200, &twice), Ok(()));
         let two = [("content-type", "text/plain"), ("content-type", "application/grpc")];
         assert_eq!(verdict(200, &two), Err(Refusal::UpstreamProtocol));
     }
@@ -145,6 +159,9 @@ mod tests {
         for name in ["grpc-encoding", "connect-content-encoding", "x-content-encoding"] {
             assert_eq!(verdict(200, &[(name, "gzip")]), Err(Refusal::ResponseUnscrubbable), "{name}");
             assert_eq!(verdict(200, &[(name, "identity")]), Ok(()), "{name}");
+        }
+        for name in ["x-goog-stored-content-encoding", "x-amz-meta-content-encoding", "x-ms-meta-content-encoding"] {
+            assert_eq!(verdict(200, &[(name, "gzip")]), Ok(()), "{name}");
         }
         assert_eq!(verdict(226, &[]), Err(Refusal::ResponseUnscrubbable));
         assert_eq!(verdict(200, &[("im", "gzip")]), Err(Refusal::ResponseUnscrubbable));
