@@ -26,6 +26,7 @@ mod start_error;
 mod state;
 mod sys;
 mod tries;
+mod turn;
 mod vault;
 mod waking;
 mod worker;

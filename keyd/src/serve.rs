@@ -21,7 +21,7 @@ use tokio::io::Interest;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::admin::guests::Guests;
 use crate::audit::AuditLog;
@@ -34,17 +34,18 @@ use crate::policy::limit::Beginnings;
 use crate::run_mark::RunMark;
 use crate::secret::Secret;
 use crate::start_error::StartError;
-use crate::state::{Given, State, now};
+use crate::state::{CUT_TIME, Given, State, now};
 use crate::sys::{self, PassedDescriptor, PassedSocket};
 use crate::vault::LockedVault;
 use crate::worker::Worker;
-use crate::{admin, gateway};
+use crate::{admin, gateway, turn};
 
 /// A runtime whose descriptors, those for signals too, exist.
 pub struct Ready {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
     largest_queue: usize,
 }
 
@@ -79,10 +80,15 @@ pub struct Parts {
 /// Makes the runtime. Before the filter, which allows no new epoll descriptor and no socket pair.
 pub fn runtime() -> io::Result<Ready> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (terminate, interrupt) = runtime
-        .block_on(async { Ok::<_, io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)) })?;
+    let [terminate, interrupt, hang_up] = runtime.block_on(async {
+        Ok::<_, io::Error>([
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        ])
+    })?;
     let largest_queue = sys::own_queue()?.max(LARGEST_QUEUE);
-    Ok(Ready { runtime, terminate, interrupt, largest_queue })
+    Ok(Ready { runtime, terminate, interrupt, hang_up, largest_queue })
 }
 
 /// Whether the platform has roots: without any only credentials with `--ca` work.
@@ -99,7 +105,7 @@ pub fn roots_check(trust: &Trust) -> Check {
 
 /// Serves until a signal says stop.
 pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
-    let Ready { runtime, mut terminate, mut interrupt, largest_queue } = ready;
+    let Ready { runtime, mut terminate, mut interrupt, mut hang_up, largest_queue } = ready;
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, .. } = parts;
@@ -137,6 +143,7 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 biased;
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hang_up.recv() => tracing::warn!("SIGHUP changes nothing: keyd.toml is read when keyd starts"),
                 // Whatever floods a socket: grants still expire, and lines go to the disk.
                 _ = tick.tick() => {
                     state.tick();
@@ -162,11 +169,20 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
                 }
+                // Behind all else: what is left of the time is the channels'.
+                () = turn::begin() => {}
             }
         }
         tracing::info!("keyd stops");
         state.manager.stopping("Locking the vault.");
         state.lock_by_itself();
+        // What was cut is still written.
+        let cut = async {
+            while state.running.count() > 0 {
+                sleep(GLANCE).await;
+            }
+        };
+        let _ = admins.run_until(timeout(CUT_TIME * 2, cut)).await;
         state.logbook.close();
         // Admins are still told what became of their requests.
         let _ = admins.run_until(state.logbook.sync()).await;
@@ -296,6 +312,8 @@ fn most_channels() -> usize {
 
 /// What the pair of a channel may hold, where the machine's own sockets do not hold more: twice what is usual.
 const LARGEST_QUEUE: usize = 512 * 1024;
+/// Between two looks whether all is over.
+const GLANCE: Duration = Duration::from_millis(5);
 /// Strangers at one time.
 const MOST_TOLD: usize = 16;
 /// Refusals are counted into a line a second, and lines are on the disk a second later.

@@ -396,4 +396,4 @@ pub fn now() -> u64 {
 }
 
 /// In which refusals go out to those who were cut before they had an answer.
-const CUT_TIME: Duration = Duration::from_millis(100);
+pub const CUT_TIME: Duration = Duration::from_millis(100);

@@ -167,3 +167,37 @@ fn daemons_whose_parent_blocks_signals_end_all_the_same() {
     assert_eq!(status.code(), Some(0));
     assert!(!daemons.into_iter().any(process::is_alive));
 }
+
+#[test]
+fn a_keyd_that_is_stopped_writes_how_what_it_cut_has_ended() {
+    let scene = Scene::with(|exchange| {
+        exchange.begin("200 OK", &[])?;
+        exchange.chunk(b"begin\n")?;
+        exchange.peer_closes_within(Duration::from_secs(20));
+        Ok(())
+    });
+    let mut stream = scene.get("/openai/long").stream();
+    stream.read_text("begin\n");
+    let id = stream.head.value("strongroom-request-id").unwrap();
+    let keyd = scene.strongroom.keyd();
+    process::signal(keyd, process::Signal::SIGTERM);
+    process::wait_until_gone(keyd, Duration::from_secs(5));
+    scene.strongroom.up();
+    scene.strongroom.must(&["unlock"]);
+    let lines = scene.strongroom.audit();
+    let of_it: Vec<_> = lines.iter().filter(|line| line["request_id"] == *id).collect();
+    assert_eq!(of_it.len(), 2, "{of_it:?}");
+    assert_eq!(of_it.last().unwrap()["failure"], "vault_locked", "{of_it:?}");
+}
+
+#[test]
+fn a_hang_up_signal_ends_no_keyd() {
+    let scene = Scene::with(hello);
+    let keyd = scene.strongroom.keyd();
+    process::signal(keyd, process::Signal::SIGHUP);
+    within(Duration::from_secs(10), "it says what it makes of it", || {
+        scene.strongroom.logs().contains("SIGHUP").then_some(())
+    });
+    assert_eq!(scene.strongroom.status()["state"], "unlocked");
+    assert_eq!((scene.strongroom.keyd(), scene.get("/openai/x").send().status()), (keyd, 200));
+}

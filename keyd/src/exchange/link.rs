@@ -27,6 +27,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::decode::memory::{Memory, Share};
 use crate::sys::{self, PassedSocket};
+use crate::turn;
 
 /// Our end.
 pub struct Link {
@@ -86,6 +87,7 @@ impl Link {
             // Others have their turn: answers may be made without waiting for anything.
             yield_now().await;
         }
+        turn::next().await;
         let head = RequestHead::decode(payload).ok()?;
         let waits = head.fields.get(header::EXPECT).is_some_and(|value| value == CONTINUE);
         self.upload.set(match (head.has_body, waits) {
@@ -152,7 +154,7 @@ impl Link {
         poll_fn(|cx| {
             let mut given = 0;
             loop {
-                if given >= MOST_AT_ONCE && !has_ended {
+                if (given >= MOST_AT_ONCE || turn::is_over()) && !has_ended {
                     // Others have their turn; an answer that is always ready would keep the thread.
                     cx.waker().wake_by_ref();
                     let _ = self.poll_flush(cx)?;

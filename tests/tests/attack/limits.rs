@@ -344,6 +344,45 @@ const MEMORY_MAX: u64 = 1024 * 1024 * 1024;
 /// What decoders, whole bodies and heads may take beside: each kind has an account of its own.
 const OTHER_ACCOUNTS: u64 = (128 + 16 + 16) * 1024 * 1024;
 
+/// Messages of gRPC, each of whose ends is searched for the beginning of a key; and a key again and again, of which each
+/// byte is compared.
+#[test]
+fn answers_that_make_all_the_work_there_is_keep_no_admin_waiting() {
+    let siege = Siege::before(Scene::with(|exchange| match exchange.head().target() {
+        "/messages" => {
+            let message = [&[0, 0, 0, 0, 60][..], &[b'A'; 60]].concat();
+            exchange.respond("200 OK", &[("content-type", "application/grpc-web")], &message.repeat(8000))
+        }
+        "/keys" => {
+            let key = exchange.head().value("authorization").unwrap_or_default().replace("Bearer ", "");
+            exchange.respond("200 OK", &[], format!("{key}%2d").repeat(5000).as_bytes())
+        }
+        _ => echo(exchange),
+    }));
+    for number in 0..20 {
+        siege.scene.add_credential(&format!("other-{number}"), &["--host", HOST, "--header", "x-api-key: {}"]);
+    }
+    let placeholder = plenty(&siege);
+    let slowest = thread::scope(|scope| {
+        let ask = |target| siege.scene.strongroom.request("GET", target).bearer(&placeholder);
+        let answers: Vec<_> = (0..40)
+            .map(|number| ask(["/openai/messages", "/openai/keys"][number % 2]))
+            .map(|request| scope.spawn(move || request.send()))
+            .collect();
+        let mut slowest = Duration::ZERO;
+        while answers.iter().any(|answer| !answer.is_finished()) {
+            slowest = slowest.max(admin_answers(&siege.scene));
+        }
+        for answer in answers {
+            let answer = answer.join().unwrap();
+            assert!(answer.status() == 200 && answer.body.len() > 200_000, "{}", answer.body.len());
+        }
+        slowest
+    });
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    siege.hold();
+}
+
 /// What lies in a pair that keyd has let go is still the kernel's to hold for it.
 #[test]
 fn channels_that_are_cut_and_never_read_count_until_their_end_is_closed() {

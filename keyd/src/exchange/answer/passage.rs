@@ -1,7 +1,7 @@
 //! A body's way through keyd without its sockets: decoded, cut into messages where it has some, searched.
 //!
-//! What has come is asked for until nothing more comes out of it; then the next piece is pushed. It refuses what cannot
-//! be decoded. Called by `answer`.
+//! What has come is asked for until nothing more comes out of it; then the next piece is pushed. A piece is searched in
+//! steps, and others have their turn between two of them. It refuses what cannot be decoded. Called by `answer`.
 
 use std::rc::Rc;
 
@@ -14,13 +14,16 @@ use super::super::scrub::stream::Stream;
 use super::head::Shape;
 use super::messages::Messages;
 use super::readable;
+use crate::turn;
 
 /// Where a body is between two pieces.
 pub struct Passage {
     waiting: Option<Bytes>,
     decoding: Option<Decoding>,
     messages: Option<Messages>,
-    /// Of a text: its first bytes, until they cannot be the mark of another encoding.
+    /// Decoded and not yet searched.
+    rest: Bytes,
+    /// Of what may be text: its first bytes, until they cannot be the mark of another encoding.
     beginning: Option<Vec<u8>>,
     stream: Stream,
     /// A second piece that may go out.
@@ -35,8 +38,9 @@ impl Passage {
     pub fn new(shape: &Shape, patterns: Rc<Patterns>, memory: &Memory) -> Result<Self, Undecodable> {
         let decoding = Decoding::new(&shape.codings, memory)?;
         let messages = shape.messages.map(Messages::new);
-        let beginning = shape.is_text.then(Vec::new);
-        Ok(Self { waiting: None, decoding, messages, beginning, stream: Stream::new(patterns), next: None })
+        let beginning = shape.may_be_text.then(Vec::new);
+        let (rest, stream) = (Bytes::new(), Stream::new(patterns));
+        Ok(Self { waiting: None, decoding, messages, beginning, rest, stream, next: None })
     }
 
     /// Looks for these keys from here on: the vault changed while the body was running.
@@ -61,15 +65,22 @@ impl Passage {
             return Ok(Pulled::Piece(out));
         }
         loop {
-            let piece = match &mut self.decoding {
-                Some(decoding) => decoding.pull()?,
-                None => self.waiting.take().map_or(Pulled::Nothing, Pulled::Piece),
-            };
-            let Pulled::Piece(piece) = piece else { return Ok(piece) };
-            let mut out = self.search(piece)?.into_iter().filter(|piece| !piece.is_empty());
+            if self.rest.is_empty() {
+                let piece = match &mut self.decoding {
+                    Some(decoding) => decoding.pull()?,
+                    None => self.waiting.take().map_or(Pulled::Nothing, Pulled::Piece),
+                };
+                let Pulled::Piece(piece) = piece else { return Ok(piece) };
+                self.look_at_the_beginning(&piece)?;
+                self.rest = piece;
+            }
+            let mut out = self.search()?.into_iter().filter(|piece| !piece.is_empty());
             if let Some(first) = out.next() {
                 self.next = out.next();
                 return Ok(Pulled::Piece(first));
+            }
+            if !self.rest.is_empty() && turn::is_over() {
+                return Ok(Pulled::Paused);
             }
         }
     }
@@ -96,9 +107,10 @@ impl Passage {
     pub fn held(&self) -> Option<usize> {
         match self.decoding {
             Some(_) => None,
-            None => Some(
-                self.stream.held() + [&self.waiting, &self.next].into_iter().flatten().map(Bytes::len).sum::<usize>(),
-            ),
+            None => {
+                let pieces = [self.waiting.as_ref(), self.next.as_ref(), Some(&self.rest)].into_iter().flatten();
+                Some(self.stream.held() + pieces.map(Bytes::len).sum::<usize>())
+            }
         }
     }
 
@@ -114,7 +126,7 @@ impl Passage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let is_done = self.decoding.as_ref().is_none_or(Decoding::is_done);
-        is_done && self.waiting.is_none() && self.next.is_none() && self.stream.held() == 0
+        is_done && self.waiting.is_none() && self.rest.is_empty() && self.next.is_none() && self.stream.held() == 0
     }
 
     /// Whether the body was encoded.
@@ -123,17 +135,22 @@ impl Passage {
         self.decoding.is_some()
     }
 
-    fn search(&mut self, mut piece: Bytes) -> Result<[Bytes; 2], Undecodable> {
-        self.look_at_the_beginning(&piece)?;
-        let Some(messages) = &mut self.messages else { return Ok(self.stream.push(piece)) };
+    /// Searches some of the rest: all, where it is short or makes little work.
+    fn search(&mut self) -> Result<[Bytes; 2], Undecodable> {
+        let Some(messages) = &mut self.messages else {
+            let step = self.rest.split_to(self.rest.len().min(STEP));
+            return Ok(self.stream.push(step));
+        };
         let mut out = BytesMut::new();
-        while let Some(end) = messages.next_end(&piece)? {
-            self.stream.push(piece.split_to(end)).iter().for_each(|part| out.extend_from_slice(part));
-            if messages.end_runs(self.stream.class()) {
+        while !self.rest.is_empty() && !turn::is_over() {
+            let most = self.rest.len().min(STEP);
+            let end = messages.next_end(&self.rest[..most])?;
+            let step = self.rest.split_to(end.unwrap_or(most));
+            self.stream.push(step).iter().for_each(|part| out.extend_from_slice(part));
+            if end.is_some() && messages.end_runs(self.stream.class()) {
                 out.extend_from_slice(&self.stream.end_message());
             }
         }
-        self.stream.push(piece).iter().for_each(|part| out.extend_from_slice(part));
         Ok([out.freeze(), Bytes::new()])
     }
 
@@ -154,6 +171,8 @@ impl Passage {
 
 /// Bytes of a byte order mark, at most.
 const LONGEST_MARK: usize = 4;
+/// Bytes that are searched at once: even where they are a key again and again that takes milliseconds.
+const STEP: usize = 16 * 1024;
 /// What is held of most keys is a shorter run, and every chunk goes through at once.
 const LONG_RUN: usize = 4096;
 
@@ -170,7 +189,7 @@ mod tests {
     }
 
     fn with_key(key: &[u8], messages: Option<Framing>) -> Passage {
-        let shape = Shape { messages, is_text: messages.is_none(), ..Shape::default() };
+        let shape = Shape { messages, may_be_text: messages.is_none(), ..Shape::default() };
         Passage::new(&shape, Rc::new(patterns(&[key], "sk-")), &Memory::default()).expect("memory")
     }
 

@@ -116,9 +116,16 @@ impl Form {
     }
 
     /// The stretch of a text that is the form, edges too, if its first `at` symbols stand before `place` and the rest
-    /// behind it. Where there is more than one way to read it, all of them are in the stretch.
+    /// behind it. Where there is more than one way to read it, all of them are in the stretch. `escapes` says whether there
+    /// is any `\` or `%` in the text.
     #[must_use]
-    pub fn around(&self, text: &[u8], place: usize, at: usize, case: Case) -> Option<Range<usize>> {
+    pub fn around(&self, text: &[u8], place: usize, at: usize, case: Case, escapes: bool) -> Option<Range<usize>> {
+        if !escapes {
+            let first = place.checked_sub(at)?;
+            let symbols = text.get(first..first + self.len())?;
+            let same = symbols.iter().enumerate().rev().all(|(at, symbol)| self.has(at, *symbol, case));
+            return same.then(|| self.edge_before(text, first)..self.edge_behind(text, first + self.len()));
+        }
         let starts = self.walk(text, place, at, case, Direction::Back);
         if starts.is_empty() {
             return None;

@@ -45,7 +45,7 @@ pub fn scrub_text(text: &[u8], patterns: &Patterns) -> Option<(Vec<u8>, u64)> {
 #[must_use]
 pub fn without_keys(text: &str, patterns: &Patterns) -> Option<String> {
     let mut is_key: Option<Vec<bool>> = None;
-    patterns.each(text.as_bytes(), Case::Kept, |range| {
+    patterns.each(text.as_bytes(), Case::Kept, 0, |range| {
         is_key.get_or_insert_with(|| vec![false; text.len()])[range].fill(true);
     });
     let is_key = is_key?;
@@ -68,7 +68,7 @@ fn scrub_name(name: &HeaderName, patterns: &Patterns) -> Option<Vec<u8>> {
 fn masked(text: &[u8], patterns: &Patterns, case: Case) -> Option<(Vec<u8>, u64)> {
     let mut clean: Option<Vec<u8>> = None;
     let mut count = 0;
-    patterns.each(text, case, |range| {
+    patterns.each(text, case, 0, |range| {
         clean.get_or_insert_with(|| text.to_vec())[range].fill(MASK);
         count += 1;
     });

@@ -13,7 +13,7 @@ use strongroom_protocol::Authority;
 use super::form::{Case, Form, KINDS};
 use super::search::Search;
 use super::shape::Shape;
-use super::tail::{self, Text};
+use super::tail::{self, Beginning, Text};
 use crate::policy::live::Live;
 use crate::secret::Secret;
 
@@ -21,8 +21,8 @@ use crate::secret::Secret;
 pub struct Patterns {
     of: Weak<Live>,
     search: Search,
-    /// For each form, how many bytes of its key are public.
-    prefixes: Vec<usize>,
+    /// For each form, how it is known by its beginning.
+    beginnings: Vec<Beginning>,
     shape: Shape,
 }
 
@@ -48,21 +48,24 @@ impl Patterns {
             }
         }
         let shape = Shape::of(keys.iter().map(|(key, _)| &key[..]));
-        let prefixes = keys.iter().flat_map(|(_, prefix)| KINDS.map(|_| *prefix)).collect();
-        let forms = keys.iter().flat_map(|(key, _)| KINDS.map(|kind| Form::new(Rc::clone(key), kind))).collect();
-        Self { of: Rc::downgrade(live), search: Search::new(forms, shape.class()), prefixes, shape }
+        let forms: Vec<_> =
+            keys.iter().flat_map(|(key, _)| KINDS.map(|kind| Form::new(Rc::clone(key), kind))).collect();
+        let prefixes = keys.iter().flat_map(|(_, prefix)| KINDS.map(|_| *prefix));
+        let beginnings = forms.iter().zip(prefixes).map(|(form, prefix)| Beginning::new(form, prefix)).collect();
+        Self { of: Rc::downgrade(live), search: Search::new(forms, shape.class()), beginnings, shape }
     }
 
-    /// Calls `found` with each stretch of the text that holds a key, in no order; they may overlap.
-    pub fn each(&self, text: &[u8], case: Case, found: impl FnMut(Range<usize>)) {
-        self.search.each(text, case, found);
+    /// Calls `found` with each stretch of the text that holds a key, in no order; they may overlap. Of those that lie in
+    /// its first `known` bytes some are left out.
+    pub fn each(&self, text: &[u8], case: Case, known: usize, found: impl FnMut(Range<usize>)) {
+        self.search.each(text, case, known, found);
     }
 
     /// Where tails begin that the text ends in and that are the beginnings of keys.
     pub fn tails(&self, text: &[u8]) -> impl Iterator<Item = usize> {
         let text = (text.len() >= tail::TELLING).then(|| Text::new(text));
-        let forms = self.search.forms().iter().zip(&self.prefixes);
-        forms.filter_map(move |(form, prefix)| tail::tail(text.as_ref()?, form, *prefix))
+        let forms = self.search.forms().iter().zip(&self.beginnings);
+        forms.filter_map(move |(form, beginning)| tail::tail(text.as_ref()?, form, beginning))
     }
 
     /// What is public of them.

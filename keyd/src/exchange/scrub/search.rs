@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
-use super::escape::{readings, step};
+use super::escape::{self, readings, step};
 use super::fingerprint::{LONGEST_WINDOW, Words};
 use super::form::{Case, Form};
 use super::shape::{Class, runs};
@@ -60,28 +60,34 @@ impl Search {
         &self.forms
     }
 
-    /// Calls `found` with each stretch of the text that holds a key, in no order; they may overlap.
-    pub fn each(&self, text: &[u8], case: Case, mut found: impl FnMut(Range<usize>)) {
+    /// Calls `found` with each stretch of the text that holds a key, in no order; they may overlap. The first `known`
+    /// bytes were searched before: what certainly lies in them is not compared again.
+    pub fn each(&self, text: &[u8], case: Case, known: usize, mut found: impl FnMut(Range<usize>)) {
         if self.forms.is_empty() {
             return;
         }
         for run in runs(text, self.class, self.shortest) {
             let part = &text[run.clone()];
             let mut found = |range: Range<usize>| found(run.start + range.start..run.start + range.end);
+            let known = known.saturating_sub(run.start);
+            // With an edge behind it.
+            let longest = |symbols: usize| (symbols + 1) * escape::LONGEST;
+            let escapes = memchr2(b'\\', b'%', part).is_some();
             if let Some(prints) = &self.prints {
                 let mut marked = |number, place| {
                     for mark in prints.marked(number) {
-                        self.forms[mark.form].around(part, place, mark.end, case).map(&mut found);
+                        let form = &self.forms[mark.form];
+                        if place + longest(form.len() - mark.end) >= known {
+                            form.around(part, place, mark.end, case, escapes).map(&mut found);
+                        }
                     }
                 };
-                match memchr2(b'\\', b'%', part) {
-                    None => prints.plain(part, &mut marked),
-                    Some(_) => prints.escaped(part, &mut marked),
-                }
+                if escapes { prints.escaped(part, &mut marked) } else { prints.plain(part, &mut marked) }
             }
             for form in self.bare.iter().map(|form| &self.forms[*form]) {
                 let begins = |at: &usize| readings(part, *at).any(|reading| form.has(0, reading.bytes()[0], case));
-                (0..part.len()).filter(begins).filter_map(|at| form.around(part, at, 0, case)).for_each(&mut found);
+                let places = known.saturating_sub(longest(form.len()))..part.len();
+                places.filter(begins).filter_map(|at| form.around(part, at, 0, case, escapes)).for_each(&mut found);
             }
         }
     }
@@ -234,6 +240,23 @@ mod tests {
                 }
             }
             assert!(looks(&search, &all) >= 1, "{:?}: the positive twin", form.kind());
+        }
+    }
+
+    #[test]
+    fn what_was_searched_is_not_compared_again_and_its_edge_is() {
+        for key in [KEY, b"p%ss\\w0rd%ss\\w0rd%ss"] {
+            let search = search(key);
+            let text = key.repeat(40);
+            let found = |known| {
+                let mut count = 0;
+                search.each(&text, Case::Kept, known, |_| count += 1);
+                count
+            };
+            assert_eq!(found(0), 40);
+            let again = found(text.len());
+            assert!((1..30).contains(&again), "{again}");
+            assert!(found(text.len() / 2) >= 20);
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Stream {
     held: Vec<u8>,
     /// Parts of `held` that are known to belong to a key.
     masked: Vec<Range<usize>>,
+    /// Bytes of `held` that were searched for these keys.
+    known: usize,
     found: u64,
     /// Bytes that pay for the next searches for tails at ends of messages.
     credit: usize,
@@ -36,12 +38,13 @@ impl Stream {
     /// At the beginning of a body.
     #[must_use]
     pub fn new(patterns: Rc<Patterns>) -> Self {
-        Self { patterns, held: Vec::new(), masked: Vec::new(), found: 0, credit: FIRST_CREDIT }
+        Self { patterns, held: Vec::new(), masked: Vec::new(), known: 0, found: 0, credit: FIRST_CREDIT }
     }
 
     /// Looks for these keys from here on: the vault changed while the body was running.
     pub fn set_patterns(&mut self, patterns: Rc<Patterns>) {
         self.patterns = patterns;
+        self.known = 0;
     }
 
     /// How many keys were masked since the last call.
@@ -82,6 +85,7 @@ impl Stream {
         let joined = self.join(&chunk[..edge]);
         let masked = self.find(&joined);
         wipe(&mut self.held);
+        self.known = 0;
         [overwrite(joined, &masked), self.search(chunk.slice(edge..))]
     }
 
@@ -98,8 +102,8 @@ impl Stream {
         let before = self.held.len();
         self.credit = self.credit.saturating_add(data.len() - before);
         let mut masked = std::mem::take(&mut self.masked);
-        // What lies in the held bytes alone is found again, and only its edge may be new.
-        self.patterns.each(data, Case::Kept, |range| {
+        // What lies in the held bytes alone may be found again, and only its edge may be new.
+        self.patterns.each(data, Case::Kept, self.known, |range| {
             self.found += u64::from(range.end > before);
             masked.push(range);
         });
@@ -112,6 +116,7 @@ impl Stream {
         let out = data.len() - self.patterns.shape().trailing(&data);
         wipe(&mut self.held);
         self.held.extend_from_slice(&data[out..]);
+        self.known = self.held.len();
         self.masked = masked
             .iter()
             .filter(|range| range.end > out)
@@ -148,6 +153,7 @@ impl Stream {
     }
 
     fn give_held(&mut self) -> Bytes {
+        self.known = 0;
         let masked = std::mem::take(&mut self.masked);
         overwrite(Bytes::from(std::mem::take(&mut self.held)), &masked)
     }

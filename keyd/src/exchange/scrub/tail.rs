@@ -4,26 +4,57 @@
 //! missing. Of long keys the beginning may be known (a JWT's header): were it masked as soon as some bytes fit, each
 //! further byte could be guessed by itself. So a tail has to hold many unknown bytes at once. The same for the other
 //! forms, in their own measure. An escape that is cut off, base64 padding and a last character that holds fewer bits
-//! belong to the tail. Comparisons take the same time whatever they find. Called by `stream`.
+//! belong to the tail. A form is looked at where the fingerprint fits of the last symbols that a tail must have, and
+//! that comparison takes the same time whatever it finds. Called by `stream`.
 
 use std::hint::black_box;
 
 use super::escape::step;
+use super::fingerprint::{LONGEST_WINDOW, Words};
 use super::form::{Case, Form, Kind};
 
-/// Where the tail begins that this text ends in and that is the beginning of the form. `prefix` is how many of the
-/// key's bytes are public.
+/// How a form begins, as far as that is needed to know a tail.
+pub struct Beginning {
+    /// Symbols of the shortest tail.
+    least: usize,
+    /// The fingerprint of the last of these; none where there are none to be had.
+    number: Option<u64>,
+}
+
+impl Beginning {
+    /// Of a form, of whose key so many bytes are public.
+    #[must_use]
+    pub fn new(form: &Form, prefix: usize) -> Self {
+        let scale = |bytes: usize| match form.kind() {
+            Kind::Plain => bytes,
+            Kind::Hex => 2 * bytes,
+            Kind::Base64(_) => (8 * bytes).div_ceil(6),
+        };
+        let least = scale(prefix + TELLING).max(form.len().saturating_sub(scale(MOST_LEFT)));
+        let words = Words::of_process().filter(|_| least < form.len());
+        let append = |words: Words, number, at| words.append(number, form.symbol(at));
+        let number = words.map(|words| (least - LONGEST_WINDOW..least).fold(0, |number, at| append(words, number, at)));
+        Self { least, number }
+    }
+
+    fn may_end(&self, symbols: &Symbols, end: usize) -> bool {
+        match (self.number, &symbols.numbers) {
+            (Some(own), Some(numbers)) => numbers[end] == own,
+            _ => true,
+        }
+    }
+}
+
+/// Where the tail begins that this text ends in and that is the beginning of the form.
 #[must_use]
-pub fn tail(text: &Text, form: &Form, prefix: usize) -> Option<usize> {
-    let scale = |bytes: usize| match form.kind() {
-        Kind::Plain => bytes,
-        Kind::Hex => 2 * bytes,
-        Kind::Base64(_) => (8 * bytes).div_ceil(6),
+pub fn tail(text: &Text, form: &Form, beginning: &Beginning) -> Option<usize> {
+    let least = beginning.least;
+    let in_reading = |(symbols, end): (&Symbols, usize)| {
+        let lengths = (least..form.len().min(end + 1)).rev();
+        let mut fitting = lengths.filter(|length| beginning.may_end(symbols, end - length + least));
+        fitting.find_map(|length| symbols.start_of(form, end, length))
     };
-    let least = scale(prefix + TELLING).max(form.len().saturating_sub(scale(MOST_LEFT)));
-    let lengths = || (least..form.len()).rev();
-    let ends = text.ends(matches!(form.kind(), Kind::Base64(_)));
-    ends.iter().filter_map(|symbols| lengths().find_map(|length| symbols.start_of(form, length))).min()
+    text.ends(matches!(form.kind(), Kind::Base64(_))).filter_map(in_reading).min()
 }
 
 /// The end of a text, in every way that a tail is looked for in it.
@@ -33,38 +64,41 @@ pub struct Text {
 }
 
 /// Symbols, and where in the text each begins.
-#[derive(Clone)]
 struct Symbols {
     symbols: Vec<u8>,
     starts: Vec<usize>,
+    /// Of each place, the fingerprint of the last symbols before it; of the first places it means nothing.
+    numbers: Option<Vec<u64>>,
 }
 
 impl Text {
     /// Reads the end of a body.
     #[must_use]
     pub fn new(text: &[u8]) -> Self {
-        let plain = Symbols { symbols: text.to_vec(), starts: (0..text.len()).collect() };
+        let plain = Symbols::new(text.to_vec(), (0..text.len()).collect());
         let escaped = text.iter().any(|byte| matches!(byte, b'\\' | b'%'));
         let readings = if escaped { vec![plain, Symbols::unescaped(text)] } else { vec![plain] };
         Self { readings }
     }
 
-    /// The symbols that may end a form: all, and in base64 those before padding, or before that and one more.
-    fn ends(&self, base64: bool) -> Vec<Symbols> {
-        let mut ends = self.readings.clone();
-        if base64 {
-            for reading in &self.readings {
-                let padding = reading.symbols.iter().rev().take(2).take_while(|symbol| **symbol == b'=').count();
-                let bare = reading.without_last(padding);
-                ends.push(bare.without_last(1));
-                ends.push(bare);
-            }
-        }
-        ends
+    /// The places that a form may end at: behind all symbols, and in base64 before padding, or before that and one more.
+    fn ends(&self, base64: bool) -> impl Iterator<Item = (&Symbols, usize)> {
+        self.readings.iter().flat_map(move |reading| {
+            let all = reading.symbols.len();
+            let padding = reading.symbols.iter().rev().take(2).take_while(|symbol| **symbol == b'=').count();
+            let bare = all - padding;
+            let ends = [Some(all), base64.then_some(bare), base64.then(|| bare.saturating_sub(1))];
+            ends.into_iter().flatten().map(move |end| (reading, end))
+        })
     }
 }
 
 impl Symbols {
+    fn new(symbols: Vec<u8>, starts: Vec<usize>) -> Self {
+        let numbers = Words::of_process().map(|words| numbers(words, &symbols));
+        Self { symbols, starts, numbers }
+    }
+
     fn unescaped(text: &[u8]) -> Self {
         let (mut symbols, mut starts, mut at) = (Vec::new(), Vec::new(), 0);
         while at < text.len() {
@@ -76,19 +110,14 @@ impl Symbols {
             starts.push(at);
             at += length;
         }
-        Self { symbols, starts }
+        Self::new(symbols, starts)
     }
 
-    fn without_last(&self, count: usize) -> Self {
-        let kept = self.symbols.len().saturating_sub(count);
-        Self { symbols: self.symbols[..kept].to_vec(), starts: self.starts[..kept].to_vec() }
-    }
-
-    /// Where these symbols' last `length` ones begin, if they are the form's first ones.
-    fn start_of(&self, form: &Form, length: usize) -> Option<usize> {
-        let first = self.symbols.len().checked_sub(length)?;
+    /// Where the last `length` symbols before `end` begin, if they are the form's first ones.
+    fn start_of(&self, form: &Form, end: usize, length: usize) -> Option<usize> {
+        let first = end.checked_sub(length)?;
         let same = |(at, symbol): (usize, &u8)| form.has(at, *symbol, Case::Kept);
-        let all = self.symbols[first..].iter().enumerate().fold(true, |all, one| black_box(all & same(one)));
+        let all = self.symbols[first..end].iter().enumerate().fold(true, |all, one| black_box(all & same(one)));
         let edge = usize::from(matches!(form.kind(), Kind::Base64(1 | 2)));
         let start = first.checked_sub(edge).filter(|at| self.is_edge(*at)).unwrap_or(first);
         all.then(|| self.starts[start])
@@ -98,6 +127,21 @@ impl Symbols {
         let symbol = self.symbols[at];
         symbol.is_ascii_alphanumeric() || b"+/-_".contains(&symbol)
     }
+}
+
+/// The fingerprint of the symbols before each place, and of the place behind the last.
+fn numbers(words: Words, symbols: &[u8]) -> Vec<u64> {
+    let mut numbers = Vec::with_capacity(symbols.len() + 1);
+    let mut number = 0;
+    numbers.push(number);
+    for (at, symbol) in symbols.iter().enumerate() {
+        number = words.append(number, *symbol);
+        if let Some(first) = at.checked_sub(LONGEST_WINDOW) {
+            number = words.forget(number, symbols[first], AGO);
+        }
+        numbers.push(number);
+    }
+    numbers
 }
 
 /// Whether a text ends in the middle of the escape that it begins with.
@@ -111,6 +155,8 @@ fn is_cut_off(text: &[u8]) -> bool {
     }
 }
 
+/// After so many symbols one leaves the fingerprint.
+const AGO: u32 = LONGEST_WINDOW as u32;
 /// Bytes of a key that may be missing from a tail that is masked.
 const MOST_LEFT: usize = 24;
 /// Bytes of a key beyond its public prefix that tell too much at the end of a cut-off body.
@@ -132,7 +178,11 @@ mod tests {
     fn found(text: &[u8]) -> Option<usize> {
         let key = Rc::new(Secret::copy_from(KEY).expect("room"));
         let text = Text::new(text);
-        KINDS.iter().filter_map(|kind| tail(&text, &Form::new(Rc::clone(&key), *kind), PREFIX)).min()
+        KINDS.iter().filter_map(|kind| of_form(&text, &Form::new(Rc::clone(&key), *kind))).min()
+    }
+
+    fn of_form(text: &Text, form: &Form) -> Option<usize> {
+        tail(text, form, &Beginning::new(form, PREFIX))
     }
 
     #[test]
@@ -179,7 +229,7 @@ mod tests {
         let key = Rc::new(Secret::copy_from(&[KEY, KEY].concat()).expect("room"));
         let form = Form::new(key, Kind::Plain);
         let text = [b"a ", KEY, KEY].concat();
-        assert_eq!(tail(&Text::new(&text[..2 + 71]), &form, PREFIX), None);
-        assert_eq!(tail(&Text::new(&text[..2 + 72]), &form, PREFIX), Some(2));
+        assert_eq!(of_form(&Text::new(&text[..2 + 71]), &form), None);
+        assert_eq!(of_form(&Text::new(&text[..2 + 72]), &form), Some(2));
     }
 }
