@@ -64,7 +64,7 @@ pub async fn forward(
     let is_repeatable = wire::is_repeatable(&outbound.method, &outbound.headers);
     let head = outbound.head(id)?;
     let mut pooled = outbound.key.as_ref().and_then(|key| gateway.pool.take(key));
-    let mut may_redial = true;
+    let mut redials = 0;
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {
             Some(channel) => (channel, true, outbound.key.clone()),
@@ -76,8 +76,10 @@ pub async fn forward(
         let may_try_again = is_reused && outbound.source.can_be_sent_again();
         let response = match sent {
             Ok(response) if may_try_again && is_stale(&response) => continue,
-            Ok(response) if may_redial && wants_redial(&response) && outbound.source.can_be_sent_again() => {
-                may_redial = false;
+            Ok(response)
+                if redials < MOST_REDIALS && wants_redial(&response) && outbound.source.can_be_sent_again() =>
+            {
+                redials += 1;
                 continue;
             }
             Ok(response) => response,
@@ -138,7 +140,7 @@ fn is_stale(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::STALE)
 }
 
-/// keyd offered the upstream a protocol that it does not speak, and will offer another.
+/// The upstream got nothing of the request, or has not looked at it: keyd will offer another protocol, or tries again.
 fn wants_redial(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::REDIAL)
 }
@@ -187,3 +189,6 @@ fn answer(
     }
     Ok(answer)
 }
+
+/// For one request: for the protocol, and where an upstream turns it away unread.
+const MOST_REDIALS: u32 = 2;

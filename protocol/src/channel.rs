@@ -31,8 +31,8 @@ pub const RETRY_AFTER: &str = "strongroom-retry-after";
 /// nothing of the request was sent, or it is repeatable ([`is_repeatable`]): it may be sent once more over another channel.
 pub const STALE: &str = "strongroom-stale";
 
-/// Response, beside a refusal: the upstream turned out to want another protocol before it got anything of the request.
-/// keyd knows now; the same request may be sent once more over another channel.
+/// Response, beside a refusal: the upstream turned out to want another protocol before it got anything of the request, or
+/// has said that it did not look at it. The same request may be sent once more over another channel.
 pub const REDIAL: &str = "strongroom-redial";
 
 /// Response, beside a refusal: no request of this channel was admitted yet, so that the next one may be anybody's.

@@ -386,3 +386,32 @@ fn an_upstream_that_likes_no_protocol_is_dialled_twice_and_no_more() {
     scene.post("/openai/x", b"small").send().assert_refused(Refusal::UpstreamProtocol);
     assert_eq!(scene.upstream.connections(), 3, "with both offered there is nothing left to try");
 }
+
+/// Also on a connection that has served nobody yet: the upstream says itself that it has not looked.
+#[test]
+fn a_first_request_that_was_not_looked_at_is_sent_once_more() {
+    for refusals in [1, 2] {
+        let left = Mutex::new(refusals);
+        let scene = by_hand_scene(move |wire| {
+            let (stream, _) = wire.request()?;
+            let refuses = {
+                let mut left = left.lock().unwrap();
+                *left -= 1;
+                *left >= 0
+            };
+            if refuses {
+                wire.reset(stream, REFUSED_STREAM)?;
+            } else {
+                wire.answer(stream, b"fine")?;
+            }
+            wire.until_closed()
+        });
+        let answer = scene.post("/openai/x", b"small").send();
+        match refusals {
+            1 => assert_eq!(answer.text(), "fine"),
+            _ => answer.assert_refused(Refusal::UpstreamUnreachable),
+        }
+        // The first was for learning that it speaks HTTP/2.
+        assert_eq!(scene.upstream.connections(), 3, "{answer:?}");
+    }
+}

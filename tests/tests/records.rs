@@ -100,3 +100,24 @@ fn an_agent_that_hangs_up_is_not_taken_for_a_broken_upstream() {
         assert_eq!((&end["status"], &end["failure"]), (&200.into(), &"hung_up".into()), "{end}");
     }
 }
+
+#[test]
+fn an_agent_that_hangs_up_in_its_upload_is_not_taken_for_a_broken_upstream() {
+    let scene = Scene::with(|exchange| exchange.body().map(drop));
+    for (number, way) in (0..).zip(scene.strongroom.ways()) {
+        let request = Request::new(way.clone(), "POST", "/openai/upload").bearer(&scene.placeholder);
+        let mut connection = Connection::open(&way).unwrap();
+        connection.write(&request.field("content-length", "10").bytes()).unwrap();
+        connection.write(b"abc").unwrap();
+        within(Duration::from_secs(20), "the upstream has its head", || {
+            (scene.upstream.connections() > number).then_some(())
+        });
+        let allowed = |line: &&serde_json::Value| line["path"] == "/upload" && line["request_id"].is_string();
+        let id = within(Duration::from_secs(20), "the use is on record", || {
+            scene.strongroom.audit().iter().rfind(allowed).map(|line| line["request_id"].as_str().unwrap().to_owned())
+        });
+        drop(connection);
+        let end = end_of(&scene, &id);
+        assert_eq!(end["failure"], "hung_up", "{end}");
+    }
+}

@@ -30,9 +30,11 @@ pub fn verify(directory: &Path, key: &[u8], from: u64, head: Head, most_lines: u
     let mut walk = Walk { lines: Lines::near(directory, from)?, line: Vec::new(), key };
     let mut place = Head { next: from, link: Link::FIRST };
     let outcome = walk.run(&mut place, head, most_lines)?;
+    // The line that does not fit may be known by the one after it.
+    let holding = if let Outcome::Broken(seq) = outcome { place.next.min(seq.max(from)) } else { place.next };
     Ok(AuditVerified {
-        lines: place.next - from,
-        next: place.next,
+        lines: holding - from,
+        next: holding,
         end: !matches!(outcome, Outcome::More),
         broken_at: if let Outcome::Broken(seq) = outcome { Some(seq) } else { None },
         chain: place.link.to_hex(),

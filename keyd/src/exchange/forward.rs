@@ -122,12 +122,17 @@ async fn admitted(
     let response = tokio::select! {
         biased;
         reason = ticket.cut() => {
-            ending.refused(reason);
+            ending.cut(reason);
             return Err(No::closing(reason));
         }
         response = response => response,
     };
     let mut response = response.map_err(|error| {
+        // The agent's body broke off, or was not what was announced.
+        if error.is_user() {
+            ending.hung_up();
+            return No::closing(Refusal::BadRequest);
+        }
         let refusal = exchange_refusal(&error);
         ending.refused(refusal);
         *channel.upstream.borrow_mut() = UpstreamState::Gone;
@@ -135,7 +140,12 @@ async fn admitted(
         let is_unsent = upstream.sent() == sent;
         let is_silent = upstream.received() == received && refusal == Refusal::UpstreamUnreachable;
         let may_repeat = is_silent && (is_unsent || is_repeatable) || is_unprocessed(&error);
-        if served_before && may_repeat { No::stale() } else { No::closing(refusal) }
+        match (served_before, is_unprocessed(&error)) {
+            (true, _) if may_repeat => No::stale(),
+            // A new connection is worth one more try, where the upstream says itself that it has not looked.
+            (false, true) => No { denial: refusal.into(), how: How::Redial },
+            _ => No::closing(refusal),
+        }
     })?;
     ending.status(response.status());
     // A key that was added while the upstream thought may be in this answer too.

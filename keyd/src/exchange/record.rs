@@ -198,6 +198,17 @@ impl Ending {
         self.complete = true;
     }
 
+    /// It was cut before there was an answer. The end of the agent's connection is its own doing, and no refusal.
+    pub fn cut(&mut self, reason: Refusal) {
+        if reason == Refusal::AgentUnknown { self.hung_up() } else { self.refused(reason) }
+    }
+
+    /// The agent's side broke off.
+    pub fn hung_up(&mut self) {
+        self.record.failure = Some(Failure::HungUp);
+        self.complete = true;
+    }
+
     /// Body bytes went to gatewayd.
     pub fn sent(&mut self, bytes: usize) {
         self.record.bytes_out += bytes as u64;
@@ -224,7 +235,6 @@ impl Drop for Ending {
         if let Some(ticket) = self.held.take()
             && !self.complete
         {
-            // The end of the agent's connection is its own doing, and no refusal.
             let reason = ticket.reason().filter(|reason| *reason != Refusal::AgentUnknown);
             self.record.failure = reason.map(Failure::Refused);
         }

@@ -63,8 +63,8 @@ pub fn stale() -> Response<Answer> {
     closing(response)
 }
 
-/// The upstream did not like what was offered and got nothing of the request: it may be sent once more, and keyd will
-/// offer something else.
+/// The upstream did not like what was offered and got nothing of the request, or has not looked at it: it may be sent once
+/// more.
 #[must_use]
 pub fn redial(denial: Denial) -> Response<Answer> {
     let mut response = answer(denial);
