@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 pub use self::socket::Socket;
+use super::link;
 use super::upload::Upload;
 
 /// A connection with an upstream that proved itself.
@@ -201,6 +202,12 @@ pub fn is_unprocessed(error: &hyper::Error) -> bool {
     let refused = h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM);
     let too_late = h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR);
     h2.is_remote() && (refused || too_late)
+}
+
+/// Whether the request's own body broke off.
+#[must_use]
+pub fn is_of_the_body(error: &hyper::Error) -> bool {
+    error.source().is_some_and(|source| source.is::<link::Broken>())
 }
 
 /// Counts what is read and written.

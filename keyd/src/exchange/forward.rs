@@ -15,7 +15,7 @@ use super::answer::passage::Passage;
 use super::answer::{self, Answer, Streaming};
 use super::channel::{Channel, UpstreamState};
 use super::connect::{self, NoConnection};
-use super::connection::{Connection, exchange_refusal, is_unprocessed};
+use super::connection::{Connection, exchange_refusal, is_of_the_body, is_unprocessed};
 use super::download::Download;
 use super::link::RequestBody;
 use super::protocol::{self, Offer};
@@ -129,7 +129,7 @@ async fn admitted(
     };
     let mut response = response.map_err(|error| {
         // The agent's body broke off, or was not what was announced.
-        if error.is_user() {
+        if is_of_the_body(&error) {
             ending.hung_up();
             return No::closing(Refusal::BadRequest);
         }
