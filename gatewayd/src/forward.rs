@@ -100,10 +100,8 @@ impl Outbound {
     /// Its head for a channel, encoded once however often it is sent.
     fn head(&mut self, id: &RequestId) -> Result<Bytes, Refusal> {
         let mut fields = std::mem::take(&mut self.headers);
-        let waits = expect::is_expected(&fields, self.version) && !self.source.is_empty();
         fields::clean_request(&mut fields)?;
-        if waits {
-            self.source.wait();
+        if self.source.waits() {
             fields.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
         }
         let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
