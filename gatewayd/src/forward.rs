@@ -89,7 +89,7 @@ pub async fn forward(
         };
         channel.clock().head_arrived(&config.timeouts);
         let source = outbound.source.clone();
-        let key = key.filter(|_| leaves_the_channel_fit(&response, &source));
+        let key = key.filter(|_| leaves_the_channel_fit(&response, &source, &channel));
         let key = if is_unbound(&response) { key.map(Key::of_anybody) } else { key };
         let lease = Lease { gateway: gateway.clone(), channel, key, source, connection: connection.clone() };
         return answer(response, lease, outbound.version, id);
@@ -146,10 +146,14 @@ fn is_unbound(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::UNBOUND)
 }
 
-/// After a refusal that came before the body was sent, the rest of it may still fill the pair.
-fn leaves_the_channel_fit(response: &Response<Download>, source: &Source) -> bool {
+/// After a refusal that came before the body was sent, the rest of it may still fill the pair. An upstream's error within
+/// an upload says that it does not want the rest: it may read no more, and close a moment later.
+fn leaves_the_channel_fit(response: &Response<Download>, source: &Source, channel: &Channel) -> bool {
     let is_refusal = response.headers().contains_key(wire::REFUSAL);
-    !is_stale(response) && (!is_refusal || source.is_empty())
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    let is_early = !source.has_ended() || channel.is_uploading();
+    let has_a_rest = is_refusal && !source.is_empty() || is_error && is_early;
+    !is_stale(response) && !has_a_rest
 }
 
 fn answer(

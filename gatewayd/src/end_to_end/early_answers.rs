@@ -319,9 +319,10 @@ fn is_given_back(text: &str) -> bool {
     text.contains("first") && text.contains("second") && text.ends_with("\r\n0\r\n\r\n")
 }
 
+/// An upstream that did not want the rest may have stopped reading, and close a moment later.
 #[tokio::test]
-async fn an_answer_within_an_upload_says_that_the_connection_ends() {
-    for status in [200, 413] {
+async fn an_answer_within_an_upload_says_that_the_connection_ends_and_an_errors_channel_is_not_kept() {
+    for (status, channels) in [(200, 1), (413, 2)] {
         stage("", gives_back(status), async |stage| {
             let head =
                 |path: &str| format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 11\r\n\r\n", stage.address);
@@ -334,6 +335,7 @@ async fn an_answer_within_an_upload_says_that_the_connection_ends() {
                 let rest = receive(&mut stream, |rest| is_given_back(&format!("{begin}{rest}"))).await;
                 assert!(is_closed(&mut stream).await, "{rest}");
             }
+            assert_eq!(stage.seen.channels.get(), channels, "{status}");
         })
         .await;
         stage("", gives_back(status), async |stage| {
