@@ -55,10 +55,12 @@ fn http2_is_offered_and_spoken_with_the_agent() {
     let connect = Connect::to(&scene.strongroom, PORT_HOST);
     let tls = connect.clone().alpn(&["h2", "http/1.1"]).tls();
     assert_eq!(tls.stream.conn.alpn_protocol(), Some(&b"h2"[..]));
-    let mut tls = connect.alpn(&["http/1.1"]).tls();
-    assert_eq!(tls.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     let bearer = format!("Bearer {}", scene.placeholder);
-    assert_eq!(tls.ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200);
+    for version in ["http/1.1", "http/1.0"] {
+        let mut tls = connect.clone().alpn(&[version]).tls();
+        assert_eq!(tls.stream.conn.alpn_protocol(), Some(version.as_bytes()));
+        assert_eq!(tls.ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200, "{version}");
+    }
 }
 
 #[test]
