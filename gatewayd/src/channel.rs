@@ -116,7 +116,8 @@ impl Channel {
         let mut response = Response::new(Download::new(self.link.clone(), head.has_body, length));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.fields;
-        if !head.reason.is_empty()
+        // hyper would write words of its own where there are none.
+        if (!head.reason.is_empty() || head.status.canonical_reason().is_none())
             && let Ok(reason) = ReasonPhrase::try_from(head.reason)
         {
             response.extensions_mut().insert(reason);
