@@ -175,7 +175,8 @@ impl Gateway {
                     // Inside a tunnel there is no proxy any more to log in to.
                     (Err(refusal), Door::Inside(_)) => return Err(refusal.into()),
                     (Err(refusal), _) => {
-                        return Err(Rejection::from(refusal).of_a_proxy(&authority, has_credentials));
+                        let rejection = Rejection::from(refusal).in_absolute_form(&authority);
+                        return Err(rejection.of_a_proxy(&authority, has_credentials));
                     }
                 };
                 self.send(head, to, asked).await

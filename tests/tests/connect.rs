@@ -329,7 +329,9 @@ fn plain_http_to_a_proxy_is_upgraded_and_never_sent_in_the_clear() {
     assert_eq!(ask(&format!("http://{own}/openai/v1")).send().status(), 200);
     assert_eq!(scene.upstream.count(), 4);
     refusal(&ask("http://api.upstream.example/v1").host("evil.example").send(), 400, "authority_mismatch");
-    refusal(&ask("http://elsewhere.example/v1").host("elsewhere.example").send(), 403, "host_not_allowed");
+    let elsewhere = ask("http://elsewhere.example/v1").host("elsewhere.example").send();
+    refusal(&elsewhere, 403, "host_not_allowed");
+    assert!(elsewhere.text().contains("a CONNECT to elsewhere.example:80"), "{}", elsewhere.text());
     refusal(&ask("ftp://api.upstream.example/v1").host(HOST).send(), 400, "bad_request");
     refusal(&ask("http://user:pw@api.upstream.example/v1").host(HOST).send(), 400, "bad_request");
     assert_eq!(scene.upstream.count(), 4);
