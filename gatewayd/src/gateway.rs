@@ -153,9 +153,10 @@ impl Gateway {
             return Err(Refusal::BadRequest.into());
         }
         let entry = ingress::read(&head, &asked.door, &self.config().limits);
-        let entry = entry.map_err(|refusal| match &asked.door {
-            Door::Inside(inside) => Rejection::from(refusal).within(&inside.authority),
-            _ => refusal.into(),
+        let entry = entry.map_err(|refusal| match (&asked.door, ingress::proxied_host(&head, &asked.door)) {
+            (Door::Inside(inside), _) => Rejection::from(refusal).within(&inside.authority),
+            (_, Some(host)) => Rejection::from(refusal).in_absolute_form(&host),
+            (_, None) => refusal.into(),
         })?;
         match entry {
             Entry::Health => Ok(Reply::Own(json!({ "status": "ok", "listen": self.addresses() }))),

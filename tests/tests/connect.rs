@@ -328,7 +328,12 @@ fn plain_http_to_a_proxy_is_upgraded_and_never_sent_in_the_clear() {
     let own = scene.strongroom.address();
     assert_eq!(ask(&format!("http://{own}/openai/v1")).send().status(), 200);
     assert_eq!(scene.upstream.count(), 4);
-    refusal(&ask("http://api.upstream.example/v1").host("evil.example").send(), 400, "authority_mismatch");
+    let two_names = ask("http://api.upstream.example/v1").host("evil.example").send();
+    refusal(&two_names, 400, "authority_mismatch");
+    assert!(two_names.text().contains("here api.upstream.example"), "{}", two_names.text());
+    let own_name = ask(&format!("http://{own}/openai/v1")).host("evil.example").send();
+    refusal(&own_name, 400, "authority_mismatch");
+    assert!(own_name.text().contains("as the base URL"), "the positive twin: {}", own_name.text());
     let elsewhere = ask("http://elsewhere.example/v1").host("elsewhere.example").send();
     refusal(&elsewhere, 403, "host_not_allowed");
     assert!(elsewhere.text().contains("a CONNECT to elsewhere.example:80"), "{}", elsewhere.text());
