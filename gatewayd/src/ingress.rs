@@ -175,6 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn the_host_of_a_proxys_request_is_known_though_it_is_refused() {
+        let host = |uri: &str, door: Door| {
+            let (head, ()) = Request::get(uri).header("host", "evil.example").body(()).unwrap().into_parts();
+            assert_eq!(read(&head, &door, &Limits::default()).err(), Some(Refusal::AuthorityMismatch), "{uri}");
+            proxied_host(&head, &door).map(|host| host.to_string())
+        };
+        for door in [tcp(), Door::Unix] {
+            assert_eq!(host("http://api.example/v1", door).as_deref(), Some("api.example:443"));
+        }
+        assert_eq!(host("http://127.0.0.1:7777/openai/v1", tcp()), None, "our own");
+        assert_eq!(host("/openai/v1", tcp()), None, "a base URL");
+    }
+
+    #[test]
     fn a_target_that_is_too_long_is_refused_and_the_longest_is_not() {
         let uri = |length: usize| format!("/openai/{}", "a".repeat(length - "/openai/".len()));
         assert!(read_request(Request::get(uri(16_384)), Door::Unix).is_ok());
