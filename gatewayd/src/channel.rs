@@ -68,7 +68,13 @@ impl Channel {
     /// way may stay so for ever.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        !self.is_last && self.behind.as_ref().is_none_or(|(_, has_ended)| has_ended.get()) && self.link.is_quiet()
+        !self.is_last && !self.is_uploading() && self.link.is_quiet()
+    }
+
+    /// Whether something of the last request is still on its way behind the answer.
+    #[must_use]
+    pub fn is_uploading(&self) -> bool {
+        self.behind.as_ref().is_some_and(|(_, has_ended)| !has_ended.get())
     }
 
     /// Sends a request, whose head is a payload already, and waits for the head of its answer.
@@ -110,7 +116,8 @@ impl Channel {
         let mut response = Response::new(Download::new(self.link.clone(), head.has_body, length));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.fields;
-        if !head.reason.is_empty()
+        // hyper would write words of its own where there are none.
+        if (!head.reason.is_empty() || head.status.canonical_reason().is_none())
             && let Ok(reason) = ReasonPhrase::try_from(head.reason)
         {
             response.extensions_mut().insert(reason);

@@ -126,6 +126,11 @@ impl Connection {
         self.linger.set(true);
     }
 
+    /// It was read to its end after all.
+    pub fn body_was_read(&self) {
+        self.linger.set(false);
+    }
+
     /// Whether a request on it framed its body twice; then none is answered but with a refusal.
     #[must_use]
     pub fn has_double_framing(&self) -> bool {

@@ -29,6 +29,8 @@ pub struct Rejection {
     pub asks_for_credentials: bool,
     /// The host that a proxy's request is for, to be named in the hint.
     pub host: Option<Authority>,
+    /// That request has its host in its target, and is no CONNECT.
+    pub in_absolute_form: bool,
 }
 
 impl Rejection {
@@ -36,6 +38,12 @@ impl Rejection {
     #[must_use]
     pub fn of_a_proxy(self, host: &Authority, has_credentials: bool) -> Self {
         Self { asks_for_credentials: !has_credentials, ..self.within(host) }
+    }
+
+    /// Of a request whose target names this host in full.
+    #[must_use]
+    pub fn in_absolute_form(self, host: &Authority) -> Self {
+        Self { in_absolute_form: true, ..self.within(host) }
     }
 
     /// Of a request on a way that leads to this host alone.
@@ -47,27 +55,26 @@ impl Rejection {
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, retry_after: None, other_status: false, asks_for_credentials: false, host: None }
+        Self {
+            refusal,
+            retry_after: None,
+            other_status: false,
+            asks_for_credentials: false,
+            host: None,
+            in_absolute_form: false,
+        }
     }
 }
 
 /// Writes the answer; the body is JSON.
 #[must_use]
 pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
-    let Rejection { refusal, retry_after, other_status, asks_for_credentials, host } = rejection;
+    let Rejection { refusal, retry_after, other_status, asks_for_credentials, host, in_absolute_form } = rejection;
     let asks = asks_for_credentials && refusal == Refusal::AgentUnknown;
     let own_status =
         if asks { Some(PROXY_AUTHENTICATION_REQUIRED) } else { refusal.other_status().filter(|_| other_status) };
     let status = own_status.unwrap_or_else(|| refusal.status());
-    let hint = match (refusal, host.map(|host| host.to_host_field())) {
-        (Refusal::HostNotAllowed, Some(host)) => Cow::Owned(format!(
-            "Run 'strongroom agent allow AGENT {host}' to let an agent reach it without a key, or 'strongroom credential list' for the hosts that have one."
-        )),
-        (Refusal::AuthorityMismatch, Some(host)) => Cow::Owned(format!(
-            "Through a proxy, Host and TLS have to name the host that the request is for, here {host}; ask for others on ways of their own."
-        )),
-        _ => Cow::Borrowed(refusal.hint()),
-    };
+    let hint = hint(refusal, host.as_ref(), in_absolute_form);
     let body = serde_json::json!({
         "error": {
             "type": "strongroom",
@@ -105,6 +112,26 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
         Retry::Possible => {}
     }
     response
+}
+
+fn hint(refusal: Refusal, host: Option<&Authority>, in_absolute_form: bool) -> Cow<'static, str> {
+    let Some(host) = host else { return Cow::Borrowed(refusal.hint()) };
+    let name = host.to_host_field();
+    match refusal {
+        Refusal::HostNotAllowed if in_absolute_form => {
+            let plain = if host.port() == Authority::DEFAULT_PORT { format!("{name}:80") } else { name.clone() };
+            Cow::Owned(format!(
+                "Plain http:// through the proxy goes to the hosts of credentials alone ('strongroom credential list'), and from there on as https://. 'strongroom agent allow AGENT {name}' lets https://{name} pass, and 'strongroom agent allow AGENT {plain}' a CONNECT to {plain}."
+            ))
+        }
+        Refusal::HostNotAllowed => Cow::Owned(format!(
+            "Run 'strongroom agent allow AGENT {name}' to let an agent reach it without a key, or 'strongroom credential list' for the hosts that have one."
+        )),
+        Refusal::AuthorityMismatch => Cow::Owned(format!(
+            "Through a proxy, Host and TLS have to name the host that the request is for, here {name}; ask for others on ways of their own."
+        )),
+        _ => Cow::Borrowed(refusal.hint()),
+    }
 }
 
 /// The whole answer as bytes of HTTP/1.1, where no HTTP server writes it.
@@ -197,6 +224,20 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(refused.body()).unwrap();
         assert!(body["error"]["hint"].as_str().unwrap().contains("agent allow AGENT pypi.org'"), "{body}");
         assert_eq!(refused.status().as_u16(), 403);
+    }
+
+    #[test]
+    fn plain_http_to_a_host_that_is_only_allowed_is_told_what_reaches_it() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        for (host, plain) in [("pypi.org", "pypi.org:80"), ("pypi.org:8080", "pypi.org:8080")] {
+            let rejection = Rejection::from(Refusal::HostNotAllowed).in_absolute_form(&host.parse().unwrap());
+            let body: serde_json::Value = serde_json::from_slice(write(rejection, &id).body()).unwrap();
+            let hint = body["error"]["hint"].as_str().unwrap();
+            assert!(
+                hint.contains(&format!("https://{host} ")) && hint.contains(&format!("a CONNECT to {plain}.")),
+                "{hint}"
+            );
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub async fn forward(
         };
         channel.clock().head_arrived(&config.timeouts);
         let source = outbound.source.clone();
-        let key = key.filter(|_| leaves_the_channel_fit(&response, &source));
+        let key = key.filter(|_| leaves_the_channel_fit(&response, &source, &channel));
         let key = if is_unbound(&response) { key.map(Key::of_anybody) } else { key };
         let lease = Lease { gateway: gateway.clone(), channel, key, source, connection: connection.clone() };
         return answer(response, lease, outbound.version, id);
@@ -102,10 +102,8 @@ impl Outbound {
     /// Its head for a channel, encoded once however often it is sent.
     fn head(&mut self, id: &RequestId) -> Result<Bytes, Refusal> {
         let mut fields = std::mem::take(&mut self.headers);
-        let waits = expect::is_expected(&fields, self.version) && !self.source.is_empty();
         fields::clean_request(&mut fields)?;
-        if waits {
-            self.source.wait();
+        if self.source.waits() {
             fields.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
         }
         let host = HeaderValue::try_from(self.authority.to_host_field()).map_err(|_| Refusal::BadRequest)?;
@@ -150,10 +148,14 @@ fn is_unbound(response: &Response<Download>) -> bool {
     response.headers().contains_key(wire::REFUSAL) && response.headers().contains_key(wire::UNBOUND)
 }
 
-/// After a refusal that came before the body was sent, the rest of it may still fill the pair.
-fn leaves_the_channel_fit(response: &Response<Download>, source: &Source) -> bool {
+/// After a refusal that came before the body was sent, the rest of it may still fill the pair. An upstream's error within
+/// an upload says that it does not want the rest: it may read no more, and close a moment later.
+fn leaves_the_channel_fit(response: &Response<Download>, source: &Source, channel: &Channel) -> bool {
     let is_refusal = response.headers().contains_key(wire::REFUSAL);
-    !is_stale(response) && (!is_refusal || source.is_empty())
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    let is_early = !source.has_ended() || channel.is_uploading();
+    let has_a_rest = is_refusal && !source.is_empty() || is_error && is_early;
+    !is_stale(response) && !has_a_rest
 }
 
 fn answer(

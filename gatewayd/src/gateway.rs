@@ -6,10 +6,10 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
@@ -25,7 +25,7 @@ use crate::connection::{Busy, Connection};
 use crate::error_response::{self, Rejection};
 use crate::forward::relay::{AgentBody, Relay};
 use crate::forward::replay::Source;
-use crate::forward::{Outbound, forward};
+use crate::forward::{Outbound, expect, forward};
 use crate::ingress::{self, Door, Entry, own_paths};
 use crate::key_client::{KeyClient, Positions, Way};
 use crate::pool::Pool;
@@ -93,19 +93,28 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let (is_head, is_http2) = (head.method == Method::HEAD, head.version == Version::HTTP_2);
         let source = Source::new(body);
-        let asked =
-            Asked { door, visitor, source: source.clone(), id: id.clone(), connection: busy.connection().clone() };
-        let response = match self.handle(head, asked).await {
+        if expect::is_expected(&head.headers, head.version) {
+            source.wait();
+        }
+        let connection = busy.connection().clone();
+        let asked = Asked { door, visitor, source: source.clone(), id: id.clone(), connection: connection.clone() };
+        let reply = self.handle(head, asked).await;
+        if !matches!(reply, Ok(Reply::Upstream(_))) {
+            read_on(&source, &connection, is_http2).await;
+        }
+        let mut response = match reply {
             Ok(Reply::Own(value)) => own_answer(&value, &id, is_head, busy),
             Ok(Reply::Upstream(response)) => response.map(|relay| AgentBody::relay(relay, busy)),
-            Err(rejection) => {
-                if !source.has_ended() {
-                    busy.connection().leave_body_unread();
-                }
-                self.refuse(rejection, &id, is_head, busy)
-            }
+            Err(rejection) => self.refuse(rejection, &id, is_head, busy),
         };
-        if is_http2 { response.map(|body| body.holding(source)) } else { response }
+        if is_http2 {
+            return response.map(|body| body.holding(source));
+        }
+        // Where a request is not read to its end, hyper closes the connection behind the answer; it does not say so.
+        if !source.has_ended() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Answers a request on a connection too many.
@@ -144,9 +153,10 @@ impl Gateway {
             return Err(Refusal::BadRequest.into());
         }
         let entry = ingress::read(&head, &asked.door, &self.config().limits);
-        let entry = entry.map_err(|refusal| match &asked.door {
-            Door::Inside(inside) => Rejection::from(refusal).within(&inside.authority),
-            _ => refusal.into(),
+        let entry = entry.map_err(|refusal| match (&asked.door, ingress::proxied_host(&head, &asked.door)) {
+            (Door::Inside(inside), _) => Rejection::from(refusal).within(&inside.authority),
+            (_, Some(host)) => Rejection::from(refusal).in_absolute_form(&host),
+            (_, None) => refusal.into(),
         })?;
         match entry {
             Entry::Health => Ok(Reply::Own(json!({ "status": "ok", "listen": self.addresses() }))),
@@ -166,7 +176,8 @@ impl Gateway {
                     // Inside a tunnel there is no proxy any more to log in to.
                     (Err(refusal), Door::Inside(_)) => return Err(refusal.into()),
                     (Err(refusal), _) => {
-                        return Err(Rejection::from(refusal).of_a_proxy(&authority, has_credentials));
+                        let rejection = Rejection::from(refusal).in_absolute_form(&authority);
+                        return Err(rejection.of_a_proxy(&authority, has_credentials));
                     }
                 };
                 self.send(head, to, asked).await
@@ -277,6 +288,19 @@ struct To {
     session: Option<u64>,
 }
 
+/// What is left of the body of a request that did not go out, or not all of it. Over HTTP/1 the next request stands behind
+/// it; HTTP/2 has time until the answer is out.
+async fn read_on(source: &Source, connection: &Connection, is_http2: bool) {
+    if !is_http2 && !source.has_ended() && !connection.has_double_framing() {
+        source.clone().forget(SHORT_REST, SMALL_REST).await;
+    }
+    if !source.has_ended() {
+        connection.leave_body_unread();
+    } else if !is_http2 {
+        connection.body_was_read();
+    }
+}
+
 fn own_answer(value: &serde_json::Value, id: &RequestId, is_head: bool, busy: Busy) -> Response<AgentBody> {
     let text = if is_head { Bytes::new() } else { Bytes::from(value.to_string()) };
     let mut response = Response::new(AgentBody::whole(text, busy));
@@ -287,6 +311,11 @@ fn own_answer(value: &serde_json::Value, id: &RequestId, is_head: bool, busy: Bu
 
 /// A provider's prefix, the mark and the tail have room.
 const LONGEST_PLACEHOLDER: usize = 256;
+
+/// What a client sends right behind the head is there by then; a refusal must not seem slow.
+const SHORT_REST: Duration = Duration::from_millis(100);
+/// To make a new connection costs less than to read more.
+const SMALL_REST: u64 = 64 * 1024;
 
 enum Reply {
     Own(serde_json::Value),

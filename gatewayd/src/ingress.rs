@@ -89,8 +89,7 @@ pub fn read(head: &Parts, door: &Door, limits: &Limits) -> Result<Entry, Refusal
         Door::Tcp(address) => Some(*address),
         Door::Unix => None,
     };
-    // HTTP/2 has an authority with every request; in HTTP/1 one is a proxy's form.
-    let is_for_a_proxy = head.version < Version::HTTP_2 && head.uri.authority().is_some();
+    let is_for_a_proxy = is_for_a_proxy(head);
     if is_for_a_proxy && !address.is_some_and(|address| own_host::is_named_in_full(head, address)) {
         return full_name::for_a_proxy(head);
     }
@@ -104,6 +103,22 @@ pub fn read(head: &Parts, door: &Door, limits: &Limits) -> Result<Entry, Refusal
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let entry = base_url::read(target)?;
     if is_for_a_proxy { with_a_proxys_token(entry, proxy_auth::token(&head.headers)?) } else { Ok(entry) }
+}
+
+/// The host of a request in absolute form, where that is not this gateway itself.
+#[must_use]
+pub fn proxied_host(head: &Parts, door: &Door) -> Option<Authority> {
+    let is_own = match door {
+        Door::Inside(_) => true,
+        Door::Tcp(address) => own_host::is_named_in_full(head, *address),
+        Door::Unix => false,
+    };
+    if is_own || !is_for_a_proxy(head) { None } else { full_name::proxied_host(head).ok() }
+}
+
+/// HTTP/2 has an authority with every request; in HTTP/1 one is a proxy's form.
+fn is_for_a_proxy(head: &Parts) -> bool {
+    head.version < Version::HTTP_2 && head.uri.authority().is_some()
 }
 
 /// A client that takes us for its proxy proves its agent so even where it asks for a route of ours.
@@ -157,6 +172,20 @@ mod tests {
         assert_eq!(case("TRACE", "/openai/"), Refusal::RequestNotAllowed);
         assert_eq!(case("CONNECT", "api.example:443"), Refusal::BadRequest);
         assert_eq!(case("OPTIONS", "*"), Refusal::BadRequest);
+    }
+
+    #[test]
+    fn the_host_of_a_proxys_request_is_known_though_it_is_refused() {
+        let host = |uri: &str, door: Door| {
+            let (head, ()) = Request::get(uri).header("host", "evil.example").body(()).unwrap().into_parts();
+            assert_eq!(read(&head, &door, &Limits::default()).err(), Some(Refusal::AuthorityMismatch), "{uri}");
+            proxied_host(&head, &door).map(|host| host.to_string())
+        };
+        for door in [tcp(), Door::Unix] {
+            assert_eq!(host("http://api.example/v1", door).as_deref(), Some("api.example:443"));
+        }
+        assert_eq!(host("http://127.0.0.1:7777/openai/v1", tcp()), None, "our own");
+        assert_eq!(host("/openai/v1", tcp()), None, "a base URL");
     }
 
     #[test]

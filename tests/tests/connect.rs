@@ -55,10 +55,12 @@ fn http2_is_offered_and_spoken_with_the_agent() {
     let connect = Connect::to(&scene.strongroom, PORT_HOST);
     let tls = connect.clone().alpn(&["h2", "http/1.1"]).tls();
     assert_eq!(tls.stream.conn.alpn_protocol(), Some(&b"h2"[..]));
-    let mut tls = connect.alpn(&["http/1.1"]).tls();
-    assert_eq!(tls.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
     let bearer = format!("Bearer {}", scene.placeholder);
-    assert_eq!(tls.ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200);
+    for version in ["http/1.1", "http/1.0"] {
+        let mut tls = connect.clone().alpn(&[version]).tls();
+        assert_eq!(tls.stream.conn.alpn_protocol(), Some(version.as_bytes()));
+        assert_eq!(tls.ask("GET", "/v1", &[("Host", HOST), ("Authorization", &bearer)]).status(), 200, "{version}");
+    }
 }
 
 #[test]
@@ -326,8 +328,15 @@ fn plain_http_to_a_proxy_is_upgraded_and_never_sent_in_the_clear() {
     let own = scene.strongroom.address();
     assert_eq!(ask(&format!("http://{own}/openai/v1")).send().status(), 200);
     assert_eq!(scene.upstream.count(), 4);
-    refusal(&ask("http://api.upstream.example/v1").host("evil.example").send(), 400, "authority_mismatch");
-    refusal(&ask("http://elsewhere.example/v1").host("elsewhere.example").send(), 403, "host_not_allowed");
+    let two_names = ask("http://api.upstream.example/v1").host("evil.example").send();
+    refusal(&two_names, 400, "authority_mismatch");
+    assert!(two_names.text().contains("here api.upstream.example"), "{}", two_names.text());
+    let own_name = ask(&format!("http://{own}/openai/v1")).host("evil.example").send();
+    refusal(&own_name, 400, "authority_mismatch");
+    assert!(own_name.text().contains("as the base URL"), "the positive twin: {}", own_name.text());
+    let elsewhere = ask("http://elsewhere.example/v1").host("elsewhere.example").send();
+    refusal(&elsewhere, 403, "host_not_allowed");
+    assert!(elsewhere.text().contains("a CONNECT to elsewhere.example:80"), "{}", elsewhere.text());
     refusal(&ask("ftp://api.upstream.example/v1").host(HOST).send(), 400, "bad_request");
     refusal(&ask("http://user:pw@api.upstream.example/v1").host(HOST).send(), 400, "bad_request");
     assert_eq!(scene.upstream.count(), 4);

@@ -63,6 +63,9 @@ pub fn make(environment: &Environment, way: Way<'_>, catalogue: &[Provider]) -> 
         set.extend(PROXY.map(|name| (name.to_owned(), proxy.clone())));
         set.extend(NO_PROXY.map(|name| (name.to_owned(), DIRECT.to_owned())));
         set.push(("NODE_USE_ENV_PROXY".to_owned(), "1".to_owned()));
+        if environment.token.is_some() {
+            set.push((GIT_AUTHENTICATION.to_owned(), "basic".to_owned()));
+        }
         let bundle = bundle.to_str().ok_or_else(|| {
             CtlError::failed(format!("the path {} is not UTF-8. Choose another XDG_CACHE_HOME.", bundle.display()))
         })?;
@@ -150,7 +153,10 @@ fn is_needed_otherwise(name: &str) -> bool {
 
 /// Set by `--mode proxy`.
 fn is_ours(name: &str) -> bool {
-    PROXY.contains(&name) || NO_PROXY.contains(&name) || CERTIFICATES.contains(&name) || name == "NODE_USE_ENV_PROXY"
+    PROXY.contains(&name)
+        || NO_PROXY.contains(&name)
+        || CERTIFICATES.contains(&name)
+        || ["NODE_USE_ENV_PROXY", GIT_AUTHENTICATION].contains(&name)
 }
 
 /// Base-URL variables of the grant's provider, or words that say how it is reached without.
@@ -211,6 +217,10 @@ const PROXY: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_prox
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Not through the proxy: this machine.
 const DIRECT: &str = "localhost,127.0.0.1,::1";
+
+/// Without it git keeps the token until a 407 asks for it, which does not come where the host is granted to an agent without
+/// evidence too.
+const GIT_AUTHENTICATION: &str = "GIT_HTTP_PROXY_AUTHMETHOD";
 
 /// Each names a file of roots in place of, or beside, a program's own.
 const CERTIFICATES: [&str; 11] = [

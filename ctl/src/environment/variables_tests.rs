@@ -69,6 +69,20 @@ fn a_token_goes_with_the_proxy_and_into_base_urls_but_into_no_note() {
 }
 
 #[test]
+fn git_is_told_to_send_a_token_without_being_asked() {
+    let authentication = |token| {
+        let variables = by_proxy(&of(vec![openai()], token)).unwrap();
+        value(&variables, "GIT_HTTP_PROXY_AUTHMETHOD").map(str::to_owned)
+    };
+    assert_eq!(authentication(Some("strongroom-agent-t")).as_deref(), Some("basic"));
+    assert_eq!(authentication(None), None, "there is nothing to send");
+    assert_eq!(value(&by_base_url(&of(vec![openai()], Some("t"))), "GIT_HTTP_PROXY_AUTHMETHOD"), None);
+    let inherited = [("GIT_HTTP_PROXY_AUTHMETHOD", "ntlm")];
+    assert!(!child(Way::Proxy(Path::new("/run/ca.pem")), &inherited).contains_key("GIT_HTTP_PROXY_AUTHMETHOD"));
+    assert_eq!(child(Way::BaseUrl, &inherited)["GIT_HTTP_PROXY_AUTHMETHOD"], "ntlm", "another proxy stays");
+}
+
+#[test]
 fn by_base_url_nothing_else_is_set() {
     let claude = grant("claude", Some("anthropic"), &["ANTHROPIC_API_KEY"], "sk-ant-strongroom-z");
     let variables = by_base_url(&of(vec![openai(), claude], None));
@@ -124,7 +138,19 @@ fn named_placeholders_without_a_token_come_with_a_note() {
 
 #[test]
 fn what_would_steer_programs_or_shells_is_refused() {
-    for name in ["PATH", "LD_PRELOAD", "BASH_ENV", "STRONGROOM_HOME", "HTTPS_PROXY", "A B", "A;B", "1A", "", "A=B"] {
+    for name in [
+        "PATH",
+        "LD_PRELOAD",
+        "BASH_ENV",
+        "STRONGROOM_HOME",
+        "HTTPS_PROXY",
+        "GIT_HTTP_PROXY_AUTHMETHOD",
+        "A B",
+        "A;B",
+        "1A",
+        "",
+        "A=B",
+    ] {
         assert!(by_proxy(&of(vec![grant("x", None, &[name], "p")], None)).is_err(), "{name:?}");
     }
     assert!(by_proxy(&of(vec![grant("path", None, &[], "p")], None)).is_err());

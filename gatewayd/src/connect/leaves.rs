@@ -107,7 +107,7 @@ fn config(wanted: Wanted, certificate: Vec<u8>) -> Option<ServerConfig> {
         .ok()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     // A session that was begun under one generation of grants is not resumed under another.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -127,6 +127,9 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// What is spoken inside. `http/1.0` is for programs that offer nothing else (RFC 7301, 6): a handshake that finds nothing
+/// in common fails.
+const ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 /// Longer than any handshake, and than clocks differ.
 const MARGIN: u64 = 3600;
 /// Some kilobytes each.
@@ -134,6 +137,8 @@ const MOST: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
+
     use super::*;
 
     fn authority(number: usize) -> Authority {
@@ -156,6 +161,33 @@ mod tests {
         assert!(leaves.get(&authority(1), 8).is_none(), "keyd has spoken since");
         put(&leaves, 3, 8, now() + MARGIN + 100);
         assert!(leaves.get(&authority(1), 8).is_none() && leaves.get(&authority(3), 8).is_some());
+    }
+
+    #[test]
+    fn every_version_of_http_is_spoken_and_nothing_else() {
+        let leaf = Leaf { certificate: vec![0x30, 0], expires: u64::MAX };
+        let ours = Leaves::default().put(&authority(1), 1, Wanted::new().unwrap(), leaf).unwrap();
+        let chosen = |offered: &[&str]| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let mut config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(RootCertStore::empty())
+                .with_no_client_auth();
+            config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+            let mut client = ClientConnection::new(Arc::new(config), "h1.example".try_into().unwrap()).unwrap();
+            let mut server = ServerConnection::new(ours.clone()).unwrap();
+            let mut hello = Vec::new();
+            client.write_tls(&mut hello).unwrap();
+            server.read_tls(&mut &hello[..]).unwrap();
+            server.process_new_packets().ok()?;
+            Some(String::from_utf8(server.alpn_protocol().unwrap_or_default().to_vec()).unwrap())
+        };
+        assert_eq!(chosen(&["http/1.0"]).as_deref(), Some("http/1.0"));
+        assert_eq!(chosen(&["http/1.0", "http/1.1"]).as_deref(), Some("http/1.1"));
+        assert_eq!(chosen(&["http/1.1", "h2"]).as_deref(), Some("h2"));
+        assert_eq!(chosen(&[]).as_deref(), Some(""));
+        assert_eq!(chosen(&["spdy/3"]), None);
     }
 
     #[test]

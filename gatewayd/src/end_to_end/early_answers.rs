@@ -13,6 +13,8 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use strongroom_protocol::Refusal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
@@ -206,4 +208,149 @@ async fn what_is_left_of_an_upload_over_http2_is_taken_after_the_answer() {
         }
     })
     .await;
+}
+
+const CLOSES: &str = "connection: close\r\n";
+
+/// As much as makes a head, or a whole answer of that length behind it.
+async fn receive(stream: &mut TcpStream, is_enough: impl Fn(&str) -> bool) -> String {
+    let mut bytes = Vec::new();
+    let received = async {
+        while !is_enough(&String::from_utf8_lossy(&bytes)) {
+            let length = stream.read_buf(&mut bytes).await.expect("no reset");
+            assert!(length > 0, "closed behind {}", String::from_utf8_lossy(&bytes));
+        }
+    };
+    timeout(SOON, received).await.expect("answered soon");
+    String::from_utf8(bytes).unwrap()
+}
+
+fn is_head(text: &str) -> bool {
+    text.contains("\r\n\r\n")
+}
+
+fn is_refusal(text: &str) -> bool {
+    text.contains("strongroom-refusal: ") && text.ends_with("}}")
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    timeout(SOON, stream.read(&mut [0; 1])).await.is_ok_and(|read| read.is_ok_and(|length| length == 0))
+}
+
+/// Some turns for the gateway, which runs on the same thread.
+async fn let_it_work() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+/// Python's `http.client` and others send a body in a write of its own, and lose the next request where the connection
+/// ends without a word.
+#[tokio::test]
+async fn a_refused_request_is_read_to_its_end_and_the_connection_goes_on() {
+    let keyd = async |_, _| Some(refusal(Refusal::UnknownPlaceholder, false));
+    stage("", keyd, async |stage| {
+        for (path, code) in [("/b/", "unknown_placeholder"), ("/nowhere/", "host_not_allowed")] {
+            for (framing, body) in
+                [("Content-Length: 10", "0123456789"), ("Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n")]
+            {
+                let mut stream = stage.connect().await;
+                for round in 0..3 {
+                    let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\n{framing}\r\n\r\n", stage.address);
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                    let_it_work().await;
+                    stream.write_all(body.as_bytes()).await.unwrap();
+                    let answer = receive(&mut stream, is_refusal).await;
+                    assert!(answer.contains(code) && !answer.contains(CLOSES), "{round}: {answer}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_request_that_has_not_ended_is_told_that_the_connection_ends() {
+    let keyd = async |_, _| Some(refusal(Refusal::UnknownPlaceholder, false));
+    stage("", keyd, async |stage| {
+        let large = "x".repeat(70_000);
+        for path in ["/b/", "/nowhere/"] {
+            for (fields, body) in [
+                ("Content-Length: 10", "01234"),
+                ("Content-Length: 4000000", &*large),
+                ("Transfer-Encoding: chunked", "1\r\nx\r\n"),
+                ("Content-Length: 10\r\nExpect: 100-continue", ""),
+            ] {
+                let mut stream = stage.connect().await;
+                let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{body}", stage.address);
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let answer = receive(&mut stream, is_refusal).await;
+                assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains(CLOSES), "{path} {fields}: {answer}");
+                assert!(is_closed(&mut stream).await, "{path} {fields}");
+            }
+        }
+    })
+    .await;
+}
+
+/// Answers at once with that status, and gives the body back as it comes; behind `/whole` when all of it is there.
+fn gives_back(status: u16) -> impl Fn(Request<Incoming>, usize) -> Pin<Box<dyn Future<Output = Option<Reply>>>> {
+    move |request, _| {
+        Box::pin(async move {
+            let is_whole = request.uri().path() == "/whole";
+            let mut body = request.into_body();
+            let (sender, answer) = Scripted::new();
+            let echo = async move {
+                while let Some(Ok(frame)) = body.frame().await {
+                    let _ = sender.send(Ok(frame));
+                }
+            };
+            if is_whole {
+                echo.await;
+            } else {
+                spawn_local(echo);
+            }
+            Some(Response::builder().status(status).body(answer).unwrap())
+        })
+    }
+}
+
+fn is_given_back(text: &str) -> bool {
+    text.contains("first") && text.contains("second") && text.ends_with("\r\n0\r\n\r\n")
+}
+
+/// An upstream that did not want the rest may have stopped reading, and close a moment later.
+#[tokio::test]
+async fn an_answer_within_an_upload_says_that_the_connection_ends_and_an_errors_channel_is_not_kept() {
+    for (status, channels) in [(200, 1), (413, 2)] {
+        stage("", gives_back(status), async |stage| {
+            let head =
+                |path: &str| format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 11\r\n\r\n", stage.address);
+            for _ in 0..2 {
+                let mut stream = stage.connect().await;
+                stream.write_all(format!("{}first", head("/b/")).as_bytes()).await.unwrap();
+                let begin = receive(&mut stream, is_head).await;
+                assert!(begin.starts_with(&format!("HTTP/1.1 {status} ")) && begin.contains(CLOSES), "{begin}");
+                stream.write_all(b"second").await.unwrap();
+                let rest = receive(&mut stream, |rest| is_given_back(&format!("{begin}{rest}"))).await;
+                assert!(is_closed(&mut stream).await, "{rest}");
+            }
+            assert_eq!(stage.seen.channels.get(), channels, "{status}");
+        })
+        .await;
+        stage("", gives_back(status), async |stage| {
+            let mut stream = stage.connect().await;
+            for _ in 0..3 {
+                let whole = format!(
+                    "POST /b/whole HTTP/1.1\r\nHost: {}\r\nContent-Length: 11\r\n\r\nfirstsecond",
+                    stage.address
+                );
+                stream.write_all(whole.as_bytes()).await.unwrap();
+                let answer = receive(&mut stream, is_given_back).await;
+                assert!(!answer.contains(CLOSES), "its positive twin: {answer}");
+            }
+            assert_eq!(stage.seen.channels.get(), 1, "{status}");
+        })
+        .await;
+    }
 }

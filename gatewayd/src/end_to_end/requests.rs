@@ -240,3 +240,20 @@ async fn a_body_that_is_framed_twice_is_refused_and_the_connection_closed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_status_without_words_is_given_none() {
+    let keyd = async |request: Request<Incoming>, _| {
+        let status: u16 = request.uri().path().trim_start_matches('/').parse().unwrap();
+        Some(Response::builder().status(status).body(Scripted::whole("fine")).unwrap())
+    };
+    stage("", keyd, async |stage| {
+        for (status, line) in
+            [(299, "HTTP/1.1 299 \r\n"), (799, "HTTP/1.1 799 \r\n"), (404, "HTTP/1.1 404 Not Found\r\n")]
+        {
+            let answer = stage.get(&format!("/b/{status}"), "").await;
+            assert!(answer.starts_with(line), "{answer}");
+        }
+    })
+    .await;
+}

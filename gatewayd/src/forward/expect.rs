@@ -2,7 +2,7 @@
 //!
 //! The expectation goes on to keyd, which says when somebody wants the body; until then the agent's is not read, and so
 //! hyper's server sends the agent no 100. A refusal comes without the body having been sent. It refuses to wait where
-//! the agent did not ask for it. Called by `forward`.
+//! the agent did not ask for it. Called by the gateway for each request.
 
 use http::Version;
 use http::header::{self, HeaderMap, HeaderValue};

@@ -84,7 +84,7 @@ impl AgentBody {
 impl Drop for AgentBody {
     fn drop(&mut self) {
         if let Some(request) = self.request.take().filter(|request| !request.has_ended()) {
-            tokio::task::spawn_local(request.forget(LINGER));
+            tokio::task::spawn_local(request.forget(LINGER, u64::MAX));
         }
     }
 }

@@ -61,9 +61,16 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         Self(Rc::new(RefCell::new(state)))
     }
 
-    /// Reads nothing before [`Replay::go_on`].
+    /// Reads nothing before [`Replay::go_on`], where there is anything to read.
     pub fn wait(&self) {
-        self.0.borrow_mut().waits = true;
+        let mut state = self.0.borrow_mut();
+        state.waits = !state.is_empty;
+    }
+
+    /// Whether the agent has not been asked for it yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.0.borrow().waits
     }
 
     /// A new sending from the first byte; an older one gets no more.
@@ -74,11 +81,24 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         Replay { state: self.0.clone(), clock, next: 0, sending: state.sending }
     }
 
-    /// Reads what is left, for so long, and keeps nothing of it.
-    pub async fn forget(self, time: Duration) {
+    /// Reads what is left, for so long and so many bytes at most, and keeps nothing of it. Nothing is read where it waits,
+    /// for reading asks the agent, nor where there is known to be more.
+    pub async fn forget(self, time: Duration, most: u64) {
+        let mut room = Some(most);
         let rest = poll_fn(|cx| {
             let mut state = self.0.borrow_mut();
-            while let Some(Ok(_)) = ready!(Pin::new(&mut state.body).poll_frame(cx)) {}
+            while let Some(left) = room.filter(|&left| state.body.size_hint().lower() <= left)
+                && !(state.waits || state.ended || state.broke)
+            {
+                match ready!(Pin::new(&mut state.body).poll_frame(cx)) {
+                    Some(Ok(frame)) => {
+                        room = left.checked_sub(frame.data_ref().map_or(0, Bytes::len) as u64);
+                        state.ended = frame.is_trailers() || state.body.is_end_stream();
+                    }
+                    Some(Err(_)) => state.broke = true,
+                    None => state.ended = true,
+                }
+            }
             Poll::Ready(())
         });
         let _ = tokio::time::timeout(time, rest).await;

@@ -17,23 +17,42 @@ use super::{Entry, Inside, proxy_auth};
 /// `authority_mismatch` where Host names another host, `bad_request` for other schemes and spellings that could be read
 /// in two ways.
 pub fn for_a_proxy(head: &Parts) -> Result<Entry, Refusal> {
-    let named = head.uri.authority().ok_or(Refusal::BadRequest)?.as_str();
-    let default = match head.uri.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => return Err(Refusal::BadRequest),
-    };
-    let named = parse(named, default).ok_or(Refusal::BadRequest)?;
+    let (named, default) = named(head)?;
     let hosts = hosts(head)?;
     // HTTP/1.0 has no Host; where there is one it has to agree.
     let agrees = hosts.iter().all(|host| parse(host, default).as_ref() == Some(&named));
     if !agrees || hosts.is_empty() && head.version > Version::HTTP_10 {
         return Err(Refusal::AuthorityMismatch);
     }
-    // The port of plain HTTP means the one of TLS: nothing is ever sent in the clear.
-    let (host, port) = named;
-    let authority = Authority::new(host, if (default, port) == (80, 80) { Authority::DEFAULT_PORT } else { port });
-    Ok(Entry::Host { authority, target: target(head)?, token: proxy_auth::token(&head.headers)? })
+    Ok(Entry::Host {
+        authority: upgraded(named, default),
+        target: target(head)?,
+        token: proxy_auth::token(&head.headers)?,
+    })
+}
+
+/// The host of a request in absolute form, whatever else is wrong with it.
+///
+/// # Errors
+/// `bad_request` for other schemes and spellings that could be read in two ways.
+pub fn proxied_host(head: &Parts) -> Result<Authority, Refusal> {
+    named(head).map(|(named, default)| upgraded(named, default))
+}
+
+/// What the target names, and the port of its scheme.
+fn named(head: &Parts) -> Result<((Host, u16), u16), Refusal> {
+    let named = head.uri.authority().ok_or(Refusal::BadRequest)?.as_str();
+    let default = match head.uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return Err(Refusal::BadRequest),
+    };
+    Ok((parse(named, default).ok_or(Refusal::BadRequest)?, default))
+}
+
+/// The port of plain HTTP means the one of TLS: nothing is ever sent in the clear.
+fn upgraded((host, port): (Host, u16), default: u16) -> Authority {
+    Authority::new(host, if (default, port) == (80, 80) { Authority::DEFAULT_PORT } else { port })
 }
 
 /// A request in a tunnel to one host.
