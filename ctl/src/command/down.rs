@@ -2,7 +2,8 @@
 //!
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
 //! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
-//! again; and, as `up`, notes that others could have written. Called by `main`; `up` and `status` use the notes too.
+//! again; and, as `up`, notes that others could have written. Without `--yes` it refuses to end a keyd that could not
+//! write down what was taken away. Called by `main`; `up` and `status` use the notes too.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use strongroom_protocol::CheckState;
+use strongroom_protocol::admin::{Operation, Reply, Status, VaultState};
 use strongroom_protocol::home::Home;
 
 use super::{Context, turn};
@@ -25,7 +28,17 @@ pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
     ownership::check(home)?;
     let _turn = turn(home)?;
-    let status = AdminClient::connect(home).and_then(|mut client| client.status());
+    let (status, unwritten) = match AdminClient::connect(home) {
+        Ok(mut client) => {
+            let status = client.status();
+            let unwritten = status.as_ref().is_ok_and(|status| is_unwritten(&mut client, status));
+            (status, unwritten)
+        }
+        Err(error) => (Err(error), false),
+    };
+    if unwritten && !context.yes {
+        return Err(CtlError::failed(UNWRITTEN));
+    }
     let asked = status.as_ref().ok();
     let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
     let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
@@ -52,6 +65,17 @@ pub fn run(context: &Context) -> Outcome<()> {
         output::note("Nothing was running.");
     }
     Ok(())
+}
+
+/// Whether keyd has taken away something that is not in its file. A keyd that does not answer cannot be asked, and is
+/// ended all the same.
+fn is_unwritten(client: &mut AdminClient, status: &Status) -> bool {
+    // A file that cannot be used fails the same check, and nothing waits for it.
+    if matches!(status.state, VaultState::Unusable(_)) {
+        return false;
+    }
+    let Ok(Reply::Checks { keyd, .. }) = client.ask(Operation::Doctor) else { return false };
+    keyd.iter().any(|check| check.name == "vault" && check.state == CheckState::Failed)
 }
 
 /// Waits for an `up` that is at work. One who may not take the lock could not end the daemons either, and is told so
@@ -143,6 +167,9 @@ fn began(pid: u32) -> Option<u64> {
 fn note(home: &Home, name: &str, what: &str) -> PathBuf {
     home.run.join(format!("{}.{what}", name.trim_start_matches("strongroom-")))
 }
+
+/// Said where the daemons stay.
+const UNWRITTEN: &str = "what was taken away is in force and not in the vault's file, so it would come back with the next start. Make room on keyd's disk and run 'strongroom down' again; 'strongroom down --yes' loses it.";
 
 /// The number alone, as everybody expects of such a file.
 const PID: &str = "pid";
