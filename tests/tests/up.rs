@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -196,4 +197,29 @@ fn following_the_audit_log_ends_when_its_reader_goes_away_and_not_before() {
     }
     assert_eq!(follow.wait().unwrap().code(), Some(0));
     strongroom.must(&["down"]);
+}
+
+/// As with a keyd that does not start behind systemd's socket.
+#[test]
+fn doctor_shows_what_it_sees_though_keyd_does_not_answer_and_says_what_is_wrong_with_its_file() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    let good = fs::read_to_string(home.keyd_config()).unwrap();
+    let socket = UnixListener::bind(home.admin_socket()).unwrap();
+    thread::spawn(move || socket.incoming().for_each(drop));
+    for (text, is_wrong) in [(good.clone(), false), (format!("auto-lok = \"8h\"\n{good}"), true)] {
+        fs::write(home.keyd_config(), text).unwrap();
+        let doctor = strongroom.ctl(&["doctor", "--json"]);
+        assert_eq!(doctor.code, Some(69), "{doctor:?}");
+        let shown = doctor.json();
+        let state = |of: &str, name: &str| {
+            let mut checks = shown.as_array().unwrap().iter();
+            let check = checks.find(|check| check["of"] == of && check["name"] == name);
+            check.map(|check| check["state"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(state("set-up", "vault-file").as_deref(), Some("ok"), "{shown}");
+        assert_eq!(state("keyd", "connection").as_deref(), Some("failed"), "{shown}");
+        assert_eq!(state("keyd", "configuration").is_some(), is_wrong, "{shown}");
+    }
+    fs::remove_file(home.admin_socket()).unwrap();
 }
