@@ -65,7 +65,8 @@ fn down_ends_keyd_though_gatewayd_does_not_end() {
     let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
     process::signal(gatewayd, process::Signal::SIGSTOP);
     let down = strongroom.ctl(&["down"]);
-    assert!(down.code == Some(1) && down.stderr.contains("strongroom-gatewayd"), "{down:?}");
+    assert!(down.code == Some(1) && down.stderr.contains("kill -9"), "{down:?}");
+    assert!(down.stderr.contains("until running requests end"), "it says what it waits for: {down:?}");
     assert!(!process::is_ours(keyd) && process::is_ours(gatewayd));
     process::signal(gatewayd, process::Signal::SIGKILL);
     process::wait_until_gone(gatewayd, Duration::from_secs(10));

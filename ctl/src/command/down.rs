@@ -22,7 +22,7 @@ use strongroom_protocol::home::Home;
 use super::{Context, turn};
 use crate::admin_client::AdminClient;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
-use crate::{files, output, ownership};
+use crate::{config_values, files, output, ownership};
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
@@ -51,7 +51,7 @@ pub fn run(context: &Context) -> Outcome<()> {
     for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
         let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
         // A gateway that hangs must not leave the keys in memory.
-        stopped = stopped.and(stop(name, pid));
+        stopped = stopped.and(stop(name, pid, patience_with(home, name)));
         ended += 1;
     }
     stopped?;
@@ -109,11 +109,17 @@ pub fn noted(home: &Home, name: &str) -> Option<u32> {
     (is_program(pid, name) && began(pid) == Some(noted_begin)).then_some(pid)
 }
 
-/// Ends a child of ours.
-pub fn end(child: &mut Child) {
+/// How long a daemon may take to end: gatewayd drains first, for as long as its file says.
+#[must_use]
+pub fn patience_with(home: &Home, name: &str) -> Duration {
+    if name == "strongroom-gatewayd" { PATIENCE.max(config_values::drain(home) + AFTER_DRAINING) } else { PATIENCE }
+}
+
+/// Ends a child of ours, and kills one that takes longer.
+pub fn end(child: &mut Child, patience: Duration) {
     let Ok(pid) = i32::try_from(child.id()) else { return };
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
             let _ = child.kill();
@@ -124,7 +130,7 @@ pub fn end(child: &mut Child) {
     }
 }
 
-fn stop(name: &str, pid: u32) -> Outcome<()> {
+fn stop(name: &str, pid: u32, patience: Duration) -> Outcome<()> {
     let process =
         Pid::from_raw(i32::try_from(pid).map_err(|_| CtlError::fault("the process number is none. Report it."))?);
     match kill(process, Signal::SIGTERM) {
@@ -136,17 +142,27 @@ fn stop(name: &str, pid: u32) -> Outcome<()> {
             )));
         }
     }
-    let deadline = Instant::now() + PATIENCE;
+    let begin = Instant::now();
+    let mut is_told = false;
     while is_program(pid, name) {
-        if Instant::now() > deadline {
+        if !is_told && begin.elapsed() > SILENCE {
+            is_told = true;
+            output::note(&waits(name, patience));
+        }
+        if begin.elapsed() > patience {
             return Err(CtlError::failed(format!(
                 "{name} (pid {pid}) has not ended in {} s. See its log; end it with 'kill -9 {pid}'.",
-                PATIENCE.as_secs()
+                patience.as_secs()
             )));
         }
         thread::sleep(POLL);
     }
     Ok(())
+}
+
+fn waits(name: &str, patience: Duration) -> String {
+    let what = if name == "strongroom-gatewayd" { "until running requests end" } else { "for it to end" };
+    format!("{name} has not ended yet; waiting {what}, for {} s at most.", patience.as_secs())
 }
 
 /// Whether the process is alive and runs this program. The kernel cuts the name at 15 characters.
@@ -176,8 +192,12 @@ const PID: &str = "pid";
 /// When that process began.
 const BEGAN: &str = "began";
 
-/// Longer than gatewayd drains, and than `up` waits for its daemons.
+/// Longer than `up` waits for its daemons.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// What is left to do for a gatewayd that has drained.
+const AFTER_DRAINING: Duration = Duration::from_secs(10);
+/// After this, people wonder.
+const SILENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -195,6 +215,17 @@ mod tests {
     fn a_name_is_known_by_what_the_kernel_keeps_of_it() {
         let own = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(is_program(std::process::id(), own.trim()));
+    }
+
+    #[test]
+    fn gatewayd_is_waited_for_longer_than_it_drains() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        assert_eq!(patience_with(&home, "strongroom-gatewayd"), Duration::from_secs(40));
+        fs::create_dir(&home.config).unwrap();
+        fs::write(home.gatewayd_config(), "[timeouts]\ndrain = \"5m\"\n").unwrap();
+        assert_eq!(patience_with(&home, "strongroom-gatewayd"), Duration::from_secs(310));
+        assert_eq!(patience_with(&home, "strongroom-keyd"), PATIENCE);
     }
 
     #[test]

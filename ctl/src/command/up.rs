@@ -215,8 +215,8 @@ impl Daemons {
 impl Drop for Daemons {
     /// gatewayd first, so that it can drain.
     fn drop(&mut self) {
-        for (_, child) in self.started.iter_mut().rev() {
-            down::end(child);
+        for (name, child) in self.started.iter_mut().rev() {
+            down::end(child, down::patience_with(&self.home, name));
         }
     }
 }
