@@ -3,7 +3,7 @@
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
 //! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
 //! again; and, as `up`, notes that others could have written. Without `--yes` it refuses to end a keyd that could not
-//! write down what was taken away. Called by `main`; `up` and `status` use the notes too.
+//! write down what was taken away, and always those that systemd runs. Called by `main`; `up` and `status` use the notes too.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,7 +22,7 @@ use strongroom_protocol::home::Home;
 use super::{Context, turn};
 use crate::admin_client::AdminClient;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
-use crate::{config_values, files, output, ownership};
+use crate::{config_values, files, output, ownership, systemd};
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
@@ -42,6 +42,11 @@ pub fn run(context: &Context) -> Outcome<()> {
     let asked = status.as_ref().ok();
     let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
     let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    // Those that systemd runs come back with the next caller: it has their sockets.
+    if keyd.map_or_else(|| gatewayd.is_none() && systemd::runs(home), systemd::is_keyd) {
+        let stop = systemd::how_to_stop(home);
+        return Err(CtlError::failed(format!("systemd runs the daemons of this home. {stop}")));
+    }
     match status {
         // Somebody serves the socket and we may not ask: that is not "nothing was running".
         Err(error) if error.code() != UNREACHABLE && keyd.is_none() => return Err(error),
