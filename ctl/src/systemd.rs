@@ -38,6 +38,12 @@ fn is_unit(groups: &str) -> bool {
     groups.lines().any(|line| line.ends_with("/strongroom-keyd.service"))
 }
 
+/// The same where gatewayd alone is missing.
+#[must_use]
+pub fn how_to_start_gatewayd(home: &Home) -> String {
+    if runs(home) { format!("Run '{START_GATEWAYD}'.") } else { ELSE_GATEWAYD.to_owned() }
+}
+
 fn knows_keyd(root: &Path) -> bool {
     root.join("run/systemd/system").is_dir()
         && UNITS.iter().any(|folder| root.join(folder).join("strongroom-keyd.service").is_file())
@@ -46,11 +52,15 @@ fn knows_keyd(root: &Path) -> bool {
 /// As `systemctl` wants it: starting what runs changes nothing, so the vault stays open.
 pub const START: &str = "systemctl start strongroom-keyd.service strongroom-gatewayd.service";
 
+const START_GATEWAYD: &str = "systemctl start strongroom-gatewayd.service";
+
 /// As `docs/operations.md` has it, in whole words; the gateway is told first.
 const STOPPED: &str = "strongroom-gateway.socket strongroom-tcp.socket strongroom-gatewayd.service strongroom-keyd.socket strongroom-admin.socket strongroom-keyd.service";
 
 /// One user's units are not looked for.
 const ELSE: &str = "Run 'strongroom up', or start strongroom-keyd.service.";
+
+const ELSE_GATEWAYD: &str = "Run 'strongroom up', or start strongroom-gatewayd.service.";
 
 /// Where systemd.unit(5) looks for a system's units.
 const UNITS: [&str; 5] = [
@@ -82,7 +92,7 @@ mod tests {
     #[test]
     fn a_home_of_ones_own_is_never_systemds() {
         let home = Home::under(Path::new("/nowhere"));
-        assert!(!runs(&home) && how_to_start(&home) == ELSE);
+        assert!(!runs(&home) && how_to_start(&home) == ELSE && how_to_start_gatewayd(&home) == ELSE_GATEWAYD);
     }
     #[test]
     fn a_unit_is_known_by_its_control_group() {

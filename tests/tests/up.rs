@@ -110,6 +110,21 @@ fn of_several_at_once_one_starts_the_daemons_and_all_succeed() {
 }
 
 #[test]
+fn of_a_dead_gatewayd_doctor_names_the_unit() {
+    let strongroom = Strongroom::new().locked();
+    let gatewayd = strongroom.gatewayd();
+    process::signal(gatewayd, process::Signal::SIGKILL);
+    process::wait_until_gone(gatewayd, Duration::from_secs(10));
+    let shown = within(Duration::from_secs(10), "keyd misses it", || {
+        let shown = strongroom.ctl(&["doctor", "--json"]).json();
+        let remedy = shown.as_array().unwrap().iter().find(|check| check["name"] == "connection")?["remedy"].clone();
+        Some(remedy.as_str().unwrap().to_owned())
+    });
+    assert!(shown.contains("strongroom-gatewayd.service") && !shown.contains("keyd"), "{shown}");
+    strongroom.must(&["down"]);
+}
+
+#[test]
 fn a_dead_keyd_does_not_hide_gatewayd_and_up_brings_it_back() {
     let strongroom = Strongroom::new().locked();
     let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());

@@ -27,7 +27,8 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
             all.extend(outside(&status).into_iter().map(|check| ("set-up", check)));
             all.extend(keyd.into_iter().map(|check| ("keyd", check)));
             let missing = || {
-                vec![Check::failed("connection", "gatewayd is not connected.", systemd::how_to_start(&context.home))]
+                let start = systemd::how_to_start_gatewayd(&context.home);
+                vec![Check::failed("connection", "gatewayd is not connected.", start)]
             };
             all.extend(gatewayd.unwrap_or_else(missing).into_iter().map(|check| ("gatewayd", check)));
             false
