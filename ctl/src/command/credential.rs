@@ -21,7 +21,9 @@ pub fn run(context: &Context, command: Credential) -> Outcome<()> {
             let mut client = context.connect()?;
             let proof = context.proof(&mut client)?;
             let value = secret_input::value()?;
-            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak }).map(drop)
+            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak })?;
+            warn_of_weak(allow_weak);
+            Ok(())
         }
         Credential::Remove { name, purge } => remove(context, name, purge),
     }
@@ -35,10 +37,15 @@ fn add(context: &Context, add: CredentialAdd) -> Outcome<()> {
     let proof = context.proof(&mut client)?;
     new.value = secret_input::value()?;
     client.ask_with(proof, Operation::CredentialAdd(new))?;
-    if add.allow_weak {
+    warn_of_weak(add.allow_weak);
+    Ok(())
+}
+
+/// Said too where the key turns out to be a good one: keyd does not tell.
+fn warn_of_weak(is_allowed: bool) {
+    if is_allowed {
         output::note("A key that is too short or too guessable is not masked in answers.");
     }
-    Ok(())
 }
 
 fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
