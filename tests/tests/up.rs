@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -238,4 +239,17 @@ fn doctor_shows_what_it_sees_though_keyd_does_not_answer_and_says_what_is_wrong_
         assert_eq!(state("keyd", "configuration").is_some(), is_wrong, "{shown}");
     }
     fs::remove_file(home.admin_socket()).unwrap();
+}
+
+#[test]
+fn an_up_that_fails_shows_nothing_of_earlier_runs() {
+    let strongroom = Strongroom::new().locked();
+    strongroom.must(&["down"]);
+    let log = strongroom.home().log.as_ref().unwrap().join("gatewayd.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("stopping"));
+    // Somebody else is where it listens.
+    let _taken = TcpListener::bind(strongroom.address()).unwrap();
+    let failed = strongroom.ctl(&[&["up"], strongroom.users()].concat());
+    assert!(failed.code != Some(0) && failed.stderr.contains("gatewayd.log ends with"), "{failed:?}");
+    assert!(!failed.stderr.contains("stopping"), "{failed:?}");
 }
