@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -162,6 +163,30 @@ fn what_others_could_have_changed_is_refused_by_up_and_shown_by_doctor() {
         assert_eq!(home.run.join(note).metadata().unwrap().mode() & 0o777, 0o644);
     }
     strongroom.must(&["down"]);
+}
+
+#[test]
+fn what_up_refuses_of_a_file_config_check_calls_wrong() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    let wrong = || {
+        let checked = strongroom.ctl(&["config", "check", "--json"]);
+        let shown = checked.json();
+        let wrong = shown.as_array().unwrap().iter().filter(|file| file["good"] == false);
+        (checked.code, wrong.map(|file| file["file"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    let up = [&["up"], strongroom.users()].concat();
+    assert_eq!(wrong(), (Some(0), vec![]));
+    let shown = |path: &Path| (Some(CONFIGURATION), vec![path.to_str().unwrap().to_owned()]);
+    fs::set_permissions(home.keyd_config(), Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(wrong(), shown(&home.keyd_config()));
+    strongroom.ctl(&up).assert_code(CONFIGURATION);
+    fs::set_permissions(home.keyd_config(), Permissions::from_mode(0o644)).unwrap();
+    let text = fs::read_to_string(home.gatewayd_config()).unwrap();
+    let address = format!("\"{}\"", strongroom.address());
+    fs::write(home.gatewayd_config(), text.replace(&address, &format!("{address}, {address}"))).unwrap();
+    assert_eq!(wrong(), shown(&home.gatewayd_config()));
+    strongroom.ctl(&up).assert_code(CONFIGURATION);
 }
 
 /// What a `down` of the same moment ends, no `up` still waits for.

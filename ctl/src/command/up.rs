@@ -50,6 +50,7 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     }
     config::one("strongroom-keyd", &home.keyd_config())?;
     config::one("strongroom-gatewayd", &home.gatewayd_config())?;
+    config::listens_once(home)?;
     let mut daemons = Daemons { home: home.clone(), started: Vec::new(), logs: Vec::new(), foreground };
     if foreground {
         // Blocked before any child is there, so that none is left behind.
