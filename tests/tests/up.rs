@@ -74,6 +74,30 @@ fn down_ends_keyd_though_gatewayd_does_not_end() {
     process::wait_until_gone(gatewayd, Duration::from_secs(10));
 }
 
+/// Nor must a file's mode.
+#[test]
+fn down_ends_the_daemons_of_a_home_that_others_could_change_and_says_so() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    for path in [home.keyd_config(), home.gatewayd_config(), home.config.clone(), home.run.clone()] {
+        strongroom.up();
+        let daemons = [strongroom.keyd(), strongroom.gatewayd()];
+        let good = path.metadata().unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(good.mode() | 0o002)).unwrap();
+        let down = strongroom.ctl(&["down"]);
+        assert!(down.code == Some(0) && down.stderr.contains("gives others too much"), "{down:?}");
+        assert!(!daemons.into_iter().any(process::is_ours), "{}", path.display());
+        fs::set_permissions(&path, good).unwrap();
+    }
+    // Nobody says who runs, and the notes may be anybody's.
+    let good = home.run.metadata().unwrap().permissions();
+    fs::set_permissions(&home.run, Permissions::from_mode(0o777)).unwrap();
+    strongroom.ctl(&["down"]).assert_code(CONFIGURATION);
+    fs::set_permissions(&home.run, good).unwrap();
+    let down = strongroom.ctl(&["down"]);
+    assert!(down.code == Some(0) && down.stderr.contains("Nothing was running"), "{down:?}");
+}
+
 #[test]
 #[ignore = "needs root: separate users"]
 fn a_home_is_run_by_the_users_it_was_made_for() {

@@ -2,8 +2,8 @@
 //!
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
 //! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
-//! again; and, as `up`, notes that others could have written. Without `--yes` it refuses to end a keyd that could not
-//! write down what was taken away, and always those that systemd runs. Called by `main`; `up` and `status` use the notes too.
+//! again; notes that others could have written, but not to end whom keyd names; without `--yes`, a keyd that could not
+//! write down what was taken away; and what systemd runs. Called by `main`; `up` and `status` use the notes too.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,8 +26,10 @@ use crate::{config_values, files, output, ownership, systemd};
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
-    ownership::check(home)?;
-    let _turn = turn(home)?;
+    // Keys must not stay in memory for a file's mode. But what could be planted is not used: neither notes nor lock.
+    let planted = ownership::check_sockets(home);
+    let noted = |name| if planted.is_ok() { noted(home, name) } else { None };
+    let _turn = if planted.is_ok() { turn(home)? } else { None };
     let (status, unwritten) = match AdminClient::connect(home) {
         Ok(mut client) => {
             let status = client.status();
@@ -40,12 +42,19 @@ pub fn run(context: &Context) -> Outcome<()> {
         return Err(CtlError::failed(UNWRITTEN));
     }
     let asked = status.as_ref().ok();
-    let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
-    let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted("strongroom-gatewayd"));
+    let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted("strongroom-keyd"));
     // Those that systemd runs come back with the next caller: it has their sockets.
     if keyd.map_or_else(|| gatewayd.is_none() && systemd::runs(home), systemd::is_keyd) {
         let stop = systemd::how_to_stop(home);
         return Err(CtlError::failed(format!("systemd runs the daemons of this home. {stop}")));
+    }
+    // Who runs here is not known then, and "nothing" is not to be said.
+    if keyd.is_none() {
+        planted?;
+    }
+    if let Err(error) = ownership::check(home) {
+        output::note(&format!("strongroom: {error}"));
     }
     match status {
         // Somebody serves the socket and we may not ask: that is not "nothing was running".
