@@ -189,6 +189,14 @@ fn connect_error(home: &Home, error: &io::Error) -> CtlError {
 }
 
 fn lost(error: Option<&io::Error>) -> CtlError {
+    // What the kernel says of a time-out is "try again". Where systemd holds the socket of a keyd that does not start,
+    // this is all that shows.
+    if error.is_some_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)) {
+        return CtlError::unreachable(format!(
+            "keyd does not answer; nothing came within {} s. Run 'strongroom config check', and see its log: 'strongroom status' says where.",
+            PATIENCE.as_secs()
+        ));
+    }
     let reason = error.map_or_else(|| "it hung up".to_owned(), ToString::to_string);
     CtlError::unreachable(format!(
         "keyd was lost in the middle of the request ({reason}). Run 'strongroom status' to see what became of it."
@@ -202,8 +210,24 @@ fn is_trusted(uid: u32, home: &Home) -> bool {
     uid == 0 || uid == getuid().as_raw() || Some(uid) == owner || Some(uid) == packaged()
 }
 
-/// keyd answers in milliseconds; a vault on a slow disk may take seconds to be written.
 /// Others may come first, each time.
 const MOST_TURNS: u32 = 10;
 
+/// keyd answers in milliseconds; a vault on a slow disk may take seconds to be written.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_from_a_connection_that_broke() {
+        for kind in [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut] {
+            let error = lost(Some(&kind.into()));
+            let words = error.to_string();
+            assert!(error.code() == 69 && words.contains("config check") && !words.contains("os error"), "{words}");
+        }
+        let broken = lost(Some(&io::ErrorKind::ConnectionReset.into())).to_string();
+        assert!(broken.contains("in the middle") && !broken.contains("config check"), "{broken}");
+    }
+}

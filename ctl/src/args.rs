@@ -71,6 +71,8 @@ pub enum Command {
         foreground: bool,
     },
     /// Stop both daemons
+    ///
+    /// A keyd that could not write down what was taken away, on a full disk, is stopped only with --yes.
     Down,
     /// Open the vault
     Unlock(Unlock),

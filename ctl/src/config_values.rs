@@ -1,10 +1,11 @@
 //! The few settings of the daemons' files that ctl itself has to know.
 //!
 //! The files belong to the daemons, whose parsers judge them (`config check`); this reads single values and refuses
-//! nothing: what is not understood is as good as not said. Called by `up` and `status`.
+//! nothing: what is not understood is as good as not said. Called by `up`, `down` and `status`.
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use strongroom_protocol::home::Home;
 use toml::{Table, Value};
@@ -37,12 +38,22 @@ pub fn listen(home: &Home) -> Vec<String> {
     named.unwrap_or_else(|| vec![LISTEN.to_owned()])
 }
 
+/// `drain` of gatewayd.toml, or what gatewayd does without it.
+#[must_use]
+pub fn drain(home: &Home) -> Duration {
+    let named = table(&home.gatewayd_config())
+        .and_then(|table| humantime::parse_duration(table.get("timeouts")?.get("drain")?.as_str()?).ok());
+    named.unwrap_or(DRAIN)
+}
+
 fn table(path: &Path) -> Option<Table> {
     io::read_to_string(files::open(path).ok()?).ok()?.parse().ok()
 }
 
 /// gatewayd's default.
 const LISTEN: &str = "127.0.0.1:7777";
+/// gatewayd's default.
+const DRAIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -64,5 +75,22 @@ mod tests {
         assert!(admin_uids(&home).is_empty());
         fs::write(home.gatewayd_config(), "listen =\n").unwrap();
         assert_eq!((gateway_uid(&home), listen(&home)), (None, vec![LISTEN.to_owned()]));
+    }
+
+    #[test]
+    fn the_time_to_drain_is_the_files_or_gatewayds_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        assert_eq!(drain(&home), DRAIN);
+        fs::create_dir(&home.config).unwrap();
+        for (text, seconds) in [
+            ("[timeouts]\ndrain = \"2m 5s\"\n", 125),
+            ("[timeouts]\nidle = \"5s\"\n", 30),
+            ("[timeouts]\ndrain = 5\n", 30),
+            ("timeouts = 5\n", 30),
+        ] {
+            fs::write(home.gatewayd_config(), text).unwrap();
+            assert_eq!(drain(&home), Duration::from_secs(seconds), "{text}");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub mod passphrase;
 pub mod pin;
 pub mod profiles;
 pub mod programs;
+pub mod prompt;
 pub mod public_suffix;
 pub mod quantity;
 pub mod recovery;

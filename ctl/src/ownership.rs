@@ -2,8 +2,8 @@
 //!
 //! Who can write to the configuration decides what the daemons dial, and who can write to the other directories whom ctl
 //! talks to and where root writes. So they belong to root or to the one who starts the daemons, and nobody else writes
-//! to them; not even the daemons, where those have users of their own. What is not there is nobody's. `up` and `down`
-//! refuse the first that is otherwise, `doctor` shows each.
+//! to them; not even the daemons, where those have users of their own. What is not there is nobody's. `up` refuses the
+//! first that is otherwise, `doctor` shows each, and `down` ends the daemons all the same where keyd names them.
 
 use std::fs;
 use std::io;
@@ -75,7 +75,19 @@ pub fn accepted(home: &Home) -> Vec<u32> {
 /// # Errors
 /// Where a place belongs to somebody else, or others may write to it.
 pub fn check(home: &Home) -> Outcome<()> {
-    for place in places(home) {
+    first_fault(places(home))
+}
+
+/// The same of where the sockets are and the notes of processes, alone.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_sockets(home: &Home) -> Outcome<()> {
+    first_fault(places(home).into_iter().filter(|place| home.run.starts_with(&place.path)))
+}
+
+fn first_fault(places: impl IntoIterator<Item = Place>) -> Outcome<()> {
+    for place in places {
         if let Err(Fault { detail, remedy }) = judge(&place.path, OTHERS_MAY_READ, &starters()) {
             return Err(CtlError::configuration(format!("{detail} {remedy}")));
         }
@@ -165,6 +177,16 @@ mod tests {
             fs::set_permissions(&place.path, good).unwrap();
         }
         check(&home).unwrap();
+    }
+
+    #[test]
+    fn the_place_of_the_sockets_is_judged_without_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = made(&folder);
+        fs::set_permissions(home.keyd_config(), Permissions::from_mode(0o666)).unwrap();
+        assert!(check(&home).is_err() && check_sockets(&home).is_ok());
+        fs::set_permissions(&home.run, Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(check_sockets(&home).unwrap_err().code(), 78);
     }
 
     #[test]

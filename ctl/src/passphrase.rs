@@ -15,7 +15,7 @@ use strongroom_protocol::admin::KeyDerivation;
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
-use crate::{output, secret_input};
+use crate::{output, prompt, secret_input};
 
 /// Where the passphrase comes from.
 #[derive(Debug, Clone)]
@@ -44,7 +44,10 @@ impl Source {
     pub fn existing(&self) -> Outcome<Zeroizing<Vec<u8>>> {
         match &self.file {
             Some(file) => read(file),
-            None => prompt("Passphrase: ").or_else(|_| self.piped("passphrase")),
+            None => match prompt("Passphrase: ") {
+                Err(error) if prompt::is_nothing(&error) => Err(nothing()),
+                asked => asked.or_else(|_| self.piped("passphrase")),
+            },
         }
     }
 
@@ -57,12 +60,13 @@ impl Source {
             Some(file) => read(file)?,
             None => match prompt("New passphrase: ") {
                 Ok(first) => {
-                    let again = prompt("The same again: ").map_err(|_| self.missing("new passphrase"))?;
+                    let again = prompt("The same again: ").map_err(|_| nothing())?;
                     if *first != *again {
                         return Err(CtlError::failed("the two passphrases differ. Nothing was done; try again."));
                     }
                     first
                 }
+                Err(error) if prompt::is_nothing(&error) => return Err(nothing()),
                 Err(_) => self.piped("new passphrase")?,
             },
         };
@@ -136,8 +140,12 @@ const SHORT_PASSPHRASE: usize = 12;
 const LONGEST_PASSPHRASE: usize = 4096;
 
 fn prompt(words: &str) -> io::Result<Zeroizing<Vec<u8>>> {
-    // rpassword asks at /dev/tty, so standard input stays free for a key, and for the loop that the command stands in.
-    rpassword::prompt_password(words).map(|text| Zeroizing::new(text.into_bytes()))
+    prompt::ask(words).map(|mut text| Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+}
+
+/// Somebody was asked.
+fn nothing() -> CtlError {
+    CtlError::failed("nothing was typed where the passphrase was asked for. Nothing was done; try again.")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use strongroom_protocol::admin::LONGEST_KEY;
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
+use crate::prompt;
 
 /// Reads the value.
 ///
@@ -21,8 +22,8 @@ pub fn value() -> Outcome<SecretBytes> {
     let unreadable =
         |error: io::Error| CtlError::failed(format!("the key could not be read: {error}. Give it on standard input."));
     if io::stdin().is_terminal() {
-        let text = rpassword::prompt_password("Key: ").map_err(unreadable)?;
-        return Ok(SecretBytes::new(text.into_bytes()));
+        let mut text = prompt::ask("Key: ").map_err(unreadable)?;
+        return Ok(SecretBytes::new(std::mem::take(&mut *text).into_bytes()));
     }
     let too_long =
         || CtlError::failed(format!("the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."));
@@ -70,10 +71,9 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn line(prompt: &str) -> Outcome<Zeroizing<String>> {
+pub fn line(words: &str) -> Outcome<Zeroizing<String>> {
     if io::stdin().is_terminal() {
-        let text = rpassword::prompt_password(prompt);
-        return text.map(Zeroizing::new).map_err(|error| {
+        return prompt::ask(words).map_err(|error| {
             CtlError::failed(format!("the terminal could not be read: {error}. Give it on standard input."))
         });
     }

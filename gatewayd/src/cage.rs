@@ -128,7 +128,7 @@ fn drop_capabilities() -> Check {
 fn try_to_write(gateway_socket: &Path) -> Check {
     let path = gateway_socket.with_file_name(format!(".cage-{}", std::process::id()));
     match OpenOptions::new().write(true).create_new(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        Err(error) if is_refusal(&error) => {
             Check::ok("inside-write", "making a file beside the sockets was tried and refused.")
         }
         Err(error) => Check::warning(
@@ -148,5 +148,25 @@ fn try_to_write(gateway_socket: &Path) -> Check {
     }
 }
 
+/// By Landlock or the file's mode, or, under systemd's ProtectSystem=, by a mount that takes nothing.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 /// Below this 1,000 connections of agents do not fit.
 const FEW_DESCRIPTORS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_written_is_told_from_what_is_not_there() {
+        for errno in [Errno::EACCES, Errno::EPERM, Errno::EROFS] {
+            assert!(is_refusal(&errno.into()), "{errno}");
+        }
+        assert!(!is_refusal(&Errno::ENOENT.into()));
+    }
+}

@@ -86,7 +86,12 @@ cp /run/away /usr/lib/strongroom/strongroom-gatewayd
 wait $waiting
 echo "and is served: $(cat /run/answer)"
 
-# Stopped with their sockets, nobody answers and nothing is left behind.
-systemctl stop strongroom-{gateway,tcp,keyd,admin}.socket strongroom-gatewayd strongroom-keyd
+# 'down' leaves to systemd what systemd would start again, and says what does it.
+old="$(pid keyd) $(pid gatewayd)" code=0
+words=$(strongroom down 2>&1) || code=$?
+echo "down: $code, $([ "$old" = "$(pid keyd) $(pid gatewayd)" ] && echo 'the same processes')"
+
+# Stopped with their sockets, as it said, nobody answers and nothing is left behind.
+$(grep -o 'systemctl stop [a-z. -]*' <<<"$words")
 echo "stopped: $(property keyd.service Result) $(property gatewayd.service Result), sockets left: $(ls /run/strongroom | grep -c sock || true)"
 curl -s --max-time 5 http://127.0.0.1:7777/ || echo "connections are refused: $?"

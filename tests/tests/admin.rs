@@ -195,6 +195,13 @@ fn weak_keys_are_taken_only_when_asked_for() {
     taken.assert_code(0);
     assert!(!taken.stderr.is_empty(), "it says that such a key is not scrubbed");
     add("good", random_key("sk-").as_bytes(), &[]).assert_code(0);
+    let rotate =
+        |key: &[u8], more: &[&str]| strongroom.ctl_with(&[&["credential", "rotate", "good"], more].concat(), key);
+    rotate(b"hunter3", &[]).assert_code(1);
+    let usual = rotate(random_key("sk-").as_bytes(), &[]);
+    assert_eq!((usual.code, usual.stderr.as_str()), (Some(0), ""));
+    let taken = rotate(b"hunter3", &["--allow-weak"]);
+    assert!(taken.code == Some(0) && taken.stderr.contains("not masked"), "{taken:?}");
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn a_system_installation_serves_is_caged_reloads_restarts_and_stops() {
         "and then: active",
         "it waits",
         "and is served: the key came",
+        "down: 1, the same processes",
         "stopped: success success, sockets left: 0",
         "connections are refused: 7",
     ];

@@ -321,6 +321,32 @@ fn a_full_disk_stops_every_use_and_nothing_else_and_passes_without_a_trace() {
     assert!(!strongroom.audit().iter().any(|line| line["event"] == "vault.rolled-back"), "no false alarm");
 }
 
+/// Stopping keyd then would give back what was taken away, with the next start.
+#[test]
+#[ignore = "needs root: a disk of its own"]
+fn down_stays_its_hand_while_what_was_taken_away_is_not_on_the_disk() {
+    let strongroom = Strongroom::new().on_a_disk_of("2m").start();
+    let daemons = [strongroom.keyd(), strongroom.gatewayd()];
+    strongroom.must(&["agent", "add", "other"]);
+    let filling = disk::fill(&strongroom.root());
+    strongroom.ctl(&["agent", "revoke", "other"]).assert_code(1);
+    let refused = strongroom.ctl(&["down"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("Make room"), "{refused:?}");
+    assert!(daemons.into_iter().all(process::is_ours), "they go on");
+    drop(filling);
+    within(Duration::from_secs(20), "it is on the disk", || (strongroom.ctl(&["down"]).code == Some(0)).then_some(()));
+    assert!(!daemons.into_iter().any(process::is_ours));
+
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    strongroom.must(&["agent", "add", "third"]);
+    let daemons = [strongroom.keyd(), strongroom.gatewayd()];
+    let _filling = disk::fill(&strongroom.root());
+    strongroom.ctl(&["agent", "revoke", "third"]).assert_code(1);
+    strongroom.must(&["down", "--yes"]);
+    assert!(!daemons.into_iter().any(process::is_ours), "who says so loses it");
+}
+
 #[test]
 fn used_up_descriptors_mean_overloaded_and_access_is_taken_away_all_the_same() {
     let scene = Scene::build(Strongroom::new().descriptors(128), hello_or_stream);

@@ -132,3 +132,18 @@ fn every_unit_opens_with_what_it_is() {
         assert!(text.contains("\n[Install]\n"), "{} can be enabled", path.display());
     }
 }
+
+/// Where a daemon's exit is not followed by a restart, whoever waits at its socket starts it again at once: tried with
+/// systemd 252, eight times as often, until `trigger-limit-hit` closed the socket.
+#[test]
+fn every_end_of_a_daemon_is_followed_by_a_restart_at_its_pace() {
+    for folder in ["systemd", "systemd/user"] {
+        for daemon in ["keyd", "gatewayd"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{folder}/strongroom-{daemon}.service"));
+            let text = fs::read_to_string(&path).unwrap();
+            let has = |setting: &str| text.lines().any(|line| line.starts_with(setting));
+            assert!(has("Restart=on-failure") && has("RestartSec="), "{}", path.display());
+            assert!(!has("RestartPreventExitStatus="), "{}", path.display());
+        }
+    }
+}

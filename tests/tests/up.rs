@@ -3,7 +3,10 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -64,10 +67,35 @@ fn down_ends_keyd_though_gatewayd_does_not_end() {
     let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
     process::signal(gatewayd, process::Signal::SIGSTOP);
     let down = strongroom.ctl(&["down"]);
-    assert!(down.code == Some(1) && down.stderr.contains("strongroom-gatewayd"), "{down:?}");
+    assert!(down.code == Some(1) && down.stderr.contains("kill -9"), "{down:?}");
+    assert!(down.stderr.contains("until running requests end"), "it says what it waits for: {down:?}");
     assert!(!process::is_ours(keyd) && process::is_ours(gatewayd));
     process::signal(gatewayd, process::Signal::SIGKILL);
     process::wait_until_gone(gatewayd, Duration::from_secs(10));
+}
+
+/// Nor must a file's mode.
+#[test]
+fn down_ends_the_daemons_of_a_home_that_others_could_change_and_says_so() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    for path in [home.keyd_config(), home.gatewayd_config(), home.config.clone(), home.run.clone()] {
+        strongroom.up();
+        let daemons = [strongroom.keyd(), strongroom.gatewayd()];
+        let good = path.metadata().unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(good.mode() | 0o002)).unwrap();
+        let down = strongroom.ctl(&["down"]);
+        assert!(down.code == Some(0) && down.stderr.contains("gives others too much"), "{down:?}");
+        assert!(!daemons.into_iter().any(process::is_ours), "{}", path.display());
+        fs::set_permissions(&path, good).unwrap();
+    }
+    // Nobody says who runs, and the notes may be anybody's.
+    let good = home.run.metadata().unwrap().permissions();
+    fs::set_permissions(&home.run, Permissions::from_mode(0o777)).unwrap();
+    strongroom.ctl(&["down"]).assert_code(CONFIGURATION);
+    fs::set_permissions(&home.run, good).unwrap();
+    let down = strongroom.ctl(&["down"]);
+    assert!(down.code == Some(0) && down.stderr.contains("Nothing was running"), "{down:?}");
 }
 
 #[test]
@@ -108,6 +136,21 @@ fn of_several_at_once_one_starts_the_daemons_and_all_succeed() {
 }
 
 #[test]
+fn of_a_dead_gatewayd_doctor_names_the_unit() {
+    let strongroom = Strongroom::new().locked();
+    let gatewayd = strongroom.gatewayd();
+    process::signal(gatewayd, process::Signal::SIGKILL);
+    process::wait_until_gone(gatewayd, Duration::from_secs(10));
+    let shown = within(Duration::from_secs(10), "keyd misses it", || {
+        let shown = strongroom.ctl(&["doctor", "--json"]).json();
+        let remedy = shown.as_array().unwrap().iter().find(|check| check["name"] == "connection")?["remedy"].clone();
+        Some(remedy.as_str().unwrap().to_owned())
+    });
+    assert!(shown.contains("strongroom-gatewayd.service") && !shown.contains("keyd"), "{shown}");
+    strongroom.must(&["down"]);
+}
+
+#[test]
 fn a_dead_keyd_does_not_hide_gatewayd_and_up_brings_it_back() {
     let strongroom = Strongroom::new().locked();
     let (keyd, gatewayd) = (strongroom.keyd(), strongroom.gatewayd());
@@ -144,6 +187,30 @@ fn what_others_could_have_changed_is_refused_by_up_and_shown_by_doctor() {
         assert_eq!(home.run.join(note).metadata().unwrap().mode() & 0o777, 0o644);
     }
     strongroom.must(&["down"]);
+}
+
+#[test]
+fn what_up_refuses_of_a_file_config_check_calls_wrong() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    let wrong = || {
+        let checked = strongroom.ctl(&["config", "check", "--json"]);
+        let shown = checked.json();
+        let wrong = shown.as_array().unwrap().iter().filter(|file| file["good"] == false);
+        (checked.code, wrong.map(|file| file["file"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+    };
+    let up = [&["up"], strongroom.users()].concat();
+    assert_eq!(wrong(), (Some(0), vec![]));
+    let shown = |path: &Path| (Some(CONFIGURATION), vec![path.to_str().unwrap().to_owned()]);
+    fs::set_permissions(home.keyd_config(), Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(wrong(), shown(&home.keyd_config()));
+    strongroom.ctl(&up).assert_code(CONFIGURATION);
+    fs::set_permissions(home.keyd_config(), Permissions::from_mode(0o644)).unwrap();
+    let text = fs::read_to_string(home.gatewayd_config()).unwrap();
+    let address = format!("\"{}\"", strongroom.address());
+    fs::write(home.gatewayd_config(), text.replace(&address, &format!("{address}, {address}"))).unwrap();
+    assert_eq!(wrong(), shown(&home.gatewayd_config()));
+    strongroom.ctl(&up).assert_code(CONFIGURATION);
 }
 
 /// What a `down` of the same moment ends, no `up` still waits for.
@@ -196,4 +263,42 @@ fn following_the_audit_log_ends_when_its_reader_goes_away_and_not_before() {
     }
     assert_eq!(follow.wait().unwrap().code(), Some(0));
     strongroom.must(&["down"]);
+}
+
+/// As with a keyd that does not start behind systemd's socket.
+#[test]
+fn doctor_shows_what_it_sees_though_keyd_does_not_answer_and_says_what_is_wrong_with_its_file() {
+    let strongroom = Strongroom::new().created();
+    let home = strongroom.home();
+    let good = fs::read_to_string(home.keyd_config()).unwrap();
+    let socket = UnixListener::bind(home.admin_socket()).unwrap();
+    thread::spawn(move || socket.incoming().for_each(drop));
+    for (text, is_wrong) in [(good.clone(), false), (format!("auto-lok = \"8h\"\n{good}"), true)] {
+        fs::write(home.keyd_config(), text).unwrap();
+        let doctor = strongroom.ctl(&["doctor", "--json"]);
+        assert_eq!(doctor.code, Some(69), "{doctor:?}");
+        let shown = doctor.json();
+        let state = |of: &str, name: &str| {
+            let mut checks = shown.as_array().unwrap().iter();
+            let check = checks.find(|check| check["of"] == of && check["name"] == name);
+            check.map(|check| check["state"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(state("set-up", "vault-file").as_deref(), Some("ok"), "{shown}");
+        assert_eq!(state("keyd", "connection").as_deref(), Some("failed"), "{shown}");
+        assert_eq!(state("keyd", "configuration").is_some(), is_wrong, "{shown}");
+    }
+    fs::remove_file(home.admin_socket()).unwrap();
+}
+
+#[test]
+fn an_up_that_fails_shows_nothing_of_earlier_runs() {
+    let strongroom = Strongroom::new().locked();
+    strongroom.must(&["down"]);
+    let log = strongroom.home().log.as_ref().unwrap().join("gatewayd.log");
+    assert!(fs::read_to_string(&log).unwrap().contains("stopping"));
+    // Somebody else is where it listens.
+    let _taken = TcpListener::bind(strongroom.address()).unwrap();
+    let failed = strongroom.ctl(&[&["up"], strongroom.users()].concat());
+    assert!(failed.code != Some(0) && failed.stderr.contains("gatewayd.log ends with"), "{failed:?}");
+    assert!(!failed.stderr.contains("stopping"), "{failed:?}");
 }

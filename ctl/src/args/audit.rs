@@ -46,6 +46,8 @@ pub enum AuditCommand {
 #[derive(Debug, ClapArgs)]
 pub struct Verify {
     /// Check against a checkpoint that was kept elsewhere too: it shows lines that were cut off since
+    ///
+    /// It is what this command prints last; with --json, the text of 'checkpoint'.
     #[arg(long, value_name = "'SEQ CHAIN'")]
     pub checkpoint: Option<Checkpoint>,
     /// How to print it

@@ -69,9 +69,9 @@ fn check(context: &Context, verify: &Verify) -> Outcome<u8> {
         _ => None,
     };
     if verify.json.json {
-        let mut shown = json!({
-            "lines": lines, "broken_at": last.broken_at, "checkpoint": { "next": last.next, "chain": reached.chain }
-        });
+        // Nobody is to keep one of a log that does not hold.
+        let checkpoint = last.broken_at.is_none().then(|| to_json(&reached, last.next));
+        let mut shown = json!({ "lines": lines, "broken_at": last.broken_at, "checkpoint": checkpoint });
         if verify.checkpoint.is_some() {
             shown["goes_on_from_checkpoint"] = json!(goes_on);
         }
@@ -95,6 +95,11 @@ fn check(context: &Context, verify: &Verify) -> Outcome<u8> {
         output::line(&format!("{lines} lines hold. Checkpoint, to be kept elsewhere: {reached}"))?;
     }
     Ok(0)
+}
+
+/// `next` is the number that the line after it will have; `text` is what `--checkpoint` takes.
+fn to_json(reached: &Checkpoint, next: u64) -> Value {
+    json!({ "seq": reached.seq, "next": next, "chain": reached.chain, "text": reached.to_string() })
 }
 
 /// Whether the log, which holds up to `reached`, has the line of the checkpoint: the next line carries the chain's value.
@@ -159,6 +164,14 @@ const POLL: Duration = Duration::from_millis(300);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_in_json_has_the_text_that_is_taken_back() {
+        let reached = Checkpoint { seq: 309, chain: "0f".repeat(32) };
+        let shown = to_json(&reached, 310);
+        assert_eq!(shown["text"].as_str().unwrap().parse(), Ok(reached.clone()));
+        assert_eq!((&shown["seq"], &shown["next"], &shown["chain"]), (&json!(309), &json!(310), &json!(reached.chain)));
+    }
 
     #[test]
     fn records_are_readable_and_garbage_is_shown_as_it_is() {

@@ -1,20 +1,27 @@
-//! `config check`: both files, read by the daemons' own parsers, which are the daemons.
+//! `config check`: both files, read by the daemons' own parsers, which are the daemons, and what else `up` refuses of them.
+//!
+//! It changes nothing. Called by `main`; `up` and `doctor` read single files with it.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
+use strongroom_protocol::home::Home;
 
 use super::Context;
 use crate::error::{CONFIGURATION, CtlError, Outcome};
-use crate::{files, output, programs};
+use crate::ownership::{self, Fault, OTHERS_MAY_READ};
+use crate::{config_values, files, output, programs};
 
 pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
-    let files =
-        [("strongroom-keyd", context.home.keyd_config()), ("strongroom-gatewayd", context.home.gatewayd_config())];
+    let files = [("strongroom-keyd", context.home.keyd_config()), (GATEWAYD, context.home.gatewayd_config())];
     let (mut rows, mut found, mut code) = (Vec::new(), Vec::new(), 0);
     for (program, file) in files {
-        let wrong = one(program, &file).err().map(|error| error.to_string());
+        let judged = safe(&file, &context.home).and_then(|()| one(program, &file));
+        let judged = judged.and_then(|()| if program == GATEWAYD { listens_once(&context.home) } else { Ok(()) });
+        let wrong = judged.err().map(|error| error.to_string());
         if wrong.is_some() {
             code = CONFIGURATION;
         }
@@ -36,6 +43,31 @@ pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
     }
     Ok(code)
 }
+
+/// Others could change it, so `up` would not start on it.
+fn safe(file: &Path, home: &Home) -> Outcome<()> {
+    let judged = ownership::judge(file, OTHERS_MAY_READ, &ownership::accepted(home));
+    judged.map(drop).map_err(|Fault { detail, remedy }| CtlError::configuration(format!("{detail} {remedy}")))
+}
+
+/// An address that is listened at already cannot be bound, which the parser does not try.
+///
+/// # Errors
+/// Which it is.
+pub fn listens_once(home: &Home) -> Outcome<()> {
+    let mut seen = BTreeSet::new();
+    // What is no address is the parser's concern, and of port 0 each is another one.
+    let addresses = config_values::listen(home).into_iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+    match addresses.filter(|address| address.port() != 0).find(|address| !seen.insert(*address)) {
+        Some(twice) => Err(CtlError::configuration(format!(
+            "{}: 'listen' names {twice} twice. Take one away.",
+            home.gatewayd_config().display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+const GATEWAYD: &str = "strongroom-gatewayd";
 
 /// Reads one file.
 ///
@@ -59,4 +91,27 @@ pub fn one(program: &str, file: &Path) -> Outcome<()> {
         return Ok(());
     }
     Err(CtlError::configuration(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_named_twice_is_found_however_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        fs::create_dir(&home.config).unwrap();
+        for (list, is_good) in [
+            (r#""127.0.0.1:1", "[::1]:1", "127.0.0.1:2""#, true),
+            (r#""127.0.0.1:0", "127.0.0.1:0""#, true),
+            (r#""127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1""#, false),
+            (r#""[::1]:1", "[0:0::1]:1""#, false),
+        ] {
+            fs::write(home.gatewayd_config(), format!("listen = [{list}]\n")).unwrap();
+            assert_eq!(listens_once(&home).is_ok(), is_good, "{list}");
+        }
+    }
 }

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 use strongroom_protocol::admin::{CredentialView, NewCredential, Operation, Reply};
+use strongroom_protocol::environment::variable_of;
 use strongroom_protocol::{Name, Site};
 
 use super::{Context, only};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Credential, CredentialAdd};
+use crate::environment::variables::can_hold_a_key;
 use crate::error::{CtlError, Outcome};
 use crate::pin::Pin;
 use crate::{catalogue, certificates, output, public_suffix, secret_input};
@@ -21,7 +23,9 @@ pub fn run(context: &Context, command: Credential) -> Outcome<()> {
             let mut client = context.connect()?;
             let proof = context.proof(&mut client)?;
             let value = secret_input::value()?;
-            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak }).map(drop)
+            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak })?;
+            warn_of_weak(allow_weak);
+            Ok(())
         }
         Credential::Remove { name, purge } => remove(context, name, purge),
     }
@@ -35,10 +39,15 @@ fn add(context: &Context, add: CredentialAdd) -> Outcome<()> {
     let proof = context.proof(&mut client)?;
     new.value = secret_input::value()?;
     client.ask_with(proof, Operation::CredentialAdd(new))?;
-    if add.allow_weak {
+    warn_of_weak(add.allow_weak);
+    Ok(())
+}
+
+/// Said too where the key turns out to be a good one: keyd does not tell.
+fn warn_of_weak(is_allowed: bool) {
+    if is_allowed {
         output::note("A key that is too short or too guessable is not masked in answers.");
     }
-    Ok(())
 }
 
 fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
@@ -62,6 +71,14 @@ fn described(add: &CredentialAdd) -> Outcome<NewCredential> {
         return Err(CtlError::usage(
             "the position of the key is missing. Name it with --bearer, --header, --basic, --query, --path-prefix, --body-json, --body-form or --provider.",
         ));
+    }
+    // 'env' and 'run' would refuse it, with every other grant of the agent.
+    let own = variable_of(&add.name);
+    if provider.as_ref().is_none_or(|provider| provider.variables.is_empty()) && !can_hold_a_key(&own) {
+        return Err(CtlError::usage(format!(
+            "the key of {} would be in the variable {own}, which programs need for something else. Choose another name.",
+            add.name
+        )));
     }
     hosts.iter().try_for_each(public_suffix::check)?;
     let has_exact = hosts.iter().any(|host| host.exact().is_some());
@@ -240,6 +257,17 @@ mod tests {
     fn without_a_provider_the_route_is_the_name() {
         assert_eq!(from(&["mine", "--host", "a.example", "--bearer"]).unwrap().route, Some("mine".parse().unwrap()));
         assert_eq!(from(&["mine", "--host", "*.a.example", "--bearer"]).unwrap().route, None);
+    }
+
+    #[test]
+    fn a_name_whose_variable_programs_need_is_refused_where_the_key_would_be_in_it() {
+        for name in ["path", "home", "https-proxy", "ssl-cert-file", "ld-preload"] {
+            assert_eq!(from(&[name, "--host", "a.example", "--bearer"]).unwrap_err().code(), 64, "{name}");
+            assert!(from(&[name, "--provider", "openai"]).is_ok(), "{name}");
+        }
+        for name in ["path-key", "my-home", "x"] {
+            assert!(from(&[name, "--host", "a.example", "--bearer"]).is_ok(), "{name}");
+        }
     }
 
     #[test]

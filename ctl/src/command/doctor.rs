@@ -14,22 +14,21 @@ use strongroom_protocol::admin::{Operation, Reply, Status};
 use strongroom_protocol::home::Kind;
 use strongroom_protocol::{Check, CheckState};
 
-use super::{Context, backup_is_left};
-use crate::admin_client::unexpected;
+use super::{Context, backup_is_left, config};
+use crate::admin_client::{AdminClient, unexpected};
 use crate::error::{FAILED, Outcome, UNREACHABLE};
 use crate::ownership::{self, Fault};
 use crate::{output, systemd};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     let mut all: Vec<(&str, Check)> = set_up(context).into_iter().map(|check| ("set-up", check)).collect();
-    let unreachable = match context.connect() {
-        Ok(mut client) => {
-            let status = client.status()?;
-            let Reply::Checks { keyd, gatewayd } = client.ask(Operation::Doctor)? else { return Err(unexpected()) };
+    let unreachable = match context.connect().map(inside) {
+        Ok(Ok((status, keyd, gatewayd))) => {
             all.extend(outside(&status).into_iter().map(|check| ("set-up", check)));
             all.extend(keyd.into_iter().map(|check| ("keyd", check)));
             let missing = || {
-                vec![Check::failed("connection", "gatewayd is not connected.", systemd::how_to_start(&context.home))]
+                let start = systemd::how_to_start_gatewayd(&context.home);
+                vec![Check::failed("connection", "gatewayd is not connected.", start)]
             };
             all.extend(gatewayd.unwrap_or_else(missing).into_iter().map(|check| ("gatewayd", check)));
             false
@@ -40,8 +39,16 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
             all.push(("keyd", Check::failed("connection", "keyd does not answer.", start)));
             true
         }
-        Err(error) => return Err(error),
+        // systemd holds the socket of a keyd that does not start, and a keyd may hang.
+        Ok(Err(error)) if error.code() == UNREACHABLE => {
+            all.push(("keyd", Check::failed("connection", error.to_string(), "")));
+            true
+        }
+        Ok(Err(error)) | Err(error) => return Err(error),
     };
+    if unreachable {
+        all.extend(settings(context));
+    }
     let failed = all.iter().any(|(_, check)| check.state == CheckState::Failed);
     if as_json {
         let checks = all.iter().map(|(who, check)| json!({ "of": who, "name": check.name, "state": check.state, "detail": check.detail, "remedy": check.remedy }));
@@ -62,6 +69,25 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
         (false, true) => FAILED,
         (false, false) => 0,
     })
+}
+
+/// keyd's state, and what both daemons say of themselves.
+fn inside(mut client: AdminClient) -> Outcome<(Status, Vec<Check>, Option<Vec<Check>>)> {
+    let status = client.status()?;
+    let Reply::Checks { keyd, gatewayd } = client.ask(Operation::Doctor)? else { return Err(unexpected()) };
+    Ok((status, keyd, gatewayd))
+}
+
+/// What the daemons say of their files, where that may be why they do not run.
+fn settings(context: &Context) -> Vec<(&'static str, Check)> {
+    let home = &context.home;
+    let files =
+        [("keyd", "strongroom-keyd", home.keyd_config()), ("gatewayd", "strongroom-gatewayd", home.gatewayd_config())];
+    let wrong = files.into_iter().filter_map(|(who, program, file)| {
+        let error = config::one(program, &file).err()?;
+        Some((who, Check::failed("configuration", error.to_string(), "Mend it, then start the daemons.")))
+    });
+    wrong.collect()
 }
 
 fn word(state: CheckState) -> &'static str {

@@ -2,7 +2,8 @@
 //!
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
 //! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
-//! again; and, as `up`, notes that others could have written. Called by `main`; `up` and `status` use the notes too.
+//! again; notes that others could have written, but not to end whom keyd names; without `--yes`, a keyd that could not
+//! write down what was taken away; and what systemd runs. Called by `main`; `up` and `status` use the notes too.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,21 +15,47 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use strongroom_protocol::CheckState;
+use strongroom_protocol::admin::{Operation, Reply, Status, VaultState};
 use strongroom_protocol::home::Home;
 
 use super::{Context, turn};
 use crate::admin_client::AdminClient;
 use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
-use crate::{files, output, ownership};
+use crate::{config_values, files, output, ownership, systemd};
 
 pub fn run(context: &Context) -> Outcome<()> {
     let home = &context.home;
-    ownership::check(home)?;
-    let _turn = turn(home)?;
-    let status = AdminClient::connect(home).and_then(|mut client| client.status());
+    // Keys must not stay in memory for a file's mode. But what could be planted is not used: neither notes nor lock.
+    let planted = ownership::check_sockets(home);
+    let noted = |name| if planted.is_ok() { noted(home, name) } else { None };
+    let _turn = if planted.is_ok() { turn(home)? } else { None };
+    let (status, unwritten) = match AdminClient::connect(home) {
+        Ok(mut client) => {
+            let status = client.status();
+            let unwritten = status.as_ref().is_ok_and(|status| is_unwritten(&mut client, status));
+            (status, unwritten)
+        }
+        Err(error) => (Err(error), false),
+    };
+    if unwritten && !context.yes {
+        return Err(CtlError::failed(UNWRITTEN));
+    }
     let asked = status.as_ref().ok();
-    let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted(home, "strongroom-gatewayd"));
-    let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted(home, "strongroom-keyd"));
+    let gatewayd = asked.and_then(|status| status.gatewayd_pid).or_else(|| noted("strongroom-gatewayd"));
+    let keyd = asked.map(|status| status.keyd_pid).or_else(|| noted("strongroom-keyd"));
+    // Those that systemd runs come back with the next caller: it has their sockets.
+    if keyd.map_or_else(|| gatewayd.is_none() && systemd::runs(home), systemd::is_keyd) {
+        let stop = systemd::how_to_stop(home);
+        return Err(CtlError::failed(format!("systemd runs the daemons of this home. {stop}")));
+    }
+    // Who runs here is not known then, and "nothing" is not to be said.
+    if keyd.is_none() {
+        planted?;
+    }
+    if let Err(error) = ownership::check(home) {
+        output::note(&format!("strongroom: {error}"));
+    }
     match status {
         // Somebody serves the socket and we may not ask: that is not "nothing was running".
         Err(error) if error.code() != UNREACHABLE && keyd.is_none() => return Err(error),
@@ -38,7 +65,7 @@ pub fn run(context: &Context) -> Outcome<()> {
     for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
         let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
         // A gateway that hangs must not leave the keys in memory.
-        stopped = stopped.and(stop(name, pid));
+        stopped = stopped.and(stop(name, pid, patience_with(home, name)));
         ended += 1;
     }
     stopped?;
@@ -52,6 +79,17 @@ pub fn run(context: &Context) -> Outcome<()> {
         output::note("Nothing was running.");
     }
     Ok(())
+}
+
+/// Whether keyd has taken away something that is not in its file. A keyd that does not answer cannot be asked, and is
+/// ended all the same.
+fn is_unwritten(client: &mut AdminClient, status: &Status) -> bool {
+    // A file that cannot be used fails the same check, and nothing waits for it.
+    if matches!(status.state, VaultState::Unusable(_)) {
+        return false;
+    }
+    let Ok(Reply::Checks { keyd, .. }) = client.ask(Operation::Doctor) else { return false };
+    keyd.iter().any(|check| check.name == "vault" && check.state == CheckState::Failed)
 }
 
 /// Waits for an `up` that is at work. One who may not take the lock could not end the daemons either, and is told so
@@ -85,11 +123,17 @@ pub fn noted(home: &Home, name: &str) -> Option<u32> {
     (is_program(pid, name) && began(pid) == Some(noted_begin)).then_some(pid)
 }
 
-/// Ends a child of ours.
-pub fn end(child: &mut Child) {
+/// How long a daemon may take to end: gatewayd drains first, for as long as its file says.
+#[must_use]
+pub fn patience_with(home: &Home, name: &str) -> Duration {
+    if name == "strongroom-gatewayd" { PATIENCE.max(config_values::drain(home) + AFTER_DRAINING) } else { PATIENCE }
+}
+
+/// Ends a child of ours, and kills one that takes longer.
+pub fn end(child: &mut Child, patience: Duration) {
     let Ok(pid) = i32::try_from(child.id()) else { return };
     let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() > deadline {
             let _ = child.kill();
@@ -100,7 +144,7 @@ pub fn end(child: &mut Child) {
     }
 }
 
-fn stop(name: &str, pid: u32) -> Outcome<()> {
+fn stop(name: &str, pid: u32, patience: Duration) -> Outcome<()> {
     let process =
         Pid::from_raw(i32::try_from(pid).map_err(|_| CtlError::fault("the process number is none. Report it."))?);
     match kill(process, Signal::SIGTERM) {
@@ -112,17 +156,27 @@ fn stop(name: &str, pid: u32) -> Outcome<()> {
             )));
         }
     }
-    let deadline = Instant::now() + PATIENCE;
+    let begin = Instant::now();
+    let mut is_told = false;
     while is_program(pid, name) {
-        if Instant::now() > deadline {
+        if !is_told && begin.elapsed() > SILENCE {
+            is_told = true;
+            output::note(&waits(name, patience));
+        }
+        if begin.elapsed() > patience {
             return Err(CtlError::failed(format!(
                 "{name} (pid {pid}) has not ended in {} s. See its log; end it with 'kill -9 {pid}'.",
-                PATIENCE.as_secs()
+                patience.as_secs()
             )));
         }
         thread::sleep(POLL);
     }
     Ok(())
+}
+
+fn waits(name: &str, patience: Duration) -> String {
+    let what = if name == "strongroom-gatewayd" { "until running requests end" } else { "for it to end" };
+    format!("{name} has not ended yet; waiting {what}, for {} s at most.", patience.as_secs())
 }
 
 /// Whether the process is alive and runs this program. The kernel cuts the name at 15 characters.
@@ -144,13 +198,20 @@ fn note(home: &Home, name: &str, what: &str) -> PathBuf {
     home.run.join(format!("{}.{what}", name.trim_start_matches("strongroom-")))
 }
 
+/// Said where the daemons stay.
+const UNWRITTEN: &str = "what was taken away is in force and not in the vault's file, so it would come back with the next start. Make room on keyd's disk and run 'strongroom down' again; 'strongroom down --yes' loses it.";
+
 /// The number alone, as everybody expects of such a file.
 const PID: &str = "pid";
 /// When that process began.
 const BEGAN: &str = "began";
 
-/// Longer than gatewayd drains, and than `up` waits for its daemons.
+/// Longer than `up` waits for its daemons.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// What is left to do for a gatewayd that has drained.
+const AFTER_DRAINING: Duration = Duration::from_secs(10);
+/// After this, people wonder.
+const SILENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -168,6 +229,17 @@ mod tests {
     fn a_name_is_known_by_what_the_kernel_keeps_of_it() {
         let own = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(is_program(std::process::id(), own.trim()));
+    }
+
+    #[test]
+    fn gatewayd_is_waited_for_longer_than_it_drains() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        assert_eq!(patience_with(&home, "strongroom-gatewayd"), Duration::from_secs(40));
+        fs::create_dir(&home.config).unwrap();
+        fs::write(home.gatewayd_config(), "[timeouts]\ndrain = \"5m\"\n").unwrap();
+        assert_eq!(patience_with(&home, "strongroom-gatewayd"), Duration::from_secs(310));
+        assert_eq!(patience_with(&home, "strongroom-keyd"), PATIENCE);
     }
 
     #[test]

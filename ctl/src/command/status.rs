@@ -1,6 +1,5 @@
 //! `status`: how things are, for people and as JSON. Answers too when nothing runs; the exit code is 69 then.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -125,17 +124,10 @@ fn listen(context: &Context, status: Option<&Status>) -> Vec<String> {
 /// The directory of the logs, where they do not go to the journal: what counts is who started keyd, not where it lies.
 fn log_files(home: &Home, status: Option<&Status>) -> Option<PathBuf> {
     let by_systemd = match status {
-        Some(status) => {
-            fs::read_to_string(format!("/proc/{}/cgroup", status.keyd_pid)).is_ok_and(|text| is_unit(&text))
-        }
+        Some(status) => systemd::is_keyd(status.keyd_pid),
         None => home.kind == Kind::System && Path::new("/run/systemd/system").exists(),
     };
     (!by_systemd).then(|| directories::logs(home))
-}
-
-/// Whether control groups, as /proc shows them, are those of keyd's unit.
-fn is_unit(groups: &str) -> bool {
-    groups.lines().any(|line| line.ends_with("/strongroom-keyd.service"))
 }
 
 /// The state's name, by contract.
@@ -156,21 +148,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_unit_is_known_by_its_control_group() {
-        for groups in [
-            "0::/system.slice/strongroom-keyd.service\n",
-            "1:name=systemd:/user.slice/user-7.slice/user@7.service/app.slice/strongroom-keyd.service\n0::/\n",
-        ] {
-            assert!(is_unit(groups), "{groups}");
-        }
-        for groups in
-            ["", "0::/\n", "0::/system.slice/other-strongroom-keyd.service.d\n", "0::/user.slice/session-1.scope\n"]
-        {
-            assert!(!is_unit(groups), "{groups}");
-        }
-    }
 
     #[test]
     fn a_mismatch_says_whose_it_was_and_who_had_it() {

@@ -6,6 +6,7 @@
 //! a home at a time.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,7 +50,8 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     }
     config::one("strongroom-keyd", &home.keyd_config())?;
     config::one("strongroom-gatewayd", &home.gatewayd_config())?;
-    let mut daemons = Daemons { home: home.clone(), started: Vec::new(), foreground };
+    config::listens_once(home)?;
+    let mut daemons = Daemons { home: home.clone(), started: Vec::new(), logs: Vec::new(), foreground };
     if foreground {
         // Blocked before any child is there, so that none is left behind.
         stop_signals()
@@ -96,6 +98,8 @@ fn both_are_up(home: &Home) -> Outcome<(bool, bool)> {
 struct Daemons {
     home: Home,
     started: Vec<(&'static str, Child)>,
+    /// How long their logs were before.
+    logs: Vec<(&'static str, u64)>,
     foreground: bool,
 }
 
@@ -114,7 +118,8 @@ impl Daemons {
         command.stdin(Stdio::null());
         if !self.foreground {
             command.arg("--detach");
-            let (out, err) = self.log(log)?;
+            let (length, out, err) = self.log(log)?;
+            self.logs.push((name, length));
             command.stdout(out).stderr(err);
         }
         let child = command.spawn().map_err(|error| {
@@ -124,7 +129,7 @@ impl Daemons {
         Ok(())
     }
 
-    fn log(&self, name: &str) -> Outcome<(Stdio, Stdio)> {
+    fn log(&self, name: &str) -> Outcome<(u64, Stdio, Stdio)> {
         let path = directories::logs(&self.home).join(name);
         let failed = |error| {
             CtlError::configuration(format!(
@@ -133,7 +138,8 @@ impl Daemons {
             ))
         };
         let file = files::append(&path).map_err(failed)?;
-        Ok((file.try_clone().map_err(failed)?.into(), file.into()))
+        let length = file.metadata().map_err(failed)?.len();
+        Ok((length, file.try_clone().map_err(failed)?.into(), file.into()))
     }
 
     fn wait_until_both_answer(&mut self) -> Outcome<()> {
@@ -166,24 +172,17 @@ impl Daemons {
         }
     }
 
-    /// The end of a daemon's log.
+    /// What a daemon wrote to its log since it was started.
     fn last_words(&self, name: &str) -> String {
         if self.foreground {
             return "See its log above.".to_owned();
         }
         let path = directories::logs(&self.home).join(format!("{}.log", name.trim_start_matches("strongroom-")));
-        let mut text = String::new();
-        if let Ok(mut file) = files::open(&path) {
-            let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-            let _ = file.seek(SeekFrom::Start(length.saturating_sub(2000)));
-            let mut bytes = Vec::new();
-            let _ = file.read_to_end(&mut bytes);
-            text = String::from_utf8_lossy(&bytes).into_owned();
+        let before = self.logs.iter().find(|(one, _)| *one == name).map(|(_, length)| *length);
+        match end_of(&path, before.unwrap_or(0)).as_slice() {
+            [] => format!("Its log {} says nothing of it.", path.display()),
+            lines => format!("Its log {} ends with:\n{}", path.display(), lines.join("\n")),
         }
-        let lines: Vec<&str> = text.lines().rev().take(5).collect();
-        // A daemon's log holds what strangers sent it.
-        let last: Vec<String> = lines.into_iter().rev().map(output::printable).collect();
-        format!("Its log {} ends with:\n{}", path.display(), last.join("\n"))
     }
 
     /// Stays until a signal comes or a daemon ends.
@@ -215,10 +214,26 @@ impl Daemons {
 impl Drop for Daemons {
     /// gatewayd first, so that it can drain.
     fn drop(&mut self) {
-        for (_, child) in self.started.iter_mut().rev() {
-            down::end(child);
+        for (name, child) in self.started.iter_mut().rev() {
+            down::end(child, down::patience_with(&self.home, name));
         }
     }
+}
+
+/// The last lines of a log, of those behind what was there before.
+fn end_of(path: &Path, before: u64) -> Vec<String> {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = files::open(path) {
+        let length = file.metadata().map(|metadata| metadata.len()).unwrap_or(0);
+        // A log that is shorter now was put aside meanwhile.
+        let before = if before > length { 0 } else { before };
+        let _ = file.seek(SeekFrom::Start(before.max(length.saturating_sub(2000))));
+        let _ = file.read_to_end(&mut bytes);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    // A daemon's log holds what strangers sent it.
+    lines.into_iter().rev().map(output::printable).collect()
 }
 
 fn stop_signals() -> SigSet {
@@ -232,3 +247,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Those before us: several may start in turn, and `down` waits for gatewayd to drain.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn of_a_log_only_what_came_since_is_shown_and_only_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyd.log");
+        assert!(end_of(&path, 0).is_empty());
+        fs::write(&path, "old\nnew\n\u{1b}[31mnewer\n").unwrap();
+        let shown = end_of(&path, 4);
+        assert!(shown[0] == "new" && shown.len() == 2 && !shown[1].contains('\u{1b}'), "{shown:?}");
+        assert_eq!(end_of(&path, 1000).len(), 3, "another file than before");
+        fs::write(&path, "line\n".repeat(1000)).unwrap();
+        assert_eq!(end_of(&path, 0), ["line"; 5]);
+    }
+}

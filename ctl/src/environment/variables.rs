@@ -125,10 +125,7 @@ fn variables(grant: &EnvironmentGrant) -> Vec<String> {
 }
 
 fn check(grant: &EnvironmentGrant, name: &str) -> Outcome<()> {
-    let is_name = !name.is_empty()
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if !is_name || is_needed_otherwise(name) {
+    if !can_hold_a_key(name) {
         return Err(CtlError::failed(format!(
             "the key of {} would be in the variable {name:?}, which programs need for something else. Add the credential under another name.",
             grant.credential
@@ -142,6 +139,15 @@ fn check(grant: &EnvironmentGrant, name: &str) -> Outcome<()> {
         )));
     }
     Ok(())
+}
+
+/// Whether a variable of this name may hold a key, and nothing else happens.
+#[must_use]
+pub fn can_hold_a_key(name: &str) -> bool {
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name && !is_needed_otherwise(name)
 }
 
 /// A credential may be called `path`; its variable must not become PATH.
