@@ -12,12 +12,16 @@ fn the_audit_log_shows_that_it_was_changed() {
         assert_eq!(scene.get(&format!("/openai/number/{number}")).send().status(), 200);
     }
     let strongroom = &scene.strongroom;
-    strongroom.ctl(&["audit", "verify"]).assert_code(0);
+    let whole: serde_json::Value = serde_json::from_str(&strongroom.must(&["audit", "verify", "--json"])).unwrap();
     let file = files_below(&strongroom.home().audit()).remove(0);
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replacen("/number/2", "/number/7", 1)).unwrap();
     let broken = strongroom.ctl(&["audit", "verify"]);
     broken.assert_code(1);
+    let broken = strongroom.ctl(&["audit", "verify", "--json"]).json();
+    let (at, lines) = (broken["broken_at"].as_u64().unwrap(), whole["lines"].as_u64().unwrap());
+    assert!(whole["checkpoint"]["text"].is_string() && broken["checkpoint"].is_null(), "{broken}");
+    assert!(1 < at && at < lines && broken["lines"] == at - 1, "{broken} of {lines}");
     fs::write(&file, &text).unwrap();
     strongroom.ctl(&["audit", "verify"]).assert_code(0);
 }
