@@ -20,6 +20,12 @@ pub fn how_to_start(home: &Home) -> String {
     if runs(home) { format!("Run '{START}'.") } else { ELSE.to_owned() }
 }
 
+/// The same where gatewayd alone is missing.
+#[must_use]
+pub fn how_to_start_gatewayd(home: &Home) -> String {
+    if runs(home) { format!("Run '{START_GATEWAYD}'.") } else { ELSE_GATEWAYD.to_owned() }
+}
+
 /// Whether systemd runs this process as keyd, the system's manager or a user's.
 #[must_use]
 pub fn is_keyd(pid: u32) -> bool {
@@ -36,12 +42,6 @@ pub fn how_to_stop(home: &Home) -> String {
 /// Whether control groups, as /proc shows them, are those of keyd's unit.
 fn is_unit(groups: &str) -> bool {
     groups.lines().any(|line| line.ends_with("/strongroom-keyd.service"))
-}
-
-/// The same where gatewayd alone is missing.
-#[must_use]
-pub fn how_to_start_gatewayd(home: &Home) -> String {
-    if runs(home) { format!("Run '{START_GATEWAYD}'.") } else { ELSE_GATEWAYD.to_owned() }
 }
 
 fn knows_keyd(root: &Path) -> bool {
@@ -94,6 +94,7 @@ mod tests {
         let home = Home::under(Path::new("/nowhere"));
         assert!(!runs(&home) && how_to_start(&home) == ELSE && how_to_start_gatewayd(&home) == ELSE_GATEWAYD);
     }
+
     #[test]
     fn a_unit_is_known_by_its_control_group() {
         for groups in [

@@ -9,6 +9,14 @@ fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
     exchange.respond("200 OK", &[], b"hello")
 }
 
+/// An answer that goes on until somebody breaks it off.
+fn endless(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    exchange.begin("200 OK", &[])?;
+    exchange.chunk(b"begin\n")?;
+    exchange.peer_closes_within(Duration::from_secs(20));
+    Ok(())
+}
+
 /// Waits until requests are served, and gives the first answer that is no refusal.
 #[track_caller]
 fn served_again(scene: &Scene) -> Answer {
@@ -85,12 +93,7 @@ fn a_killed_keyd_gives_no_limit_back_and_one_that_was_stopped_does() {
 
 #[test]
 fn a_killed_keyd_cuts_what_was_running() {
-    let scene = Scene::with(|exchange| {
-        exchange.begin("200 OK", &[])?;
-        exchange.chunk(b"begin\n")?;
-        exchange.peer_closes_within(Duration::from_secs(20));
-        Ok(())
-    });
+    let scene = Scene::with(endless);
     let mut stream = scene.get("/openai/long").stream();
     stream.read_text("begin\n");
     let begin = Instant::now();
@@ -170,12 +173,7 @@ fn daemons_whose_parent_blocks_signals_end_all_the_same() {
 
 #[test]
 fn a_keyd_that_is_stopped_writes_how_what_it_cut_has_ended() {
-    let scene = Scene::with(|exchange| {
-        exchange.begin("200 OK", &[])?;
-        exchange.chunk(b"begin\n")?;
-        exchange.peer_closes_within(Duration::from_secs(20));
-        Ok(())
-    });
+    let scene = Scene::with(endless);
     let mut stream = scene.get("/openai/long").stream();
     stream.read_text("begin\n");
     let id = stream.head.value("strongroom-request-id").unwrap();
