@@ -2,33 +2,58 @@
 //!
 //! Only requests that `policy` asks the body of come here. One body has 1 MiB at most, all of them together 16 MiB, and
 //! each has half a minute to arrive; nothing is borrowed or locked meanwhile, and a body takes room as it comes and not as
-//! it is announced. It refuses to look into what it holds. Called by `admit` (to read) and `upload` (to send).
+//! it is announced. Whoever sends one has not shown a placeholder yet, so nobody may keep the room by sending no more: where
+//! there is none left, what has brought nothing for longest is given up for what comes. It refuses to look into what it
+//! holds. Called by `admit` (to read) and `upload` (to send).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use http_body::Body;
 use strongroom_protocol::Refusal;
+use tokio_util::sync::CancellationToken;
 
 /// The room that all bodies share.
 #[derive(Debug, Clone, Default)]
-pub struct BodyRoom(Rc<Cell<usize>>);
+pub struct BodyRoom(Rc<Room>);
+
+#[derive(Debug, Default)]
+struct Room {
+    taken: Cell<usize>,
+    /// What is still coming and holds something, by when it last brought some.
+    arriving: RefCell<BTreeMap<u64, Rc<Arriving>>>,
+    /// The last place that was given; 0 is nobody's.
+    last: Cell<u64>,
+}
+
+/// A body that is still coming.
+#[derive(Debug, Default)]
+struct Arriving {
+    bytes: RefCell<Vec<u8>>,
+    /// Its place in the order, once it holds something.
+    place: Cell<u64>,
+    given_up: CancellationToken,
+}
 
 /// A body, and the room that it takes until it is dropped.
 #[derive(Debug)]
 pub struct WholeBody {
     bytes: Vec<u8>,
-    taken: usize,
-    room: BodyRoom,
+    _taken: Taken,
 }
+
+#[derive(Debug)]
+struct Taken(usize, Rc<Room>);
 
 impl WholeBody {
     /// Reads to the end.
     ///
     /// # Errors
-    /// `too_large`, `overloaded` where others have all the room, `bad_request` where it breaks off or takes too long.
+    /// `too_large`, `overloaded` where others have all the room or took it, `bad_request` where it breaks off or takes too
+    /// long.
     pub async fn read<B: Body<Data: AsRef<[u8]>> + Unpin>(body: B, room: &BodyRoom) -> Result<Self, Refusal> {
         Self::read_within(TIME, body, room).await
     }
@@ -41,20 +66,24 @@ impl WholeBody {
         if body.size_hint().lower() > LARGEST as u64 {
             return Err(Refusal::TooLarge);
         }
-        let mut whole = Self { bytes: Vec::new(), taken: 0, room: room.clone() };
+        let arrival = Arrival { body: Rc::default(), room: Rc::clone(&room.0) };
         let reading = async {
             while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                 let frame = frame.map_err(|_| Refusal::BadRequest)?;
                 // Trailers could smuggle fields past the judgement over the head.
                 if let Ok(data) = frame.into_data() {
-                    whole.add(data.as_ref())?;
+                    arrival.add(data.as_ref())?;
                 }
             }
             Ok(())
         };
-        match tokio::time::timeout(time, reading).await {
-            Ok(outcome) => outcome.map(|()| whole),
-            Err(_) => Err(Refusal::BadRequest),
+        tokio::select! {
+            biased;
+            () = arrival.body.given_up.cancelled() => Err(Refusal::Overloaded),
+            read = tokio::time::timeout(time, reading) => match read {
+                Ok(outcome) => outcome.map(|()| arrival.end()),
+                Err(_) => Err(Refusal::BadRequest),
+            }
         }
     }
 
@@ -73,25 +102,60 @@ impl WholeBody {
     pub fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
+}
 
-    fn add(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        if self.bytes.len() + data.len() > LARGEST {
-            return Err(Refusal::TooLarge);
-        }
-        let all = self.room.0.get() + data.len();
-        if all > MOST {
-            return Err(Refusal::Overloaded);
-        }
-        self.room.0.set(all);
-        self.taken += data.len();
-        self.bytes.extend_from_slice(data);
-        Ok(())
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.1.give_back(self.0);
     }
 }
 
-impl Drop for WholeBody {
+/// Takes a body out of the room, however its arrival ends.
+struct Arrival {
+    body: Rc<Arriving>,
+    room: Rc<Room>,
+}
+
+impl Arrival {
+    fn add(&self, data: &[u8]) -> Result<(), Refusal> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        if self.body.bytes.borrow().len() + data.len() > LARGEST {
+            return Err(Refusal::TooLarge);
+        }
+        self.room.arriving.borrow_mut().remove(&self.body.place.get());
+        while self.room.taken.get() + data.len() > MOST {
+            let (_, stalest) = self.room.arriving.borrow_mut().pop_first().ok_or(Refusal::Overloaded)?;
+            stalest.given_up.cancel();
+            self.room.give_back(stalest.bytes.take().len());
+        }
+        self.room.taken.set(self.room.taken.get() + data.len());
+        self.body.bytes.borrow_mut().extend_from_slice(data);
+        let place = self.room.last.get() + 1;
+        self.room.last.set(place);
+        self.body.place.set(place);
+        self.room.arriving.borrow_mut().insert(place, Rc::clone(&self.body));
+        Ok(())
+    }
+
+    /// It is whole, and from now on nobody's to give up.
+    fn end(&self) -> WholeBody {
+        let bytes = self.body.bytes.take();
+        WholeBody { _taken: Taken(bytes.len(), Rc::clone(&self.room)), bytes }
+    }
+}
+
+impl Drop for Arrival {
     fn drop(&mut self) {
-        self.room.0.set(self.room.0.get() - self.taken);
+        self.room.arriving.borrow_mut().remove(&self.body.place.get());
+        self.room.give_back(self.body.bytes.take().len());
+    }
+}
+
+impl Room {
+    fn give_back(&self, bytes: usize) {
+        self.taken.set(self.taken.get() - bytes);
     }
 }
 
@@ -105,7 +169,7 @@ const TIME: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::task::{Context, Poll};
+    use std::task::{Context, Poll, Waker};
 
     use bytes::Bytes;
     use http_body::Frame;
@@ -135,6 +199,14 @@ mod tests {
         }
     }
 
+    /// How it ended, if it has.
+    fn outcome<F: Future<Output = Result<WholeBody, Refusal>>>(read: &mut Pin<Box<F>>) -> Option<Result<(), Refusal>> {
+        match read.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => Some(outcome.map(drop)),
+            Poll::Pending => None,
+        }
+    }
+
     fn chunks(left: usize, size: usize) -> Chunks {
         Chunks { left, size, ends: true }
     }
@@ -143,11 +215,11 @@ mod tests {
     async fn the_largest_body_is_taken_and_one_byte_more_is_not() {
         let room = BodyRoom::default();
         let whole = WholeBody::read(chunks(1024, 1024), &room).await.expect("1 MiB");
-        assert_eq!((whole.bytes().len(), room.0.get()), (LARGEST, LARGEST));
+        assert_eq!((whole.bytes().len(), room.0.taken.get()), (LARGEST, LARGEST));
         let more = WholeBody::read(chunks(1025, 1024), &room).await.map(drop);
-        assert_eq!((more, room.0.get()), (Err(Refusal::TooLarge), LARGEST), "and it takes no room");
+        assert_eq!((more, room.0.taken.get()), (Err(Refusal::TooLarge), LARGEST), "and it takes no room");
         drop(whole);
-        assert_eq!(room.0.get(), 0);
+        assert_eq!(room.0.taken.get(), 0);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -166,11 +238,33 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn what_brings_no_more_gives_its_room_to_what_comes() {
+        let room = BodyRoom::default();
+        let mut standing: Vec<_> = (0..17)
+            .map(|number| {
+                let size = if number == 1 { LARGEST / 2 } else { LARGEST - 1 };
+                Box::pin(WholeBody::read(Chunks { left: 1, size, ends: false }, &room))
+            })
+            .collect();
+        let outcomes = |bodies: &mut [Pin<Box<_>>]| bodies.iter_mut().map(outcome).collect::<Vec<_>>();
+        let began = outcomes(&mut standing);
+        assert_eq!(began, vec![None; 17], "each had room when it came");
+        let whole = WholeBody::read(chunks(2, LARGEST / 2), &room).await.expect("room");
+        let (gone, waiting) = standing.split_at_mut(2);
+        let given_up = Some(Err(Refusal::Overloaded));
+        assert_eq!(outcomes(gone), [given_up, given_up], "the stalest for the last of 17, the next for the new one");
+        assert_eq!(outcomes(waiting), vec![None; 15], "and no more than is needed");
+        drop((standing, whole));
+        assert_eq!(room.0.taken.get(), 0);
+        assert!(room.0.arriving.borrow().is_empty());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn a_body_that_does_not_end_is_given_up_and_gives_its_room_back() {
         let room = BodyRoom::default();
         let endless = Chunks { left: 3, size: 5, ends: false };
         let read = WholeBody::read_within(Duration::from_millis(1), endless, &room).await;
         assert_eq!(read.map(drop), Err(Refusal::BadRequest));
-        assert_eq!(room.0.get(), 0);
+        assert_eq!(room.0.taken.get(), 0);
     }
 }
