@@ -106,8 +106,7 @@ pub fn roots_check(trust: &Trust) -> Check {
 /// Serves until a signal says stop.
 pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
     let Ready { runtime, mut terminate, mut interrupt, mut hang_up, largest_queue } = ready;
-    let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    let serving = async move {
         let Parts { config, agent_socket, listeners, vault, audit, trust, worker, checks, .. } = parts;
         let Parts { credential, manager, mark, beginnings, .. } = parts;
         let logbook = Rc::new(Logbook::new(audit, config.audit.fsync, worker.clone()));
@@ -169,8 +168,6 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                         Err(error) => cannot_accept("gateway", &error).await,
                     }
                 }
-                // Behind all else: what is left of the time is the channels'.
-                () = turn::begin() => {}
             }
         }
         tracing::info!("keyd stops");
@@ -188,7 +185,8 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
         let _ = admins.run_until(state.logbook.sync()).await;
         mark.remove();
         Ok(())
-    })
+    };
+    LocalSet::new().block_on(&runtime, turn::main(serving))
 }
 
 fn admin_connection(

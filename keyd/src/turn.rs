@@ -3,10 +3,11 @@
 //! Admins, the clock and the watchdog's pulse are served by the main loop. tokio gives it the thread after so many tasks,
 //! however long each of them took; so whoever works for channels asks here whether the turn is over, and goes on in the
 //! next one. The time is measured and not the work, for nobody can price all of it rightly. It refuses to depend on what a
-//! body holds. Begun by `serve`; asked by the exchange.
+//! body holds. Wraps the main loop of `serve`; asked by the exchange.
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,15 @@ thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// The main loop has done what there was to do: never ready, so that it can be the last of what is waited for.
-pub async fn begin() {
-    poll_fn(|_| {
+/// Runs the main loop: whenever it had the thread and waits, whatever for, a turn of the channels' begins.
+pub async fn main<F: Future>(main_loop: F) -> F::Output {
+    let mut main_loop = pin!(main_loop);
+    poll_fn(|cx| {
+        let polled = main_loop.as_mut().poll(cx);
         BEGAN.set(Some(Instant::now()));
-        Poll::<()>::Pending
+        polled
     })
-    .await;
+    .await
 }
 
 /// Whether others have waited long enough. Whoever gets this answer wakes itself and comes back.
@@ -47,7 +50,7 @@ const LONGEST: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::future::pending;
 
     use tokio::task::{LocalSet, spawn_local};
     use tokio::time::timeout;
@@ -62,14 +65,12 @@ mod tests {
             std::thread::sleep(LONGEST);
         };
         let set = LocalSet::new();
-        let main = set.run_until(async {
+        let looping = set.run_until(main(async {
             let tasks: Vec<_> = (0..40).map(|_| spawn_local(busy())).collect();
             let (mut turns, mut longest, mut last) = (0, Duration::ZERO, Instant::now());
-            let mut begin = pin!(begin());
             poll_fn(|cx| {
                 longest = longest.max(last.elapsed());
                 (last, turns) = (Instant::now(), turns + 1);
-                let _ = begin.as_mut().poll(cx);
                 if tasks.iter().all(|task| task.is_finished()) {
                     return Poll::Ready(());
                 }
@@ -78,8 +79,26 @@ mod tests {
             })
             .await;
             assert!(turns >= 20 && longest < LONGEST * 20, "{turns} turns, {longest:?}");
+        }));
+        timeout(Duration::from_secs(20), looping).await.expect("they end");
+        BEGAN.set(None);
+    }
+
+    /// As after a connection that could not be accepted.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_main_loop_that_waits_for_a_clock_holds_nobody_up() {
+        let set = LocalSet::new();
+        let task = set.spawn_local(async {
+            for _ in 0..20 {
+                next().await;
+                std::thread::sleep(LONGEST);
+                tokio::task::yield_now().await;
+            }
         });
-        timeout(Duration::from_secs(20), main).await.expect("they end");
+        tokio::select! {
+            ended = timeout(Duration::from_secs(20), task) => ended.expect("in time").expect("without a panic"),
+            () = set.run_until(main(pending())) => {}
+        }
         BEGAN.set(None);
     }
 }
