@@ -61,7 +61,10 @@ pub fn check<B: Body>(response: &Response<B>, is_head: bool) -> Result<Shape, Re
         return Err(Refusal::ResponseUnscrubbable);
     }
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default().to_ascii_lowercase();
-    Ok(Shape { codings, messages: Framing::of(&kind), may_be_text: may_be_text(&kind) })
+    let messages = Framing::of(&kind);
+    // The head of a message could look like a mark.
+    let may_be_text = messages.is_none() && may_be_text(&kind);
+    Ok(Shape { codings, messages, may_be_text })
 }
 
 /// Tables and queries come as `application/csv` or `application/octet-stream`; pictures and sounds may begin as no text does.
@@ -223,6 +226,18 @@ mod tests {
         assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.messages), Ok(Some(Framing::Grpc)));
         let fields = [("content-type", "application/grpc-web-text")];
         assert_eq!(check(&answer(200, &fields), false).map(|shape| shape.messages), Ok(None));
+    }
+
+    /// The head of a message of 16,711,424 bytes is UTF-32's mark.
+    #[test]
+    fn the_head_of_a_message_is_no_mark_of_a_text() {
+        let is_looked_at = |kind| check(&answer(200, &[("content-type", kind)]), false).map(|shape| shape.may_be_text);
+        for kind in ["application/grpc", "application/grpc-web+proto", "application/connect+proto", "image/png"] {
+            assert_eq!(is_looked_at(kind), Ok(false), "{kind}");
+        }
+        for kind in ["application/octet-stream", "application/csv", "image/svg+xml"] {
+            assert_eq!(is_looked_at(kind), Ok(true), "{kind}");
+        }
     }
 
     #[test]
