@@ -63,7 +63,12 @@ pub async fn forward(
     let config = gateway.config();
     let is_repeatable = wire::is_repeatable(&outbound.method, &outbound.headers);
     let head = outbound.head(id)?;
-    let mut pooled = outbound.key.as_ref().and_then(|key| gateway.pool.take(key));
+    // The upstream may have given up a connection on which nobody has said a word: only what can be sent again tries it.
+    let may_be_anybodys = outbound.source.is_small();
+    let mut pooled = outbound
+        .key
+        .as_ref()
+        .and_then(|key| if may_be_anybodys { gateway.pool.take(key) } else { gateway.pool.take_own(key) });
     let mut redials = 0;
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {

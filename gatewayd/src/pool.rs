@@ -121,6 +121,12 @@ impl<T: Pooled> Pool<T> {
         self.take_of(key).or_else(|| self.take_of(&key.clone().of_anybody()))
     }
 
+    /// The same, of its own alone.
+    #[must_use]
+    pub fn take_own(&self, key: &Key) -> Option<T> {
+        self.take_of(key)
+    }
+
     fn take_of(&self, key: &Key) -> Option<T> {
         let mut idle = self.idle.borrow_mut();
         let channels = idle.get_mut(key)?;

@@ -111,6 +111,12 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         state.size <= LIMIT && !state.broke
     }
 
+    /// Whether it can be sent again whatever becomes of it.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.0.borrow().whole.upper().is_some_and(|most| most <= LIMIT as u64)
+    }
+
     /// Whether the request has no body.
     #[must_use]
     pub fn is_empty(&self) -> bool {
