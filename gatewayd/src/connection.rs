@@ -116,6 +116,12 @@ impl Connection {
         self.active.get() > 0
     }
 
+    /// Whether no other request is being served than the one that asks.
+    #[must_use]
+    pub fn serves_one(&self) -> bool {
+        self.active.get() <= 1
+    }
+
     fn is_http1(&self) -> bool {
         self.preface.get() == Preface::Http1
     }

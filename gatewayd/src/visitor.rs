@@ -2,7 +2,8 @@
 //!
 //! A connection is presented to keyd when its first request comes: with its socket where it came over agent.sock, with
 //! the user of its process where it is a TCP connection of this machine, and with each token that its requests bring.
-//! Nothing here is believed by keyd but what it can check. It refuses a connection that tries one token after another.
+//! Nothing here is believed by keyd but what it can check. Where one connection carries the requests of many agents, as a
+//! pool of connections does, the session that was used least lately makes room. It refuses more of them at one time.
 //! Made for each connection by `serve`; asked for each request by the gateway.
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ pub struct Visitor {
     /// Whose process it is, as far as this machine's kernel says.
     user: Option<u32>,
     user_bytes: Option<[u8; 4]>,
+    /// The one that was used last is the last.
     sessions: RefCell<Vec<Opened>>,
     /// One is opened at a time, so that many first requests at once share it.
     opening: tokio::sync::Mutex<()>,
@@ -99,9 +101,7 @@ impl Visitor {
         if let Some(number) = self.opened(token, link) {
             return Ok(number);
         }
-        if self.sessions.borrow().len() >= MOST_SESSIONS {
-            return Err(Refusal::Overloaded);
-        }
+        self.make_room()?;
         let socket = self.connection.agent_socket();
         let presented = Presented {
             socket: socket.is_some(),
@@ -116,11 +116,28 @@ impl Visitor {
         Ok(number)
     }
 
+    /// Which sessions the others of many requests at once are using is not known here.
+    fn make_room(&self) -> Result<(), Refusal> {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() < MOST_SESSIONS {
+            return Ok(());
+        }
+        if !self.connection.serves_one() {
+            return Err(Refusal::Overloaded);
+        }
+        self.gateway.keyd.close_session(sessions.remove(0).number);
+        Ok(())
+    }
+
     fn opened(&self, token: Option<&Token>, link: u64) -> Option<u64> {
         let mut sessions = self.sessions.borrow_mut();
         // With the connection to keyd its sessions ended.
         sessions.retain(|session| session.link == link);
-        sessions.iter().find(|session| session.token.as_ref() == token).map(|session| session.number)
+        let found = sessions.iter().position(|session| session.token.as_ref() == token)?;
+        let session = sessions.remove(found);
+        let number = session.number;
+        sessions.push(session);
+        Some(number)
     }
 
     /// Where placeholders may stand at a host that keyd intercepts, as far as it was asked and has said nothing since.
@@ -161,7 +178,7 @@ impl Drop for Visitor {
     }
 }
 
-/// Of one connection; an agent has one token.
+/// Of one connection; an agent has one token, and keyd holds a descriptor for each.
 const MOST_SESSIONS: usize = 4;
 
 /// Of one connection.

@@ -401,15 +401,38 @@ fn no_token_disturbs_others_however_long_or_many() {
         assert_eq!(outcome(&refused), "unknown_placeholder");
         assert_eq!(ask(&mut steady), 200, "after {length} bytes");
     }
-    // A connection that tries one token after another.
+    // A connection that tries one token after another, and then has the right one.
     let mut guesser = Connection::open(&socket).unwrap();
-    let codes: Vec<String> = (0..8)
+    for number in 0..40 {
+        let request = strongroom.request("GET", &format!("/@token-{number}/openai/v1")).bearer("x");
+        assert_eq!(outcome(&request.send_over(&mut guesser).unwrap()), "agent_unknown", "{number}");
+    }
+    assert_eq!(ask(&mut guesser), 200);
+    assert_eq!((ask(&mut steady), strongroom.gatewayd()), (200, gateway));
+}
+
+/// As a pool of connections does that many agents share.
+#[test]
+fn one_connection_carries_the_requests_of_many_agents() {
+    let scene = Scene::with(echo);
+    let agents: Vec<[String; 2]> = (0..7)
         .map(|number| {
-            let request = strongroom.request("GET", &format!("/@token-{number}/openai/v1")).bearer("x");
-            outcome(&request.send_over(&mut guesser).unwrap())
+            let name = format!("agent-{number}");
+            let token = scene.strongroom.must(&["agent", "add", &name, "--token"]).trim().to_owned();
+            [token, scene.grant(CREDENTIAL, &name, &[])]
         })
         .collect();
-    assert_eq!(codes[0], "agent_unknown");
-    assert_eq!(codes[7], "overloaded");
-    assert_eq!((ask(&mut steady), strongroom.gatewayd()), (200, gateway));
+    for way in scene.strongroom.ways() {
+        let mut connection = Connection::open(&way).unwrap();
+        let mut ask = |token: &str, placeholder: &str| {
+            let request = scene.strongroom.request("GET", &format!("/@{token}/openai/v1")).bearer(placeholder);
+            outcome(&request.send_over(&mut connection).unwrap())
+        };
+        for round in 0..3 {
+            for (number, [token, placeholder]) in agents.iter().enumerate() {
+                assert_eq!(ask(token, placeholder), "ok", "agent {number} in round {round} over {way:?}");
+            }
+        }
+        assert_eq!(ask(&agents[0][0], &agents[1][1]), "agent_mismatch", "and none is taken for another");
+    }
 }
