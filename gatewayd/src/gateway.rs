@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
@@ -235,8 +235,7 @@ impl Gateway {
         query: own_paths::Query,
         asked: &Asked,
     ) -> Result<serde_json::Value, Refusal> {
-        let presented = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let placeholder = presented.and_then(|value| value.split_once(' ')).map(|(_, text)| text.trim().to_owned());
+        let placeholder = own_paths::presented(&head.headers);
         if placeholder.as_ref().is_some_and(|text| text.len() > LONGEST_PLACEHOLDER) {
             return Err(Refusal::UnknownPlaceholder);
         }

@@ -125,9 +125,13 @@ fn is_for_a_proxy(head: &Parts) -> bool {
 fn with_a_proxys_token(entry: Entry, shown: Option<Token>) -> Result<Entry, Refusal> {
     match (entry, shown) {
         (Entry::Route { name, target, token: None }, shown) => Ok(Entry::Route { name, target, token: shown }),
-        (Entry::Route { token: Some(token), .. }, Some(shown)) if token.secret != shown.secret => {
-            Err(Refusal::AgentMismatch)
+        (Entry::Environment(query), Some(shown)) if query.token.is_none() => {
+            Ok(Entry::Environment(query.with_token(shown)))
         }
+        (
+            Entry::Route { token: Some(token), .. } | Entry::Environment(own_paths::Query { token: Some(token), .. }),
+            Some(shown),
+        ) if token.secret != shown.secret => Err(Refusal::AgentMismatch),
         (entry, _) => Ok(entry),
     }
 }

@@ -272,6 +272,14 @@ fn an_agents_environment_is_told_to_that_agent_alone() {
     assert_eq!(presented(&four.placeholders[3]), "ok");
     assert_eq!(presented(&four.placeholders[0]), "agent_unknown");
     assert_eq!(presented("nonsense"), "unknown_placeholder");
+    // A client that takes us for its proxy has its token there.
+    let own = four.scene.strongroom.address();
+    let by_proxy = |secret: &str| {
+        let request = Request::new(tcp.clone(), "GET", &format!("http://{own}/.strongroom/environment?agent=gamma"));
+        outcome(&request.field("Proxy-Authorization", &format!("Bearer {secret}")).send())
+    };
+    assert_eq!(by_proxy(&four.token), "ok");
+    assert_eq!(by_proxy("wrong"), "agent_unknown");
 }
 
 #[test]
