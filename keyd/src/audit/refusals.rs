@@ -1,7 +1,8 @@
 //! Counting refusals, so that a flood of them becomes one line a second and not a full disk.
 //!
-//! The first refusal of an (agent, code) is written at once. Those that follow within a second are counted, and written
-//! as one line with `count` when the second is over. The table is bounded: what does not fit is counted without a name.
+//! The first refusals of an (agent, code) are written at once, for somebody may look one up by its id, and later one a
+//! second. What comes above that is counted, and written as one line with `count` when the second is over. The table is
+//! bounded: what does not fit is counted without a name.
 //! It refuses to write: it says what to write. Called by `exchange/`.
 
 use std::collections::BTreeMap;
@@ -20,6 +21,8 @@ pub struct RefusalCounter {
 #[derive(Debug, Clone, Copy)]
 struct Window {
     ends: Instant,
+    /// Lines of their own that it may still have.
+    whole: u32,
     count: u64,
 }
 
@@ -34,18 +37,22 @@ impl RefusalCounter {
             key.0 = None;
         }
         match self.windows.get_mut(&key) {
+            Some(window) if window.whole > 0 => {
+                window.whole -= 1;
+                true
+            }
             Some(window) => {
                 window.count += 1;
                 false
             }
             None => {
-                self.windows.insert(key, Window { ends: now + WINDOW, count: 0 });
+                self.windows.insert(key, Window { ends: now + WINDOW, whole: WHOLE - 1, count: 0 });
                 true
             }
         }
     }
 
-    /// Lines for the windows that are over. A window that counted something begins anew; an idle one is forgotten.
+    /// Lines for the windows that are over. Each begins anew, with one more line of its own, until it has all of them.
     #[must_use]
     pub fn take_due(&mut self, now: Instant) -> Vec<Record> {
         let mut lines = Vec::new();
@@ -53,12 +60,11 @@ impl RefusalCounter {
             if window.ends > now {
                 return true;
             }
-            if window.count == 0 {
-                return false;
+            if window.count > 0 {
+                lines.push(Record::Request(Request::repeated(agent.clone(), *refusal, window.count)));
             }
-            lines.push(Record::Request(Request::repeated(agent.clone(), *refusal, window.count)));
-            *window = Window { ends: now + WINDOW, count: 0 };
-            true
+            *window = Window { ends: now + WINDOW, whole: window.whole + 1, count: 0 };
+            window.whole < WHOLE
         });
         lines
     }
@@ -74,7 +80,10 @@ impl RefusalCounter {
     }
 }
 
-/// One line a second.
+/// Lines that somebody may have at once who had none for so many seconds.
+const WHOLE: u32 = 16;
+
+/// One line with a count in this time.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Agents come from the vault and codes from a closed list, so this is only reached by a very large vault.
@@ -96,24 +105,30 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_written_and_the_rest_become_one_line_a_second() {
+    fn the_first_are_written_and_the_rest_become_one_line_a_second() {
         let start = Instant::now();
         let mut counter = RefusalCounter::default();
         let coder = name("coder");
-        assert!(counter.note(Some(&coder), CODE, start));
+        for _ in 0..WHOLE {
+            assert!(counter.note(Some(&coder), CODE, start));
+        }
         for _ in 0..10_000 {
             assert!(!counter.note(Some(&coder), CODE, after(start, 500)));
         }
         assert!(counter.take_due(after(start, 999)).is_empty());
         let expected = Record::Request(Request::repeated(Some(coder.clone()), CODE, 10_000));
         assert_eq!(counter.take_due(after(start, 1000)), [expected]);
-        // The flood goes on: still nothing at once, and one line at the end of the next second.
-        assert!(!counter.note(Some(&coder), CODE, after(start, 1500)));
-        assert_eq!(counter.take_due(after(start, 2000)).len(), 1);
-        // It stops: after a quiet second the next one is the first again.
-        assert!(counter.take_due(after(start, 3000)).is_empty());
+        // The flood goes on: one of each second is whole, and there is one line for the others.
+        for second in 1..4 {
+            assert!(counter.note(Some(&coder), CODE, after(start, second * 1000 + 500)));
+            assert!(!counter.note(Some(&coder), CODE, after(start, second * 1000 + 500)));
+            assert_eq!(counter.take_due(after(start, second * 1000 + 1000)).len(), 1);
+        }
+        // It stops: in time all is as it was.
+        for second in 5..u64::from(WHOLE) + 4 {
+            assert!(counter.take_due(after(start, second * 1000)).is_empty());
+        }
         assert!(counter.windows.is_empty());
-        assert!(counter.note(Some(&coder), CODE, after(start, 3001)));
     }
 
     #[test]
@@ -123,7 +138,9 @@ mod tests {
         assert!(counter.note(Some(&name("a")), CODE, start));
         assert!(counter.note(Some(&name("b")), CODE, start));
         assert!(counter.note(Some(&name("a")), Refusal::Expired, start));
-        assert!(counter.note(None, CODE, start));
+        for _ in 0..WHOLE {
+            assert!(counter.note(None, CODE, start));
+        }
         assert!(!counter.note(None, CODE, start));
         assert_eq!(counter.take_all(), [Record::Request(Request::repeated(None, CODE, 1))]);
         assert!(counter.windows.is_empty());
