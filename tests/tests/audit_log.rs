@@ -55,6 +55,8 @@ fn a_log_whose_file_is_renamed_stops_every_use_until_it_is_back() {
     fs::rename(&away, &file).unwrap();
     is_broken(false);
     strongroom.must(&["audit", "verify"]);
+    strongroom.must(&["audit", "--yes", "verify"]);
+    strongroom.ctl(&["audit", "--agent", "coder", "verify"]).assert_code(64);
     let audit = strongroom.audit();
     assert_eq!(audit.iter().filter(|line| line["event"] == "audit.gap").count(), 2);
     assert!(!audit.iter().any(|line| line["event"] == "audit.cut"), "nothing is missing");

@@ -1,6 +1,6 @@
 //! `strongroom audit ...`: which lines of the log are shown.
 //!
-//! It refuses nothing that is a name or a time. Read by `command/audit.rs`.
+//! It refuses nothing that is a name or a time; what chooses lines is nothing to `verify`. Read by `command/audit.rs`.
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use crate::quantity;
 
 /// `strongroom audit`
 #[derive(Debug, ClapArgs)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Audit {
     /// Something else than showing lines
     #[command(subcommand)]

@@ -11,12 +11,19 @@ use super::Context;
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Audit, AuditCommand, Verify};
 use crate::checkpoint::Checkpoint;
-use crate::error::{FAILED, Outcome};
+use crate::error::{CtlError, FAILED, Outcome};
 use crate::output::{self, Reader};
 
 pub fn run(context: &Context, audit: Audit) -> Outcome<u8> {
+    let chooses = audit.agent.is_some() || audit.credential.is_some() || audit.since.is_some() || audit.follow;
     match audit.command {
-        Some(AuditCommand::Verify(verify)) => check(context, &verify),
+        Some(AuditCommand::Verify(_)) if chooses => Err(CtlError::usage(
+            "'audit verify' looks at every line: --agent, --credential, --since and --follow are for 'strongroom audit' alone.",
+        )),
+        Some(AuditCommand::Verify(mut verify)) => {
+            verify.json.json |= audit.json.json;
+            check(context, &verify)
+        }
         None => show(context, audit).map(|()| 0),
     }
 }

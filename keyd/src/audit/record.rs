@@ -130,6 +130,9 @@ pub struct Ended {
     pub agent: Option<Name>,
     /// The same as in its decision.
     pub credential: Option<Name>,
+    /// The same as in its decision.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_credentials: Vec<Name>,
     /// The upstream's status; none where it did not answer.
     pub status: Option<u16>,
     /// Why it ended without an answer or before its end, where it did.
@@ -379,6 +382,7 @@ pub(super) mod tests {
             request_id: "01J9abcdef".to_owned(),
             agent: None,
             credential: None,
+            more_credentials: Vec::new(),
             status: Some(200),
             failure: None,
             bytes_in: 1,

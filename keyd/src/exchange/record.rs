@@ -105,8 +105,7 @@ impl About {
             let clean = without_keys(text, &patterns);
             clean.as_deref().unwrap_or(text).chars().take(longest).collect()
         };
-        let mut names =
-            credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone());
+        let mut names = names_of(live, credentials);
         Request {
             request_id: Some(self.request_id.clone()),
             agent: name_of(live, agent),
@@ -165,11 +164,12 @@ impl Ending {
     #[must_use]
     pub fn new(state: &Rc<State>, admitted: &Admitted, about: &About) -> Self {
         let binding = &admitted.allowed.binding;
-        let credential = binding.credentials.first().and_then(|id| admitted.live.credential(*id));
+        let mut names = names_of(&admitted.live, &binding.credentials);
         let record = Ended {
             request_id: about.request_id.clone(),
             agent: name_of(&admitted.live, Some(binding.agent)),
-            credential: credential.map(|credential| credential.name.clone()),
+            credential: names.next(),
+            more_credentials: names.collect(),
             status: None,
             failure: None,
             bytes_in: 0,
@@ -260,6 +260,10 @@ pub fn own_id() -> String {
 
 fn name_of(live: &Live, agent: Option<u64>) -> Option<Name> {
     agent.and_then(|id| live.agent(id)).map(|agent| agent.name.clone())
+}
+
+fn names_of(live: &Live, credentials: &[u64]) -> impl Iterator<Item = Name> {
+    credentials.iter().filter_map(|id| live.credential(*id)).map(|credential| credential.name.clone())
 }
 
 /// The id of no agent.

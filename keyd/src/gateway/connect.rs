@@ -182,6 +182,7 @@ impl Tunnels {
             request_id: tunnel.request_id,
             agent: Some(tunnel.agent),
             credential: None,
+            more_credentials: Vec::new(),
             status: None,
             failure: failure.map(Failure::Refused),
             bytes_in,

@@ -98,6 +98,11 @@ fn two_credentials_go_into_one_request_each_into_its_own_position() {
     let last = audit.iter().rev().find(|line| line["decision"] == "allowed" && line["path"] == "/x").unwrap();
     let names = format!("{last}");
     assert!(names.contains("second") && names.contains("third") && names.contains(CREDENTIAL), "{last}");
+    // Its end names them too.
+    for credential in ["second", "third", CREDENTIAL] {
+        let lines = stage.scene.strongroom.must(&["audit", "--json", "--credential", credential]);
+        assert_eq!(lines.matches(last["request_id"].as_str().unwrap()).count(), 2, "{credential}: {lines}");
+    }
 
     // Of two agents they do not mix, wherever they stand.
     stage.scene.strongroom.must(&["agent", "add", "other"]);

@@ -66,6 +66,7 @@ impl Book {
             request_id,
             agent: Some(self.name.clone()),
             credential: Some(self.name.clone()),
+            more_credentials: Vec::new(),
             status: None,
             failure: None,
             bytes_in: 0,
