@@ -42,7 +42,8 @@ pub fn make(environment: &Environment, way: Way<'_>, catalogue: &[Provider]) -> 
     for grant in &environment.grants {
         for name in variables(grant) {
             check(grant, &name)?;
-            taken.set(grant, name, grant.placeholder.clone())?;
+            let value = if grant.named { name.clone() } else { grant.placeholder.clone() };
+            taken.set(grant, name, value)?;
         }
         if grant.named && environment.token.is_none() {
             notes.push(format!(

@@ -137,6 +137,16 @@ fn named_placeholders_without_a_token_come_with_a_note() {
 }
 
 #[test]
+fn each_variable_of_a_named_placeholder_holds_its_own_name() {
+    let both = ["GITHUB_TOKEN", "GH_TOKEN"];
+    let named = EnvironmentGrant { named: true, ..grant("mine", None, &both, "GITHUB_TOKEN") };
+    let variables = by_proxy(&of(vec![named], Some("t"))).unwrap();
+    assert_eq!(both.map(|name| value(&variables, name)), both.map(Some));
+    let random = by_proxy(&of(vec![grant("mine", None, &both, "sk-strongroom-x")], Some("t"))).unwrap();
+    assert_eq!(both.map(|name| value(&random, name)), [Some("sk-strongroom-x"); 2]);
+}
+
+#[test]
 fn what_would_steer_programs_or_shells_is_refused() {
     for name in [
         "PATH",

@@ -22,7 +22,7 @@ pub struct Live {
     contents: Contents,
     grants_by_tail: HashMap<String, usize>,
     grants_by_credential: HashMap<u64, Vec<usize>>,
-    /// Grants whose placeholder is a variable's name, by that name.
+    /// Grants whose placeholder is a variable's name, by each variable of their credential.
     grants_by_name: HashMap<String, Vec<usize>>,
     /// By the token's hash: finding one takes as long for a near miss as for any other.
     agents_by_token: HashMap<[u8; SHA256_OUTPUT_LEN], usize>,
@@ -45,7 +45,12 @@ impl Live {
         for (index, grant) in contents.grants.iter().enumerate() {
             grants_by_credential.entry(grant.credential).or_default().push(index);
             if grant.named {
-                grants_by_name.entry(grant.placeholder.clone()).or_default().push(index);
+                let at = contents.credentials.binary_search_by_key(&grant.credential, |credential| credential.id);
+                let mut names = at.map(|at| Self::variables(&contents.credentials[at])).unwrap_or_default();
+                if !names.contains(&grant.placeholder) {
+                    names.push(grant.placeholder.clone());
+                }
+                names.into_iter().for_each(|name| grants_by_name.entry(name).or_default().push(index));
             } else if let Some(tail) = placeholder::tail(&grant.placeholder) {
                 grants_by_tail.insert(tail.to_owned(), index);
             }
@@ -110,7 +115,7 @@ impl Live {
         (grant.placeholder == text).then_some(grant)
     }
 
-    /// Grants that have this variable's name for a placeholder.
+    /// Grants that have their variables' names, this among them, for placeholders.
     pub fn grants_by_name(&self, name: &[u8]) -> impl Iterator<Item = &Grant> {
         let found = std::str::from_utf8(name).ok().and_then(|name| self.grants_by_name.get(name));
         found.into_iter().flatten().map(|index| &self.contents.grants[*index])
