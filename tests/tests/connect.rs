@@ -78,6 +78,37 @@ fn a_host_that_nobody_granted_is_refused_before_any_200_and_the_command_is_named
     assert_eq!(scene.upstream.count(), 0);
 }
 
+/// A hint to let the agent pass without a key would be no help to whoever took it away.
+#[test]
+fn what_was_taken_away_is_called_so_through_the_proxy_too() {
+    let scene = Scene::with(echo);
+    let plain = || {
+        let request = scene.strongroom.request("POST", "http://api.upstream.example/v1").host(HOST);
+        request.bearer(&scene.placeholder).body(b"x").send()
+    };
+    assert_eq!(plain().status(), 200);
+    scene.strongroom.must(&["grant", "revoke", CREDENTIAL, "--agent", AGENT]);
+    let answer = Connect::to(&scene.strongroom, PORT_HOST).refused();
+    refusal(&answer, 403, "revoked");
+    assert!(!answer.text().contains("agent allow"), "{}", answer.text());
+    let answer = plain();
+    refusal(&answer, 403, "revoked");
+    let id = answer.head.value("strongroom-request-id").unwrap();
+    let lines = scene.strongroom.audit();
+    let line = lines.iter().find(|line| line["request_id"] == *id).expect("it is on record");
+    assert_eq!((&line["method"], &line["path"], &line["agent"]), (&"POST".into(), &"/v1".into(), &AGENT.into()));
+    // A host that has nothing to do with it is refused as before, and nobody says what request that was.
+    let elsewhere = scene.strongroom.request("POST", "http://elsewhere.example/v1").host("elsewhere.example").send();
+    refusal(&elsewhere, 403, "host_not_allowed");
+    let line = scene.strongroom.audit().pop().unwrap();
+    assert_eq!((&line["host"], &line["method"]), (&"elsewhere.example".into(), &serde_json::Value::Null));
+    scene.strongroom.must(&["credential", "remove", CREDENTIAL, "--yes"]);
+    refusal(&plain(), 403, "revoked");
+    refusal(&Connect::to(&scene.strongroom, PORT_HOST).refused(), 403, "revoked");
+    scene.get("/openai/v1").send().assert_refused(Refusal::Revoked);
+    assert_eq!(scene.upstream.count(), 1);
+}
+
 #[test]
 fn two_names_are_refused_wherever_the_second_stands() {
     let scene = Scene::with(echo);

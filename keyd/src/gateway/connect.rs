@@ -2,7 +2,8 @@
 //!
 //! A host that a grant of the agent's names is intercepted: gatewayd gets a leaf and reads the requests, each of which
 //! is judged as it comes. Any other host needs an entry in the agent's list of hosts, and is then a blind tunnel, on
-//! record. It refuses everything else. Tunnels are judged again whenever the vault changes, and cut where nothing allows
+//! record. It refuses everything else. A request for a proxy that is no CONNECT asks the same, but where all is lost that
+//! once allowed it, it may go on as far as its own judgement. Tunnels are judged again whenever the vault changes, and cut where nothing allows
 //! them any more. Called by `gateway.rs`.
 
 use std::cell::RefCell;
@@ -55,6 +56,8 @@ struct Tunnel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Intercept,
+    /// As far as the refusal of the request itself, which says whose placeholder it carries.
+    Judge,
     /// As this agent.
     Tunnel(u64),
 }
@@ -82,6 +85,9 @@ fn judge(
     })?;
     let way = match way(&live, &identity, &question.authority) {
         Ok(Way::Tunnel(_)) if !question.may_be_tunnel => Err(Refusal::HostNotAllowed),
+        Err(Refusal::Revoked | Refusal::Expired) if !question.may_be_tunnel && live.is_named(&question.authority) => {
+            Ok(Way::Judge)
+        }
         way => way,
     };
     let way = way.inspect_err(|refusal| {
@@ -89,7 +95,8 @@ fn judge(
     })?;
     let Way::Tunnel(agent) = way else {
         // The requests inside are on record each for itself.
-        let leaf = question.point.as_deref().map(|point| {
+        let point = question.point.as_deref().filter(|_| way == Way::Intercept);
+        let leaf = point.map(|point| {
             let key = live.contents().ca_keys.last().ok_or(Refusal::KeydUnavailable)?;
             ca::leaf(key, &question.authority, point, now()).map_err(|_| Refusal::BadRequest)
         });
@@ -136,7 +143,7 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
         // Who proves to be somebody could go there.
         let somebody_may =
             !holders.is_empty() || live.contents().agents.iter().any(|agent| may_reach(agent, authority));
-        return Err(if somebody_may { Refusal::AgentUnknown } else { Refusal::HostNotAllowed });
+        return Err(if somebody_may { Refusal::AgentUnknown } else { why_not(live, authority, |id| !bound(id)) });
     }
     if living().next().is_none() {
         return Err(Refusal::Revoked);
@@ -147,9 +154,19 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
     // One user may be several agents, and a tunnel is somebody's.
     let mut reaching = living().filter(|agent| may_reach(agent, authority));
     match (reaching.next(), living().nth(1)) {
-        (None, _) => Err(Refusal::HostNotAllowed),
+        (None, _) => Err(why_not(live, authority, |id| living().any(|agent| agent.id == id))),
         (Some(_), Some(_)) => Err(Refusal::AgentUnknown),
         (Some(only), None) => Ok(Way::Tunnel(only.id)),
+    }
+}
+
+/// Why there is no way: what allowed it last was taken away or has run out, or nothing ever did.
+fn why_not(live: &Live, authority: &Authority, is_theirs: impl Fn(u64) -> bool) -> Refusal {
+    let last = live.grants_ever_naming(authority).filter(|grant| is_theirs(grant.agent)).max_by_key(|grant| grant.id);
+    match last {
+        None => Refusal::HostNotAllowed,
+        Some(grant) if live.stands(grant) => Refusal::Expired,
+        Some(_) => Refusal::Revoked,
     }
 }
 
@@ -165,7 +182,8 @@ fn record(live: &Live, identity: &Identity, question: &Question, decision: Decis
         evidence: identity.agents().map(|_| identity.evidence()),
         credential: None,
         more_credentials: Vec::new(),
-        method: Some(Method::CONNECT.to_string()),
+        // What other request it is was not said.
+        method: question.may_be_tunnel.then(|| Method::CONNECT.to_string()),
         host: Some(question.authority.to_host_field()),
         path: None,
         decision,

@@ -36,6 +36,7 @@ fn goes(contents: &Contents, uid: Option<u32>, authority: &str) -> Result<&'stat
     let way = way(&live, &identity, &authority.parse().unwrap())?;
     Ok(match way {
         Way::Intercept => "intercept",
+        Way::Judge => "judge",
         Way::Tunnel(_) => "tunnel",
     })
 }
@@ -77,20 +78,33 @@ fn nobody_in_particular_gets_to_hosts_of_agents_that_need_no_proof() {
 }
 
 #[test]
-fn what_was_taken_away_leads_nowhere() {
+fn what_was_taken_away_leads_nowhere_and_is_called_so() {
     let untouched = contents();
     let mut contents = untouched.clone();
     contents.grants[0].revoked = Some(5);
-    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::HostNotAllowed));
+    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::Revoked));
+    assert_eq!(goes(&contents, Some(2), "api.example"), Err(Refusal::HostNotAllowed), "it was never another's");
+    assert_eq!(goes(&contents, None, "api.example"), Err(Refusal::HostNotAllowed), "nor of somebody without proof");
+    contents.agents[0].uids.clear();
+    assert_eq!(goes(&contents, None, "api.example"), Err(Refusal::Revoked));
+    contents.agents[1].egress.push("api.example".parse().unwrap());
+    assert_eq!(goes(&contents, Some(2), "api.example"), Ok("tunnel"));
+    assert_eq!(goes(&contents, None, "api.example"), Err(Refusal::AgentUnknown), "somebody may go there");
     let mut contents = untouched.clone();
     contents.grants[0].expires = Some(5);
-    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::HostNotAllowed));
+    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::Expired));
+    // The last one tells.
+    let (credential, agent) = (contents.credentials[0].id, contents.agents[0].id);
+    fixture::grant(&mut contents, credential, agent);
+    assert_eq!(goes(&contents, Some(1), "api.example"), Ok("intercept"));
+    contents.grants.last_mut().unwrap().revoked = Some(6);
+    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::Revoked));
     let mut contents = untouched.clone();
     contents.agents[1].revoked = Some(5);
     assert_eq!(goes(&contents, Some(2), "pypi.org"), Err(Refusal::Revoked));
     let mut contents = untouched;
     contents.credentials[0].removed = Some(5);
-    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::HostNotAllowed));
+    assert_eq!(goes(&contents, Some(1), "api.example"), Err(Refusal::Revoked));
 }
 
 #[test]

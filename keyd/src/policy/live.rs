@@ -140,8 +140,13 @@ impl Live {
     /// Grants that stand and whose credential names the authority.
     pub fn grants_naming<'a>(&'a self, authority: &'a Authority, now: u64) -> impl Iterator<Item = &'a Grant> {
         let stands = move |grant: &&Grant| self.stands(grant) && grant.expires.is_none_or(|at| at > now);
+        self.grants_ever_naming(authority).filter(stands)
+    }
+
+    /// The same with those that stand no more.
+    pub fn grants_ever_naming<'a>(&'a self, authority: &'a Authority) -> impl Iterator<Item = &'a Grant> {
         let of = |credential: &Credential| self.grants_by_credential.get(&credential.id).into_iter().flatten();
-        self.credentials_naming(authority).flat_map(of).map(|index| &self.contents.grants[*index]).filter(stands)
+        self.credentials_naming(authority).flat_map(of).map(|index| &self.contents.grants[*index])
     }
 
     /// Variables in which programs expect a credential's key.
@@ -160,10 +165,10 @@ impl Live {
         exact.iter().chain(wild).map(|index| &self.contents.credentials[*index])
     }
 
-    /// Whether a credential that can be used names the authority.
+    /// Whether a credential names the authority: of a removed one requests are refused as that.
     #[must_use]
     pub fn is_named(&self, authority: &Authority) -> bool {
-        self.credentials_naming(authority).any(|credential| credential.removed.is_none())
+        self.credentials_naming(authority).next().is_some()
     }
 
     /// The positions that credentials declare for the authority.
@@ -236,11 +241,14 @@ impl Live {
         (fields, bodies)
     }
 
-    /// What gatewayd is told: first path segments, where they lead, and which header fields tell agents apart.
+    /// What gatewayd is told: first path segments, where they lead, and which header fields tell agents apart. Removed
+    /// credentials keep theirs as long as nobody else has it.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
-        for credential in self.contents.credentials.iter().filter(|credential| credential.removed.is_none()) {
+        let (living, removed): (Vec<_>, Vec<_>) =
+            self.contents.credentials.iter().partition(|credential| credential.removed.is_none());
+        for credential in living.into_iter().chain(removed.into_iter().rev()) {
             let Some(name) = &credential.route else { continue };
             let Some(authority) = credential.hosts.iter().find_map(|host| host.exact()) else { continue };
             if routes.iter().any(|route| route.name == *name) {
@@ -264,3 +272,51 @@ fn hash(token: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
 const MOST_FIELDS: usize = 32;
 /// Authorities whose positions are kept at hand.
 const MOST_AUTHORITIES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn a_named_grant_is_found_by_each_variable_of_its_credential() {
+        let mut contents = fixture::contents();
+        let credential = fixture::credential(&mut contents, "one", "api.example", &[b"the-key-of-one"]);
+        let other = fixture::credential(&mut contents, "two", "api.example", &[b"the-key-of-two"]);
+        let agent = fixture::agent(&mut contents, "coder");
+        contents.credentials[0].variables = vec!["GITHUB_TOKEN".to_owned(), "GH_TOKEN".to_owned()];
+        for (credential, name) in [(credential, "GITHUB_TOKEN"), (other, "TWO")] {
+            fixture::grant(&mut contents, credential, agent);
+            let grant = contents.grants.last_mut().unwrap();
+            (grant.named, grant.placeholder) = (true, name.to_owned());
+        }
+        let live = Live::new(contents);
+        let found = |name: &[u8]| live.grants_by_name(name).map(|grant| grant.credential).collect::<Vec<_>>();
+        assert_eq!(found(b"GITHUB_TOKEN"), [credential]);
+        assert_eq!(found(b"GH_TOKEN"), [credential]);
+        assert_eq!(found(b"TWO"), [other]);
+        assert!(found(b"ONE").is_empty() && found(b"GH_TOKE").is_empty());
+    }
+
+    #[test]
+    fn a_removed_credential_keeps_its_route_until_another_has_it() {
+        let mut contents = fixture::contents();
+        for (name, host) in [("old", "old.example"), ("gone", "gone.example"), ("new", "new.example")] {
+            fixture::credential(&mut contents, name, host, &[b"the-key-of-one"]);
+        }
+        let route = |contents: &mut Contents, at: usize, name: &str| {
+            contents.credentials[at].route = Some(name.parse().unwrap());
+        };
+        route(&mut contents, 0, "api");
+        route(&mut contents, 1, "api");
+        route(&mut contents, 2, "other");
+        (contents.credentials[0].removed, contents.credentials[1].removed) = (Some(1), Some(2));
+        let leads = |contents: &Contents| {
+            let routes = Live::new(contents.clone()).routes().into_iter();
+            routes.map(|route| format!("{} {}", route.name, route.authority.to_host_field())).collect::<Vec<_>>()
+        };
+        assert_eq!(leads(&contents), ["other new.example", "api gone.example"], "the last that had it");
+        route(&mut contents, 2, "api");
+        assert_eq!(leads(&contents), ["api new.example"]);
+    }
+}
