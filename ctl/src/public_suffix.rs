@@ -14,7 +14,9 @@ use crate::error::{CtlError, Outcome};
 pub fn check(host: &HostPattern) -> Outcome<()> {
     let HostPattern::OneLabelBefore(rest) = host else { return Ok(()) };
     let Host::Name(name) = rest.host() else { return Ok(()) };
-    if psl::suffix_str(name) == Some(name) {
+    // A suffix itself, or one label above suffixes that the list names with a wildcard.
+    let is_suffix = |name: &str| psl::suffix_str(name) == Some(name);
+    if is_suffix(name) || is_suffix(&format!("any-label.{name}")) {
         return Err(CtlError::usage(format!(
             "*.{name} would name everybody's hosts below a public suffix. Name the hosts one by one."
         )));
