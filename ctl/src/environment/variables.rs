@@ -201,13 +201,15 @@ fn proxy(environment: &Environment) -> String {
 
 /// Whatever the value: keys, our own settings, and base URLs of providers.
 fn goes(name: &OsStr, catalogue: &[Provider]) -> bool {
+    if name.as_encoded_bytes().starts_with(b"STRONGROOM_") {
+        return true;
+    }
     let Some(name) = name.to_str() else { return false };
-    name.starts_with("STRONGROOM_")
-        || catalogue.iter().any(|provider| {
-            provider.variables.iter().any(|key| key == name)
-                || provider.other_keys.iter().any(|key| key == name)
-                || provider.base_url.contains_key(name)
-        })
+    catalogue.iter().any(|provider| {
+        provider.variables.iter().any(|key| key == name)
+            || provider.other_keys.iter().any(|key| key == name)
+            || provider.base_url.contains_key(name)
+    })
 }
 
 /// What would lead past the gateway, or to it as somebody else.

@@ -1,5 +1,7 @@
 //! Tests of the variables that an agent's environment is made of.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::*;
 use crate::catalogue;
 
@@ -176,6 +178,13 @@ fn child(way: Way<'_>, inherited: &[(&str, &str)]) -> BTreeMap<String, String> {
     let inherited = inherited.iter().map(|(name, value)| (name.into(), value.into()));
     let child = of_child(inherited, &variables, &environment, way, &catalogue);
     child.into_iter().map(|(name, value)| (name.into_string().unwrap(), value.into_string().unwrap())).collect()
+}
+
+#[test]
+fn our_own_settings_do_not_reach_the_child_whatever_they_are_called() {
+    let goes = |name: &[u8]| goes(OsStr::from_bytes(name), &[]);
+    assert!(goes(b"STRONGROOM_HOME") && goes(b"STRONGROOM_X\xff"));
+    assert!(!goes(b"STRONGROOMS\xff") && !goes(b"HOME"));
 }
 
 #[test]
