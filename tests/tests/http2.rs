@@ -136,10 +136,20 @@ fn an_upstream_that_says_goodbye_costs_no_request() {
                 wire.answer(stream, b"again")?;
             }
         });
-        // A POST that meets an unannounced end on its way is not sent again, for it may have been looked at.
-        let ask = |path: &str| if how == "closed" { scene.get(path) } else { scene.post(path, b"small") };
+        // Nor a use; but what met an unannounced end may have been looked at, and is one.
+        let uses = if how == "closed" { "4/hour" } else { "3/hour" };
+        scene.strongroom.must(&["agent", "add", "scarce"]);
+        let placeholder = scene.grant(CREDENTIAL, "scarce", &["--rate", uses]);
+        // A POST that meets an unannounced end on its way is not sent again.
+        let ask = |path: &str| {
+            let request = |method| scene.strongroom.request(method, path).bearer(&placeholder);
+            if how == "closed" { request("GET") } else { request("POST").body(b"small") }
+        };
         let texts = ["/openai/a", "/openai/b", "/openai/c"].map(|path| ask(path).send().text());
         assert_eq!(texts, ["fine", "fine", "again"], "{how}");
+        if how != "closed" {
+            ask("/openai/d").send().assert_refused(Refusal::RateLimited);
+        }
     }
 }
 

@@ -156,13 +156,18 @@ pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Re
         state.bucket(grant, now).take(now);
     }
     if record::allowed(state, &admitted.live, about, &admitted.allowed).await.is_err() {
-        for grant in grants() {
-            state.bucket(grant, now).give_back();
-        }
+        give_back(channel, admitted);
         return Err(Denial::until(Refusal::AuditUnavailable, AUDIT_WAIT));
     }
     *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
     Ok(())
+}
+
+/// Gives the tokens back: the upstream says itself that it has not looked at the request.
+pub fn give_back(channel: &Channel, admitted: &Admitted) {
+    let now = Instant::now();
+    let grants = admitted.allowed.uses.iter().filter_map(|one| admitted.live.grant(one.grant));
+    grants.for_each(|grant| channel.state.bucket(grant, now).give_back());
 }
 
 /// Makes the head fit to send.

@@ -136,6 +136,9 @@ async fn admitted(
         let refusal = exchange_refusal(&error);
         ending.refused(refusal);
         *channel.upstream.borrow_mut() = UpstreamState::Gone;
+        if is_unprocessed(&error) {
+            admit::give_back(channel, &admitted);
+        }
         // Where nothing went out, nobody has it. Where it did, and nothing came back, the upstream may have it.
         let is_unsent = upstream.sent() == sent;
         let is_silent = upstream.received() == received && refusal == Refusal::UpstreamUnreachable;
