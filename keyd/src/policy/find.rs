@@ -110,9 +110,9 @@ pub fn in_head<'a>(
     if let Some(grant) = misplaced_in_target(live, asked.target, claimed) {
         return Err(misplaced(live, declared, grant));
     }
-    for (grant, one) in &found.uses[in_fields..] {
+    for (_, one) in &found.uses[in_fields..] {
         if let Position::Query(name) = &one.position {
-            target.mark_query(name, &grant.placeholder);
+            target.mark_query(name);
         }
     }
     if let Some(range) = path {
@@ -189,12 +189,14 @@ pub fn grant_of<'a>(live: &'a Live, asked: &Asked<'_>, by: &[u64], text: &[u8]) 
         let fits = |grant: &&Grant| proved.contains(&grant.agent) && by.contains(&grant.credential);
         let named = || live.grants_by_name(text).filter(fits);
         let standing = || named().filter(|grant| live.stands(grant));
-        match standing().next() {
-            // A name does not tell two agents of one user apart, and a page in a browser knows it too.
-            Some(first) if standing().any(|grant| grant.agent != first.agent) || asked.is_from_a_page() => None,
-            // A revoked one is found last, so that it is refused as that.
-            first => first.or_else(|| named().next()),
+        let first = standing().next();
+        // A name does not tell two agents of one user apart, and a page in a browser knows it too.
+        if first.is_some_and(|first| standing().any(|grant| grant.agent != first.agent) || asked.is_from_a_page()) {
+            return None;
         }
+        // One that was given under this name goes before one that has it beside its own. A revoked one is found last, so
+        // that it is refused as that.
+        standing().find(|grant| grant.placeholder.as_bytes() == text).or(first).or_else(|| named().next())
     })
 }
 

@@ -64,9 +64,9 @@ impl Target {
     }
 
     /// A key is the value of this parameter, which comes once.
-    pub fn mark_query(&mut self, name: &str, value: &str) {
+    pub fn mark_query(&mut self, name: &str) {
         if let Some(query) = &mut self.query
-            && let Some(range) = parameter(query, name, value)
+            && let Some(range) = value_of(query, name)
         {
             query.replace_range(range, MARK);
         }
@@ -105,7 +105,9 @@ impl Target {
         out.push(b'?');
         let mut rest = query.as_str();
         for (name, key) in in_order(query, in_query) {
-            let Some(range) = parameter(rest, name, MARK) else { return Err(BadTarget) };
+            let Some(range) = value_of(rest, name).filter(|range| &rest[range.clone()] == MARK) else {
+                return Err(BadTarget);
+            };
             out.extend_from_slice(&rest.as_bytes()[..range.start]);
             percent::encode_into(key, percent::is_unreserved, &mut out);
             rest = &rest[range.end..];
@@ -115,18 +117,18 @@ impl Target {
     }
 }
 
-/// Where the value of the parameter `name=value` stands, written exactly so.
-fn parameter(query: &str, name: &str, value: &str) -> Option<Range<usize>> {
+/// Where the value of the first parameter of this name stands.
+fn value_of(query: &str, name: &str) -> Option<Range<usize>> {
     Parts::of(query.as_bytes()).find_map(|part| {
-        let inner = query[part.clone()].strip_prefix(name)?.strip_prefix('=')?;
-        (inner == value).then(|| part.end - value.len()..part.end)
+        let value = query[part.clone()].strip_prefix(name)?.strip_prefix('=')?;
+        Some(part.end - value.len()..part.end)
     })
 }
 
 /// The keys of a query in the order of their parameters.
 fn in_order<'a>(query: &str, keys: &[(&'a str, &'a [u8])]) -> Vec<(&'a str, &'a [u8])> {
     let mut sorted = keys.to_vec();
-    sorted.sort_by_key(|(name, _)| parameter(query, name, MARK).map(|range| range.start));
+    sorted.sort_by_key(|(name, _)| value_of(query, name).map(|range| range.start));
     sorted
 }
 
@@ -312,7 +314,7 @@ mod tests {
         let mut target = Target::parse("/{}/P/x?k={}&key=PQ").expect("a target");
         let at = target.path().find('P').expect("it is there");
         target.mark_path(at..at + 1);
-        target.mark_query("key", "PQ");
+        target.mark_query("key");
         let keys = [("key", &b"one"[..])];
         assert_eq!(target.with_keys(Some(b"two"), &keys).expect("a target"), b"/%7B%7D/two/x?k=%7B%7D&key=one");
         let longest = format!("/{}", "{".repeat(LONGEST_TARGET / 3));
@@ -323,14 +325,14 @@ mod tests {
     fn keys_stay_one_segment_and_one_value() {
         let mut target = Target::parse("/a/botPH/x?k=1&key=PQ&m=PQ&z").expect("a target");
         target.mark_path(6..8);
-        target.mark_query("key", "PQ");
+        target.mark_query("key");
         assert_eq!((target.path(), target.query()), ("/a/bot{}/x", Some("k=1&key={}&m=PQ&z")));
         let with = |path: &[u8], query: &[(&str, &[u8])]| target.with_keys(Some(path), query).expect("a target");
         assert_eq!(
             with(b"1:a/b?c#d%e f", &[("key", b"+&=;#/\xff")]),
             b"/a/bot1:a%2Fb%3Fc%23d%25e%20f/x?k=1&key=%2B%26%3D%3B%23%2F%FF&m=PQ&z"
         );
-        target.mark_query("m", "PQ");
+        target.mark_query("m");
         let both: [(&str, &[u8]); 2] = [("m", b"two"), ("key", b"one")];
         assert_eq!(with_both(&target, &both), "/a/bot{}/x?k=1&key=one&m=two&z");
         assert_eq!(target.with_keys(None, &[("other", b"x")]), Err(BadTarget));
