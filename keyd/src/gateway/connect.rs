@@ -21,7 +21,7 @@ use crate::policy::identity::Identity;
 use crate::policy::live::Live;
 use crate::state::{State, now};
 use crate::vault::ca;
-use crate::vault::contents::Agent;
+use crate::vault::contents::{Agent, Grant};
 
 /// A CONNECT.
 pub struct Question {
@@ -83,13 +83,8 @@ fn judge(
     let identity = session.identity(&live).inspect_err(|refusal| {
         state.logbook.refusal(about(&Identity::UNKNOWN, Decision::Refused(*refusal)), *refusal);
     })?;
-    let way = match way(&live, &identity, &question.authority) {
-        Ok(Way::Tunnel(_)) if !question.may_be_tunnel => Err(Refusal::HostNotAllowed),
-        Err(Refusal::Revoked | Refusal::Expired) if !question.may_be_tunnel && live.is_named(&question.authority) => {
-            Ok(Way::Judge)
-        }
-        way => way,
-    };
+    let way = way(&live, &identity, &question.authority);
+    let way = if question.may_be_tunnel { way } else { without_tunnel(&live, &identity, &question.authority, way) };
     let way = way.inspect_err(|refusal| {
         state.logbook.refusal(about(&identity, Decision::Refused(*refusal)), *refusal);
     })?;
@@ -143,7 +138,7 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
         // Who proves to be somebody could go there.
         let somebody_may =
             !holders.is_empty() || live.contents().agents.iter().any(|agent| may_reach(agent, authority));
-        return Err(if somebody_may { Refusal::AgentUnknown } else { why_not(live, authority, |id| !bound(id)) });
+        return Err(if somebody_may { Refusal::AgentUnknown } else { why_not(live, identity, authority) });
     }
     if living().next().is_none() {
         return Err(Refusal::Revoked);
@@ -154,16 +149,35 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
     // One user may be several agents, and a tunnel is somebody's.
     let mut reaching = living().filter(|agent| may_reach(agent, authority));
     match (reaching.next(), living().nth(1)) {
-        (None, _) => Err(why_not(live, authority, |id| living().any(|agent| agent.id == id))),
+        (None, _) => Err(why_not(live, identity, authority)),
         (Some(_), Some(_)) => Err(Refusal::AgentUnknown),
         (Some(only), None) => Ok(Way::Tunnel(only.id)),
     }
 }
 
+/// A request that is no CONNECT is judged by itself also where all is lost that once allowed it.
+fn without_tunnel(
+    live: &Live,
+    identity: &Identity,
+    authority: &Authority,
+    way: Result<Way, Refusal>,
+) -> Result<Way, Refusal> {
+    match way {
+        Ok(Way::Intercept) | Err(Refusal::AgentUnknown) => way,
+        _ if why_not(live, identity, authority) != Refusal::HostNotAllowed => Ok(Way::Judge),
+        Ok(_) => Err(Refusal::HostNotAllowed),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Why there is no way: what allowed it last was taken away or has run out, or nothing ever did.
-fn why_not(live: &Live, authority: &Authority, is_theirs: impl Fn(u64) -> bool) -> Refusal {
-    let last = live.grants_ever_naming(authority).filter(|grant| is_theirs(grant.agent)).max_by_key(|grant| grant.id);
-    match last {
+fn why_not(live: &Live, identity: &Identity, authority: &Authority) -> Refusal {
+    let is_bound = |id: u64| live.agent(id).is_some_and(Agent::is_bound);
+    let is_theirs = |grant: &&Grant| match identity.agents() {
+        Some(agents) => agents.contains(&grant.agent),
+        None => !is_bound(grant.agent),
+    };
+    match live.grants_ever_naming(authority).filter(is_theirs).max_by_key(|grant| grant.id) {
         None => Refusal::HostNotAllowed,
         Some(grant) if live.stands(grant) => Refusal::Expired,
         Some(_) => Refusal::Revoked,

@@ -33,8 +33,19 @@ fn goes(contents: &Contents, uid: Option<u32>, authority: &str) -> Result<&'stat
     let live = Live::new(contents.clone());
     let seen = Seen { uid, by_socket: true, in_unit: &|_| false, token: None };
     let identity = Identity::of(&live, &seen)?;
-    let way = way(&live, &identity, &authority.parse().unwrap())?;
-    Ok(match way {
+    named(way(&live, &identity, &authority.parse().unwrap()))
+}
+
+/// The same for a request in absolute form.
+fn goes_in_full(contents: &Contents, uid: Option<u32>, authority: &str) -> Result<&'static str, Refusal> {
+    let live = Live::new(contents.clone());
+    let seen = Seen { uid, by_socket: true, in_unit: &|_| false, token: None };
+    let (identity, authority) = (Identity::of(&live, &seen)?, authority.parse().unwrap());
+    named(without_tunnel(&live, &identity, &authority, way(&live, &identity, &authority)))
+}
+
+fn named(way: Result<Way, Refusal>) -> Result<&'static str, Refusal> {
+    way.map(|way| match way {
         Way::Intercept => "intercept",
         Way::Judge => "judge",
         Way::Tunnel(_) => "tunnel",
@@ -119,7 +130,7 @@ fn of_several_agents_of_one_user_none_is_taken_for_the_other() {
     // One that was revoked is nobody's rival.
     contents.agents[0].revoked = Some(5);
     assert_eq!(goes(&contents, Some(2), "pypi.org"), Ok("tunnel"));
-    assert_eq!(goes(&contents, Some(2), "api.example"), Err(Refusal::HostNotAllowed), "its grant does not stand");
+    assert_eq!(goes(&contents, Some(2), "api.example"), Err(Refusal::Revoked), "its grant does not stand");
 }
 
 #[test]
@@ -127,4 +138,23 @@ fn a_claimed_user_is_on_record_as_claimed() {
     let live = Live::new(contents());
     let seen = Seen { uid: Some(2), by_socket: false, in_unit: &|_| false, token: None };
     assert_eq!(Identity::of(&live, &seen).unwrap().evidence(), Evidence::Claimed);
+}
+
+#[test]
+fn a_request_in_full_is_judged_where_its_agent_ever_could_go() {
+    let mut contents = contents();
+    assert_eq!(goes_in_full(&contents, Some(1), "api.example"), Ok("intercept"));
+    assert_eq!(goes_in_full(&contents, Some(2), "pypi.org"), Err(Refusal::HostNotAllowed), "a tunnel is for a CONNECT");
+    assert_eq!(goes_in_full(&contents, None, "bound.example"), Err(Refusal::AgentUnknown));
+    contents.grants[0].revoked = Some(5);
+    contents.agents[0].egress.push("api.example".parse().unwrap());
+    assert_eq!(goes(&contents, Some(1), "api.example"), Ok("tunnel"));
+    assert_eq!(goes_in_full(&contents, Some(1), "api.example"), Ok("judge"));
+    assert_eq!(goes_in_full(&contents, Some(2), "api.example"), Err(Refusal::HostNotAllowed), "it was never another's");
+    // Of an agent that was revoked too; and what it could not reach before tells it nothing.
+    contents.agents[0].revoked = Some(5);
+    assert_eq!(goes_in_full(&contents, Some(1), "api.example"), Ok("judge"));
+    for authority in ["bound.example", "unheard.example"] {
+        assert_eq!(goes_in_full(&contents, Some(1), authority), Err(Refusal::Revoked), "{authority}");
+    }
 }
