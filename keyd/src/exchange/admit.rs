@@ -163,7 +163,7 @@ pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Re
     Ok(())
 }
 
-/// Gives the tokens back: the upstream says itself that it has not looked at the request.
+/// Gives the tokens back: an upstream that has served others says that it has not looked at the request.
 pub fn give_back(channel: &Channel, admitted: &Admitted) {
     let now = Instant::now();
     let grants = admitted.allowed.uses.iter().filter_map(|one| admitted.live.grant(one.grant));

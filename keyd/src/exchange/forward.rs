@@ -136,7 +136,8 @@ async fn admitted(
         let refusal = exchange_refusal(&error);
         ending.refused(refusal);
         *channel.upstream.borrow_mut() = UpstreamState::Gone;
-        if is_unprocessed(&error) {
+        // Once: on a connection that is new it would have no end, with two lines of the log and a handshake each time.
+        if served_before && is_unprocessed(&error) {
             admit::give_back(channel, &admitted);
         }
         // Where nothing went out, nobody has it. Where it did, and nothing came back, the upstream may have it.
