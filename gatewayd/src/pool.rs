@@ -118,16 +118,12 @@ impl<T: Pooled> Pool<T> {
     /// The channel used last, if one is alive; else one that is bound to nobody.
     #[must_use]
     pub fn take(&self, key: &Key) -> Option<T> {
-        self.take_of(key).or_else(|| self.take_of(&key.clone().of_anybody()))
+        self.take_own(key).or_else(|| self.take_own(&key.clone().of_anybody()))
     }
 
-    /// The same, of its own alone.
+    /// The same, of those of this key alone.
     #[must_use]
     pub fn take_own(&self, key: &Key) -> Option<T> {
-        self.take_of(key)
-    }
-
-    fn take_of(&self, key: &Key) -> Option<T> {
         let mut idle = self.idle.borrow_mut();
         let channels = idle.get_mut(key)?;
         let found = std::iter::from_fn(|| channels.pop()).map(|idle| idle.channel).find(|channel| !channel.is_closed());
