@@ -2,9 +2,9 @@
 //!
 //! A host that a grant of the agent's names is intercepted: gatewayd gets a leaf and reads the requests, each of which
 //! is judged as it comes. Any other host needs an entry in the agent's list of hosts, and is then a blind tunnel, on
-//! record. It refuses everything else. A request for a proxy that is no CONNECT asks the same, but where all is lost that
-//! once allowed it, it may go on as far as its own judgement. Tunnels are judged again whenever the vault changes, and cut where nothing allows
-//! them any more. Called by `gateway.rs`.
+//! record. It refuses everything else. A request for a proxy that is no CONNECT asks the same; where all is lost that once
+//! allowed it, it goes on as far as its own judgement. Tunnels are judged again whenever the vault changes, and cut where
+//! nothing allows them any more. Called by `gateway.rs`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -130,9 +130,8 @@ fn way(live: &Live, identity: &Identity, authority: &Authority) -> Result<Way, R
     };
     let mut grants = live.grants_naming(authority, now());
     if identity.agents().is_none() {
-        let bound = |id: u64| live.agent(id).is_some_and(Agent::is_bound);
         let holders: Vec<u64> = grants.map(|grant| grant.agent).collect();
-        if holders.iter().any(|id| !bound(*id)) {
+        if holders.iter().any(|id| !is_bound(live, *id)) {
             return Ok(Way::Intercept);
         }
         // Who proves to be somebody could go there.
@@ -172,16 +171,19 @@ fn without_tunnel(
 
 /// Why there is no way: what allowed it last was taken away or has run out, or nothing ever did.
 fn why_not(live: &Live, identity: &Identity, authority: &Authority) -> Refusal {
-    let is_bound = |id: u64| live.agent(id).is_some_and(Agent::is_bound);
     let is_theirs = |grant: &&Grant| match identity.agents() {
         Some(agents) => agents.contains(&grant.agent),
-        None => !is_bound(grant.agent),
+        None => !is_bound(live, grant.agent),
     };
     match live.grants_ever_naming(authority).filter(is_theirs).max_by_key(|grant| grant.id) {
         None => Refusal::HostNotAllowed,
         Some(grant) if live.stands(grant) => Refusal::Expired,
         Some(_) => Refusal::Revoked,
     }
+}
+
+fn is_bound(live: &Live, agent: u64) -> bool {
+    live.agent(agent).is_some_and(Agent::is_bound)
 }
 
 fn may_reach(agent: &Agent, authority: &Authority) -> bool {
