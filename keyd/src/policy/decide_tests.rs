@@ -296,5 +296,7 @@ fn the_rate_is_asked_last() {
     assert_eq!(revoked_too, Refusal::Revoked);
 }
 
+#[path = "named_tests.rs"]
+mod named;
 #[path = "position_tests.rs"]
 mod positions;
