@@ -58,7 +58,8 @@ pub enum GatewayMessage {
         point: Option<Vec<u8>>,
         /// gatewayd's id for the request, as on channels.
         request_id: String,
-        /// A tunnel is wanted where the host is not intercepted; else it is refused.
+        /// A tunnel is wanted where the host is not intercepted. Else it is no CONNECT: without a tunnel it is refused, or
+        /// intercepted as far as its own refusal where a grant once allowed it.
         tunnel: bool,
     },
     /// A tunnel has ended. No answer.
