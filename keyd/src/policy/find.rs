@@ -15,7 +15,7 @@ use strongroom_protocol::{Refusal, Site};
 use super::decide::{Asked, Refused};
 use super::form::{self, Parts};
 use super::live::Live;
-use super::path::Target;
+use super::path::{self, Target};
 use super::positions::{BEARER, BodyKind, Declared, Prefix, Shape, Spot};
 use super::{percent, placeholder};
 use crate::vault::contents::Grant;
@@ -262,8 +262,7 @@ fn in_query<'a>(
             for piece in part.split(';') {
                 count += usize::from(form::same_name(piece.split('=').next().unwrap_or(piece).as_bytes(), name));
             }
-            // The name is one that needs no encoding, so it is written without any.
-            if let Some(value) = part.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+            if let Some(value) = path::value_in(part, name) {
                 inside = grant_of(live, asked, &spot.by, value.as_bytes()).or(inside);
                 is_name |= live.grants_by_name(value.as_bytes()).next().is_some();
             }

@@ -48,7 +48,7 @@ fn bits(value: &[u8]) -> usize {
     };
     // Repetition shows in how few characters there are: no more bits a byte than they can hold.
     value.len()
-        * each.min(usize::try_from(distinct.ilog2().max(1)).unwrap_or(1) + usize::from(distinct > 4))
+        * each.min(usize::try_from(distinct.max(1).ilog2().max(1)).unwrap_or(1) + usize::from(distinct > 4))
         * usize::from(distinct > 2)
 }
 
@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(judge(b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ""), Err(BadKey::Guessable));
         assert_eq!(judge(b"1234567890123456", ""), Err(BadKey::Guessable));
         assert_eq!(judge(b"sk-ant-api03-abcd", "sk-ant-api03-"), Err(BadKey::Guessable));
+        assert_eq!(judge(b"a-prefix-and-nothing-behind-it", "a-prefix-and-nothing-behind-it"), Err(BadKey::Guessable));
         assert_eq!(judge(&[b'x'; LONGEST_KEY + 1], ""), Err(BadKey::TooLong));
     }
 

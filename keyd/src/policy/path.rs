@@ -120,9 +120,17 @@ impl Target {
 /// Where the value of the first parameter of this name stands.
 fn value_of(query: &str, name: &str) -> Option<Range<usize>> {
     Parts::of(query.as_bytes()).find_map(|part| {
-        let value = query[part.clone()].strip_prefix(name)?.strip_prefix('=')?;
+        let value = value_in(&query[part.clone()], name)?;
         Some(part.end - value.len()..part.end)
     })
+}
+
+/// The value in a part of a query that is of this name, as it is written. The name is one that needs no encoding, and many
+/// clients encode all the same what is reserved in it, such as `[`; nobody encodes more (RFC 3986, 2.3).
+pub fn value_in<'a>(part: &'a str, name: &str) -> Option<&'a str> {
+    let (written, value) = part.split_once('=')?;
+    let read = percent::decode_where(written.as_bytes(), |byte| !percent::is_unreserved(byte));
+    (read == name.as_bytes()).then_some(value)
 }
 
 /// The keys of a query in the order of their parameters.
@@ -336,6 +344,11 @@ mod tests {
         let both: [(&str, &[u8]); 2] = [("m", b"two"), ("key", b"one")];
         assert_eq!(with_both(&target, &both), "/a/bot{}/x?k=1&key=one&m=two&z");
         assert_eq!(target.with_keys(None, &[("other", b"x")]), Err(BadTarget));
+        // Clients that encode what needs no encoding.
+        let mut target = Target::parse("/?auth%5Bkey%5D=PH&auth[kez]=1").expect("a target");
+        target.mark_query("auth[key]");
+        let keys = [("auth[key]", &b"one"[..])];
+        assert_eq!(with_both(&target, &keys), "/?auth%5Bkey%5D=one&auth[kez]=1");
     }
 
     fn with_both(target: &Target, keys: &[(&str, &[u8])]) -> String {

@@ -153,6 +153,21 @@ mod query {
     }
 
     #[test]
+    fn a_name_with_reserved_characters_is_written_either_way() {
+        let named = |name: &str| {
+            let (mut case, placeholder) = with(&[Site::parse_query("auth[key]")]);
+            case.target = format!("/v1?{name}={placeholder}");
+            case.judge()
+        };
+        for name in ["auth[key]", "auth%5Bkey%5D", "auth%5bkey]"] {
+            named(name).expect(name);
+        }
+        for name in ["%61uth[key]", "auth%255Bkey]", "auth(key)"] {
+            assert_eq!(named(name).expect_err("refused"), Refusal::SiteNotAllowed, "{name}");
+        }
+    }
+
+    #[test]
     fn it_is_written_as_it_is_and_once() {
         for target in [
             "/v1?other={}",
