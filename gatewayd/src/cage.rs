@@ -16,7 +16,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use strongroom_protocol::Check;
 
-mod calls;
+pub mod calls;
 mod files;
 
 /// What stays readable inside the cage.

@@ -341,11 +341,29 @@ fn what_is_taken_away_again_leaves_the_vault_its_backup_and_the_log_alone() {
     scene.get("/openai/x").send().assert_refused(Refusal::Revoked);
 }
 
+/// The breaker closes the same cages, from the same files, and tells their tables; what is in these is pinned by its tests.
 #[test]
-fn doctor_finds_nothing_broken() {
+fn doctor_shows_each_rule_of_both_live_daemons() {
     let scene = Scene::with(|exchange| exchange.respond("200 OK", &[], b""));
     let output = scene.strongroom.ctl(&["doctor", "--json"]);
     output.assert_code(0);
     assert!(!output.stdout.contains("\"failed\""), "{}", output.stdout);
-    assert!(output.stdout.contains("seccomp"), "{}", output.stdout);
+    let lines = scene.strongroom.must(&["doctor"]);
+    let shown = |state: &str, of: &str, name: &str| {
+        let is_row = |row: &serde_json::Value| row["of"] == of && row["name"] == name && row["state"] == state;
+        let row = format!("{state}\t{of}\t{name}\t");
+        assert!(output.json().as_array().unwrap().iter().any(is_row), "{row} in {}", output.stdout);
+        assert!(lines.lines().any(|line| line.starts_with(&row)), "{row} in {lines}");
+    };
+    for (of, at_least) in [("keyd", 16), ("gatewayd", 11)] {
+        shown("ok", "set-up", &format!("{of}-from-outside"));
+        let data = tempfile::tempdir().unwrap();
+        let mut breaker = std::process::Command::new(env!("CARGO_BIN_EXE_breaker"));
+        let account = process::run(breaker.arg(of).arg(data.path()).arg("checks"), b"").stdout;
+        let rules: Vec<_> = account.lines().filter_map(|line| line.split_once(": ")?.0.split_once(' ')).collect();
+        assert!(rules.len() >= at_least, "{account}");
+        for (state, name) in rules {
+            shown(&state.to_lowercase(), of, name);
+        }
+    }
 }

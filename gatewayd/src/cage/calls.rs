@@ -98,8 +98,9 @@ const NAMESPACES: &[libc::c_int] = &[
     libc::CLONE_NEWNET,
 ];
 
+/// What the filter ends the process for, whatever the arguments. The tests try each.
 #[rustfmt::skip]
-const FORBIDDEN: &[i64] = &[
+pub const FORBIDDEN: &[i64] = &[
     // Another program, another process.
     libc::SYS_execve, libc::SYS_execveat,
     #[cfg(target_arch = "x86_64")] libc::SYS_fork,

@@ -94,9 +94,9 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_epoll_ctl, Any),      // mio and AsyncFd: a descriptor comes or goes
         (libc::SYS_futex, Any),          // locks and channels between the threads
         (libc::SYS_clock_gettime, Any),  // where the vDSO has to ask the kernel
-        (libc::SYS_clock_nanosleep, Any), // std's sleep, in the worker's retries
+        (libc::SYS_clock_nanosleep, Any), // std's sleep, before a service manager whose queue is full
         (libc::SYS_sched_yield, Any),    // std's channels, when they contend
-        (libc::SYS_restart_syscall, Any), // the kernel, after a stop signal
+        (libc::SYS_restart_syscall, Any), // the kernel, after a stop signal during that sleep
         (libc::SYS_timer_settime, Any),  // the closers' alarms; there is no call that makes another
 
         // Sockets: those that were accepted or passed; there is no call that makes one.
@@ -113,8 +113,7 @@ fn table() -> Vec<(i64, With)> {
         // Descriptors and files. Landlock leaves the data directory.
         (libc::SYS_read, Any),           // files, the runtime's wake-up
         (libc::SYS_write, Any),          // files, the log on standard error, the runtime's wake-up
-        (libc::SYS_readv, Any),          // tokio's streams
-        (libc::SYS_writev, Any),         // tokio's streams
+        (libc::SYS_writev, Any),         // glibc's last words before an abort
         (libc::SYS_pread64, Any),        // the audit reader
         (libc::SYS_close, Any),          // everything
         (libc::SYS_fcntl, OneOf(1, &[
@@ -128,7 +127,7 @@ fn table() -> Vec<(i64, With)> {
         ])),
         (libc::SYS_openat, Any),         // vault and audit files
         (libc::SYS_newfstatat, Any),     // their metadata
-        (libc::SYS_fstat, Any),          // the same of open files
+        (libc::SYS_fstat, Any),          // the same of open files, in glibc 2.39 and newer
         (libc::SYS_statx, Any),          // the same by std
         (libc::SYS_lseek, Any),          // the audit reader and writer
         (libc::SYS_getdents64, Any),     // the list of audit files
@@ -138,17 +137,15 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_flock, Any),          // the vault's lock
         (libc::SYS_linkat, Any),         // the vault's backup
         (libc::SYS_renameat, Any),       // the new vault takes the old one's place
-        (libc::SYS_renameat2, Any),      // the same, by newer C libraries
         (libc::SYS_unlinkat, Any),       // what a crash left behind
 
         // Memory: never executable, so that no code can be brought in.
         (libc::SYS_mmap, Without(2, libc::PROT_EXEC as u32)),     // malloc
         (libc::SYS_mprotect, Without(2, libc::PROT_EXEC as u32)), // malloc, when an arena grows
         (libc::SYS_munmap, Any),         // malloc
-        (libc::SYS_mremap, Any),         // malloc; it keeps the protection
         (libc::SYS_brk, Any),            // malloc
         (libc::SYS_madvise, OneOf(2, &[libc::MADV_DONTNEED as u32, libc::MADV_FREE as u32])), // malloc gives pages back
-        (libc::SYS_sched_getaffinity, Any), // malloc counts processors when it makes an arena
+        (libc::SYS_sched_getaffinity, Any), // malloc counts processors for a thread's first arena
         (libc::SYS_getrandom, Any),      // ring, and std's hash tables
 
         // Signals and the end, an orderly one and a panic's.
@@ -169,7 +166,6 @@ fn table() -> Vec<(i64, With)> {
         (libc::SYS_prlimit64, Null(2)),  // reads a limit, sets none
         (libc::SYS_capget, Any),         // reads capabilities
         (libc::SYS_geteuid, Any),        // whose the process is
-        (libc::SYS_getuid, Any),         // the same
     ];
     // Calls of x86_64 that newer architectures have under the names above only.
     #[cfg(target_arch = "x86_64")]

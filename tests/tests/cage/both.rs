@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::Outcome::{Died, Done, Errno};
-use crate::{Scene, Twin, attempt, done, hold, landlock_abi, outcome, refused};
+use crate::{Scene, Twin, attempt, done, has_landlock, hold, killed, outcome, refused};
 
 #[test]
 fn a_call_by_the_32_bit_table_ends_either() {
@@ -19,6 +19,26 @@ fn a_call_by_the_32_bit_table_ends_either() {
         assert_eq!(attempt("gatewayd", "32-bit"), Died(Signal::SIGSYS));
     } else {
         eprintln!("skipped: this machine has no 32-bit system calls");
+    }
+}
+
+/// A thread in a new namespace, and this process in one. clone has no bit for a namespace of time.
+#[test]
+fn no_kind_of_namespace_is_made_by_either() {
+    let kinds = [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+    ];
+    let threads = kinds.iter().map(|kind| format!("clone-thread:{kind}"));
+    let whats: Vec<_> =
+        kinds.iter().chain([&CLONE_NEWTIME]).map(|kind| format!("unshare:{kind}")).chain(threads).collect();
+    for cage in ["keyd", "gatewayd"] {
+        hold(cage, killed(&whats.iter().map(String::as_str).collect::<Vec<_>>()));
     }
 }
 
@@ -95,16 +115,29 @@ fn each_cage_gives_a_true_account_of_itself() {
     for cage in ["keyd", "gatewayd"] {
         let Done(text) = attempt(cage, "checks") else { panic!("{cage} gave no account") };
         assert!(!text.contains("Failed"), "{text}");
-        for name in ["core-dumps", "undumpable", "no-new-privileges", "capabilities", "seccomp"] {
-            assert!(text.contains(&format!("Ok {name}: ")), "{name} in {text}");
+        let mut names = vec!["core-dumps", "undumpable", "no-new-privileges", "capabilities", "seccomp"];
+        if has_landlock(6, "the account of it") {
+            names.extend(["landlock", "landlock-network", "landlock-scopes"]);
+            names.extend(if cage == "keyd" { &["inside-landlock"][..] } else { &["inside-write"] });
         }
-        if landlock_abi() >= 6 {
-            for name in ["landlock", "landlock-network", "landlock-scopes"] {
-                assert!(text.contains(&format!("Ok {name}: ")), "{name} in {text}");
-            }
+        names.extend(if cage == "keyd" { INSIDE_KEYD } else { &["threads"] });
+        for name in names {
+            assert!(text.contains(&format!("Ok {name}: ")), "{name} in {text}");
         }
     }
 }
+
+/// Not in the libc crate.
+const CLONE_NEWTIME: libc::c_int = 0x80;
+
+const INSIDE_KEYD: &[&str] = &[
+    "inside-core-dumps",
+    "inside-undumpable",
+    "inside-no-new-privileges",
+    "inside-capabilities",
+    "inside-seccomp",
+    "environment",
+];
 
 fn as_somebody(command: &mut Command) {
     if nix::unistd::geteuid().is_root() {

@@ -29,11 +29,9 @@ fn keyd_dies_of_what_its_filter_does_not_list() {
         "unix-connect",
         "execve",
         "execveat",
-        "fork",
-        "vfork",
+        "clone",
         "thread",
         "clone3",
-        "unshare",
         "setns",
         "ptrace",
         "process-vm-readv",
@@ -73,11 +71,13 @@ fn keyd_dies_of_what_its_filter_does_not_list() {
         "ioctl-other",
         "fcntl-owner",
         "symlink-inside",
+        "make-socket",
+        "make-fifo",
         "worker:socket",
         "worker:execve",
     ];
     if cfg!(target_arch = "x86_64") {
-        whats.push("x32");
+        whats.extend(["fork", "vfork", "x32"]);
     }
     hold("keyd", killed(&whats));
 }
@@ -89,7 +89,7 @@ fn keyd_may_do_the_harmless_half_of_each_conditional_rule() {
     let mut rows: Vec<_> = harmless.into_iter().map(|what| (what, Errno(libc::EBADF), Twin::AnythingElse)).collect();
     rows.push(("prctl-read", done(), Twin::AnythingElse));
     rows.push(("rlimit-read", done(), Twin::AnythingElse));
-    rows.push(("panic", done(), Twin::Exactly(done())));
+    rows.extend(["panic", "thread-end", "worker:allocate"].map(|what| (what, done(), Twin::Exactly(done()))));
     hold("keyd", rows);
 }
 
@@ -114,6 +114,27 @@ fn keyd_reaches_nothing_outside_its_data_directory() {
     hold("keyd", refused(&["move-out", "move-in"], libc::EACCES));
     // Between directories: EXDEV, as if they were two file systems.
     hold("keyd", refused(&["link-in"], libc::EXDEV));
+}
+
+/// What seccomp ends keyd for before Landlock is asked is Landlock's to refuse as well: the second lock is tried alone.
+#[test]
+fn keyds_landlock_holds_without_its_filter() {
+    if has_landlock(3, "keyd's files without seccomp") {
+        let whats = ["make-socket", "make-fifo", "make-device", "symlink-inside", "remove-directory"];
+        hold("unsealed-keyd", refused(&whats, libc::EACCES));
+        hold("unsealed-keyd", vec![("make-block-device", Errno(libc::EACCES), Twin::AnythingElse)]);
+        hold("unsealed-keyd", vec![("execve", Errno(libc::EACCES), Twin::Exactly(done()))]);
+        // The audit log's, before the filter.
+        hold("unsealed-keyd", vec![("make-directory", done(), Twin::Exactly(done()))]);
+    }
+    if has_landlock(4, "keyd's network without seccomp") {
+        hold("unsealed-keyd", refused(&["tcp-bind"], libc::EACCES));
+        let refused_by_nobody = Twin::Exactly(Errno(libc::ECONNREFUSED));
+        hold("unsealed-keyd", vec![("tcp-connect", Errno(libc::EACCES), refused_by_nobody)]);
+    }
+    if has_landlock(6, "keyd's scopes without seccomp") {
+        hold("unsealed-keyd", refused(&["abstract-connect", "signal-parent"], libc::EPERM));
+    }
 }
 
 #[test]

@@ -8,10 +8,13 @@ use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::sync::mpsc;
+
+use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::unistd::mkfifo;
 
 use crate::{Outcome, Worker, memory};
 
@@ -21,6 +24,9 @@ pub fn attempt(what: &str, data: &Path, worker: Option<&Worker>) -> Outcome {
         return in_worker(inner, data, worker);
     }
     let outside = data.parent().unwrap_or(data).join("outside");
+    if let Some((name, number)) = what.split_once(':') {
+        return numbered(name, number.parse().map_err(io::Error::other)?);
+    }
     match what {
         // What keyd does with files, in one go.
         "vault" => write_a_vault(data),
@@ -39,6 +45,15 @@ pub fn attempt(what: &str, data: &Path, worker: Option<&Worker>) -> Outcome {
         "move-out" => done(fs::rename(data.join("vault"), data.with_file_name("vault"))),
         "move-in" => done(fs::rename(&outside, data.join("vault"))),
         "link-in" => done(fs::hard_link(&outside, data.join("linked"))),
+        "make-socket" => done(UnixListener::bind(data.join("socket"))),
+        "make-fifo" => done(mkfifo(&data.join("fifo"), Mode::S_IRWXU).map_err(io::Error::from)),
+        // The one device that needs no privilege: an overlay's mark for what is gone.
+        "make-device" => done(mknod(&data.join("device"), SFlag::S_IFCHR, Mode::S_IRWXU, 0).map_err(io::Error::from)),
+        "make-block-device" => {
+            done(mknod(&data.join("device"), SFlag::S_IFBLK, Mode::S_IRWXU, 0).map_err(io::Error::from))
+        }
+        "make-directory" => done(fs::create_dir(data.join("directory"))),
+        "remove-directory" => done(fs::remove_dir(data.join("audit"))),
         "symlink-inside" => done(std::os::unix::fs::symlink("/etc/passwd", data.join("symlink"))),
         // The network.
         "tcp-bind" => done(TcpListener::bind("127.0.0.1:0")),
@@ -53,6 +68,18 @@ pub fn attempt(what: &str, data: &Path, worker: Option<&Worker>) -> Outcome {
         // Processes and threads.
         "thread" => done(std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join().is_ok())),
         "abort" => std::process::abort(),
+        // Too much for the arena that a thread but the first begins with, and in blocks too small for mappings.
+        "allocate" => {
+            drop(std::hint::black_box(vec![vec![1_u8; 100 * 1024]; 16]));
+            Ok(String::new())
+        }
+        // SAFETY: it is not sound, and that is the attempt: the C library sees it, says so and aborts.
+        "double-free" => unsafe {
+            let block = std::hint::black_box(libc::malloc(64));
+            libc::free(block);
+            libc::free(std::hint::black_box(block));
+            Ok(String::new())
+        },
         "panic" => done(
             std::panic::catch_unwind(|| panic!("on purpose"))
                 .err()
@@ -111,19 +138,11 @@ fn system_call(name: &str) -> Outcome {
             "execveat" => call(|| {
                 libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, program.as_ptr(), arguments.as_ptr(), null::<u8>(), 0)
             }),
-            "fork" => call(|| match libc::fork() {
-                0 => libc::_exit(0),
-                child => libc::waitpid(child, null_mut(), 0).into(),
-            }),
-            "vfork" => call(|| match libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) {
+            "clone" => call(|| match libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) {
                 0 => libc::_exit(0),
                 child => libc::waitpid(child as i32, null_mut(), 0).into(),
             }),
             "clone3" => call(|| libc::syscall(libc::SYS_clone3, null::<u8>(), 0)),
-            "clone-thread-newuser" => {
-                call(|| libc::syscall(libc::SYS_clone, libc::CLONE_THREAD | libc::CLONE_NEWUSER, 0, 0, 0, 0))
-            }
-            "unshare" => call(|| libc::unshare(libc::CLONE_NEWUSER).into()),
             "setns" => call(|| libc::setns(-1, 0).into()),
             "ptrace" => call(|| libc::ptrace(libc::PTRACE_ATTACH, 0, 0, 0)),
             "process-vm-readv" => call(|| libc::process_vm_readv(libc::getpid(), null(), 0, null(), 0, 0) as i64),
@@ -169,6 +188,11 @@ fn system_call(name: &str) -> Outcome {
             "ioctl-fionbio" => call(|| libc::ioctl(-1, libc::FIONBIO, null::<u8>()).into()),
             "fcntl-owner" => call(|| libc::fcntl(-1, libc::F_SETOWN, 1).into()),
             "fcntl-flags" => call(|| libc::fcntl(-1, libc::F_GETFL).into()),
+            // Their own numbers, which the C library leaves for clone's.
+            #[cfg(target_arch = "x86_64")]
+            "fork" => forked(libc::SYS_fork),
+            #[cfg(target_arch = "x86_64")]
+            "vfork" => forked(libc::SYS_vfork),
             #[cfg(target_arch = "x86_64")]
             "x32" => call(|| libc::syscall(libc::SYS_getpid | 0x4000_0000)),
             #[cfg(target_arch = "x86_64")]
@@ -180,6 +204,48 @@ fn system_call(name: &str) -> Outcome {
             _ => Err(io::Error::other(format!("no attempt is called {name}"))),
         }
     }
+}
+
+/// A call of a whole row of them: by its number, or by its flag.
+fn numbered(name: &str, number: i64) -> Outcome {
+    match name {
+        #[cfg(target_arch = "x86_64")]
+        "call" if [libc::SYS_fork, libc::SYS_vfork].contains(&number) => forked(number),
+        // SAFETY: nothing has the address, descriptor, number or length -1, and every bit of it is a flag too many.
+        "call" => call(|| unsafe { libc::syscall(number, -1_i64, -1_i64, -1_i64, -1_i64, -1_i64, -1_i64) }),
+        // SAFETY: a thread that shares no memory is refused, and so is made nowhere.
+        "clone-thread" => {
+            call(|| unsafe { libc::syscall(libc::SYS_clone, i64::from(libc::CLONE_THREAD) | number, 0, 0, 0, 0) })
+        }
+        // SAFETY: it takes an integer, and what it changes ends with this process.
+        "unshare" => call(|| unsafe { libc::syscall(libc::SYS_unshare, number) }),
+        _ => Err(io::Error::other(format!("no row of attempts is called {name}"))),
+    }
+}
+
+/// Makes a child that leaves at once. In assembly, for after vfork it runs on our stack and must not return.
+#[cfg(target_arch = "x86_64")]
+fn forked(number: i64) -> Outcome {
+    let mut child = number;
+    // SAFETY: the child makes one call, exit, and touches no memory; the parent goes on as after any system call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "mov eax, 60",
+            "xor edi, edi",
+            "syscall",
+            "2:",
+            inout("rax") child, out("rcx") _, out("r11") _, out("rdi") _, options(nostack)
+        );
+    }
+    let child = i32::try_from(child).map_err(io::Error::other)?;
+    if child < 0 {
+        return Err(io::Error::from_raw_os_error(-child));
+    }
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None)?;
+    Ok(String::new())
 }
 
 fn call(attempt: impl FnOnce() -> i64) -> Outcome {

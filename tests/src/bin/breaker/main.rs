@@ -3,7 +3,7 @@
 //! ```text
 //!   breaker CAGE DATA ATTEMPT     done [words] | errno N | error words | (dies)
 //!
-//!   CAGE: none | gatewayd | keyd | required-keyd | keyd-on-old-kernel | required-keyd-on-old-kernel
+//!   CAGE: none | gatewayd | keyd | required-keyd | keyd-on-old-kernel | required-keyd-on-old-kernel | unsealed-keyd
 //! ```
 //!
 //! The daemons themselves have no hook for tests; these are the same files, compiled into a program that misbehaves
@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -72,6 +73,11 @@ fn run() -> Result<Outcome, Box<dyn std::error::Error>> {
         "required-keyd" => in_keyds_cage(&data, &what, true),
         "keyd-on-old-kernel" => play_an_old_kernel().and_then(|()| in_keyds_cage(&data, &what, false)),
         "required-keyd-on-old-kernel" => play_an_old_kernel().and_then(|()| in_keyds_cage(&data, &what, true)),
+        // Without seccomp, which would end the process before Landlock could refuse.
+        "unsealed-keyd" => {
+            let _confined = sandbox::confine(&sandbox::Paths { data: data.clone(), require: false })?;
+            Ok(attempt::attempt(&what, &data, None))
+        }
         "gatewayd" => {
             let paths =
                 gatewayd::cage::Paths { config: data.join("config"), gateway_socket: data.join("gateway.sock") };
@@ -85,6 +91,8 @@ fn run() -> Result<Outcome, Box<dyn std::error::Error>> {
         }
         "none" if what == "inherit" => Ok(inherited()),
         "none" if what == "serve" => Ok(serve::prepare(&data)?.run(None)),
+        "none" if what == "thread-end" => Ok(end(worker()?)),
+        "none" if what == "forbidden" => Ok(Ok(forbidden())),
         "none" => Ok(attempt::attempt(&what, &data, Some(&worker()?))),
         _ => Err("there is no such cage".into()),
     }
@@ -105,6 +113,7 @@ fn in_keyds_cage(data: &Path, what: &str, require: bool) -> Result<Outcome, Box<
     Ok(match serving {
         Some(serving) => serving.run(Some(&worker)),
         None if what == "checks" => Ok(written(&checks)),
+        None if what == "thread-end" => end(worker),
         None => attempt::attempt(what, data, Some(&worker)),
     })
 }
@@ -140,6 +149,18 @@ fn worker() -> io::Result<Worker> {
     let _ = worker.send(Box::new(move || running.send(()).unwrap_or_default()));
     let _ = runs.recv();
     Ok(worker)
+}
+
+/// The thread ends with its sender, a moment before the process would.
+fn end(worker: Worker) -> Outcome {
+    drop(worker);
+    std::thread::sleep(Duration::from_millis(100));
+    Ok(String::new())
+}
+
+/// The numbers of the calls on gatewayd's list.
+fn forbidden() -> String {
+    gatewayd::cage::calls::FORBIDDEN.iter().map(|number| format!("{number} ")).collect()
 }
 
 fn written(checks: &[strongroom_protocol::Check]) -> String {
