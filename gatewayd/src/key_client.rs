@@ -258,8 +258,8 @@ impl KeyClient {
         number: u64,
         asking: impl Future<Output = Result<Given, Refusal>>,
     ) -> Result<KeydMessage, Refusal> {
+        let _question = Question { client: self, number };
         let answer = timeout(PATIENCE, asking).await;
-        self.waiting.borrow_mut().remove(&number);
         let given = answer.unwrap_or(Err(Refusal::KeydUnavailable))?;
         given.take().ok_or(Refusal::KeydUnavailable)
     }
@@ -384,6 +384,18 @@ impl KeyClient {
     }
 }
 
+/// One that is under way. Nobody waits for its reply any more when it is dropped, though it was never sent.
+struct Question<'a> {
+    client: &'a KeyClient,
+    number: u64,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.client.waiting.borrow_mut().remove(&self.number);
+    }
+}
+
 /// For keyd's reply to a channel that is wanted.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -480,6 +492,48 @@ mod tests {
         assert!(matches!(closed, Some(GatewayMessage::CloseSession { session: closed }) if closed == session));
         assert!(matches!(ended, Some(GatewayMessage::EndTunnel { tunnel, .. }) if tunnel == question));
     }
+
+    #[tokio::test]
+    async fn questions_that_are_dropped_leave_nothing_behind_though_they_were_never_sent() {
+        let (go, wait) = std::sync::mpsc::channel();
+        let keyd = move |keyd: Keyd| {
+            let line = keyd.accept();
+            line.hear().unwrap();
+            line.say(&routes(true, true, "one"));
+            wait.recv().unwrap();
+            let mut heard = 0;
+            loop {
+                match line.hear() {
+                    Some(GatewayMessage::Connect { .. }) => heard += 1,
+                    Some(GatewayMessage::OpenSession { session, .. }) => {
+                        line.say(&KeydMessage::SessionOpened { session });
+                        return heard;
+                    }
+                    _ => panic!("a question"),
+                }
+            }
+        };
+        let heard = against(keyd, async |client: &KeyClient| {
+            until(client, "routes", |standing| standing.routes().is_ok()).await;
+            let authority = "a.example".parse().unwrap();
+            let ask = |_| Box::pin(client.connect(1, &authority, None, "i".repeat(1000), true));
+            let mut asking: Vec<_> = (0..MANY).map(ask).collect();
+            let first_look = std::future::poll_fn(|cx| {
+                std::task::Poll::Ready(asking.iter_mut().all(|one| one.as_mut().poll(cx).is_pending()))
+            });
+            assert!(tokio::task::unconstrained(first_look).await, "keyd says nothing");
+            assert_eq!(client.waiting.borrow().len(), MANY);
+            drop(asking);
+            assert_eq!(client.waiting.borrow().len(), 0);
+            go.send(()).unwrap();
+            assert!(client.open_session(Presented::default(), None).await.is_ok(), "the next one is answered");
+        })
+        .await;
+        assert!(heard < MANY, "the socket took all of them");
+    }
+
+    /// More than the socket takes.
+    const MANY: usize = 2000;
 
     #[tokio::test]
     async fn a_cut_that_comes_right_behind_its_tunnel_is_not_lost() {
