@@ -12,7 +12,7 @@ mod link;
 mod socket;
 mod upload;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
@@ -45,7 +45,8 @@ pub struct Channel {
     /// The upload that goes on behind an answer.
     behind: Option<(AbortHandle, Rc<Cell<bool>>)>,
     is_last: bool,
-    _permit: Permit,
+    /// Shared with the watch: nobody may ever look again at an answer whose time is over.
+    permit: Rc<RefCell<Option<Permit>>>,
 }
 
 impl Channel {
@@ -56,12 +57,14 @@ impl Channel {
     pub fn start(ours: UnixStream, permit: Permit) -> Result<Self, Refusal> {
         let socket = PairSocket::new(ours).map_err(|_| Refusal::Overloaded)?;
         let (link, clock) = (Rc::new(Link::new(socket)), Rc::new(Clock::default()));
-        let (limit, ended) = (clock.clone(), link.clone());
+        let permit = Rc::new(RefCell::new(Some(permit)));
+        let (limit, ended, right) = (clock.clone(), link.clone(), permit.clone());
         let watch = tokio::task::spawn_local(async move {
             limit.run_out().await;
             ended.end();
+            right.take();
         });
-        Ok(Self { link, clock, watch: watch.abort_handle(), behind: None, is_last: false, _permit: permit })
+        Ok(Self { link, clock, watch: watch.abort_handle(), behind: None, is_last: false, permit })
     }
 
     /// Whether it can take a request now. It never waits: a channel where something of the last request is still under
@@ -157,6 +160,8 @@ impl Drop for Channel {
         }
         // What was given out may still share the pair.
         self.link.end();
+        // The watch keeps its share until it is next looked at.
+        self.permit.take();
     }
 }
 

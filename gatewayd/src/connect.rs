@@ -124,9 +124,9 @@ pub async fn answer(
     io: &mut AgentIo,
     head: Result<Head, Refusal>,
 ) -> io::Result<Outcome> {
-    let busy = connection.begin();
-    let id = gateway.ids.next();
     let version = head.as_ref().map_or(Version::HTTP_11, |head| head.version);
+    let busy = connection.begin(version);
+    let id = gateway.ids.next();
     let granted = match head {
         Ok(head) => judge(gateway, visitor, &head, &id).await,
         Err(refusal) => Err(refusal.into()),
@@ -134,7 +134,6 @@ pub async fn answer(
     match granted {
         Ok((authority, token, way)) => {
             io.write_all(ESTABLISHED).await?;
-            connection.become_tunnel();
             Ok(Outcome::Granted(Box::new(Granted { authority, token, way, busy })))
         }
         Err(rejection) => {

@@ -9,8 +9,10 @@
 //!
 //! hyper has one time limit for both waiting and a slow head; here they are two, and a write that the agent does not
 //! take has a third. On HTTP/2 an agent can leave one answer lying by its window, while the socket takes everything: an
-//! answer that nobody asks on for has that third one too, and ends the connection. It refuses to look into the bytes
-//! beyond telling HTTP/2, whose control frames are no heads, and a body that is framed twice.
+//! answer that nobody asks on for has that third one too, and ends the connection. Which protocol is spoken is told by
+//! what hyper reads, from its first byte on, and by the version of its requests: a CONNECT in front says nothing of it. It
+//! refuses to look into the bytes beyond telling HTTP/2, whose control frames are no heads, and a body that is framed
+//! twice.
 //! Made by the accept loop; read and written by hyper; told by the service when requests begin and end.
 
 mod agent_io;
@@ -26,6 +28,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use http::Version;
 use nix::sys::socket::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -69,14 +72,12 @@ pub struct Connection {
     is_broken: Cell<bool>,
 }
 
-/// How much of HTTP/2's connection preface has been seen.
+/// How much of HTTP/2's connection preface hyper has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Preface {
     Bytes(usize),
     Http1,
     Http2,
-    /// Nothing that is ours to read any more: a tunnel.
-    Opaque,
 }
 
 impl Connection {
@@ -99,15 +100,15 @@ impl Connection {
         })
     }
 
-    /// A request has been read as far as its head; it lasts until the guard is dropped.
+    /// A request of this version has been read as far as its head; it lasts until the guard is dropped.
     #[must_use]
-    pub fn begin(self: &Rc<Self>) -> Busy {
+    pub fn begin(self: &Rc<Self>, version: Version) -> Busy {
         self.active.set(self.active.get() + 1);
         self.is_settled.set(false);
         self.in_head.set(false);
         let number = self.next_request.get();
         self.next_request.set(number + 1);
-        Busy { connection: self.clone(), number }
+        Busy { connection: self.clone(), number, is_http2: version == Version::HTTP_2 }
     }
 
     /// Whether a request is being served.
@@ -151,16 +152,6 @@ impl Connection {
             Stream::Unix(_) => {}
             Stream::Tls(_, outer) => outer.break_off(),
         }
-    }
-
-    /// What follows is a tunnel: no clock looks into it.
-    pub fn become_tunnel(&self) {
-        self.preface.set(Preface::Opaque);
-    }
-
-    /// It is spoken to in the clear: the clocks look at its bytes again.
-    pub fn is_no_tunnel_after_all(&self) {
-        self.preface.set(Preface::Bytes(0));
     }
 
     /// The socket of agent.sock, to be shown to keyd.
@@ -228,10 +219,16 @@ impl Connection {
         }
     }
 
-    fn saw(&self, bytes: &[u8]) {
-        if self.preface.get() == Preface::Opaque {
-            return;
+    /// Somebody has read these bytes: where nothing is under way, a head begins.
+    fn was_read(&self, bytes: &[u8]) {
+        if self.preface.get() != Preface::Http2 && !self.is_busy() && !self.in_head.get() && !bytes.is_empty() {
+            self.in_head.set(true);
+            self.since.set(Instant::now());
         }
+    }
+
+    /// hyper has read these bytes, and speaks what they say.
+    fn was_read_by_hyper(&self, bytes: &[u8]) {
         if let Preface::Bytes(count) = self.preface.get() {
             self.preface.set(match HTTP2_PREFACE[count..].len().min(bytes.len()) {
                 length if HTTP2_PREFACE[count..count + length] != bytes[..length] => Preface::Http1,
@@ -251,10 +248,6 @@ impl Connection {
             }
             framing.see(bytes);
         }
-        if self.preface.get() != Preface::Http2 && !self.is_busy() && !self.in_head.get() && !bytes.is_empty() {
-            self.in_head.set(true);
-            self.since.set(Instant::now());
-        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -266,7 +259,7 @@ impl Connection {
     }
 
     fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let room = buffer.remaining();
         loop {
             let read = match &self.stream {
                 Stream::Tcp(stream) => {
@@ -277,11 +270,7 @@ impl Connection {
                     ready!(stream.poll_read_ready(cx))?;
                     stream.try_read_buf(buffer)
                 }
-                Stream::Tls(tls, _) => {
-                    let read = ready!(Pin::new(&mut **tls.borrow_mut()).poll_read(cx, buffer));
-                    self.saw(&buffer.filled()[before..]);
-                    return Poll::Ready(read);
-                }
+                Stream::Tls(tls, _) => return Pin::new(&mut **tls.borrow_mut()).poll_read(cx, buffer),
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -289,7 +278,6 @@ impl Connection {
                     if 0 < length && length < room {
                         self.has_been_emptied();
                     }
-                    self.saw(&buffer.filled()[before..]);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -343,6 +331,7 @@ impl Drop for Connection {
 pub struct Busy {
     connection: Rc<Connection>,
     number: u64,
+    is_http2: bool,
 }
 
 impl Busy {
@@ -354,14 +343,14 @@ impl Busy {
 
     /// Some of its answer is there to be taken, and from now on the agent's to ask for. In HTTP/1 the socket tells.
     pub fn lies(&self) {
-        if self.connection.preface.get() == Preface::Http2 {
+        if self.is_http2 {
             self.connection.lying.borrow_mut().insert(self.number, Instant::now());
         }
     }
 
     /// It was asked for, and there is nothing yet.
     pub fn is_awaited(&self) {
-        if self.connection.preface.get() == Preface::Http2 {
+        if self.is_http2 {
             self.connection.lying.borrow_mut().remove(&self.number);
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! The address that was checked is the one that is connected to: nothing is resolved twice. It refuses to dial what
 //! the rules forbid, whatever the name; `[resolve]` is the operator's choice and exempt. Where `[upstream-proxy]` says
-//! so, the proxy resolves and connects in its place ([`through_proxy`]); but for that, no byte is sent or read.
+//! so, the proxy resolves and connects in its place ([`through_proxy`]); but for that, no byte is sent or read. How many
+//! names are resolved at one time is [`lookups`]' to say.
 //! Called when a channel or a tunnel is opened.
 
 pub mod address_rules;
+pub mod lookups;
 mod through_proxy;
 
 use std::io;
@@ -17,13 +19,22 @@ use strongroom_protocol::Authority;
 use strongroom_protocol::authority::Host;
 use strongroom_protocol::exchange::DialFailure;
 use strongroom_protocol::log::Brake;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::field::display;
 
+use self::lookups::Lookups;
 use self::through_proxy::ProxyFault;
 use crate::config::{Config, UpstreamProxy};
+
+/// What all dials share.
+#[derive(Default)]
+pub struct Dials {
+    lookups: Lookups,
+    /// On lines about dials that failed.
+    brake: Brake,
+}
 
 /// Why there is no socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,18 +58,18 @@ impl From<DialFailure> for NoSocket {
 ///
 /// # Errors
 /// Why there is no socket.
-pub async fn dial(authority: &Authority, config: &Config, brake: &Brake) -> Result<std::net::TcpStream, NoSocket> {
+pub async fn dial(authority: &Authority, config: &Config, dials: &Dials) -> Result<std::net::TcpStream, NoSocket> {
     let proxy = proxy_for(authority, config);
     let attempt = async {
         let stream = match proxy {
-            Some(proxy) => through_proxy::connect(proxy, authority, config).await?,
-            None => connect(&addresses(authority, config).await?).await?,
+            Some(proxy) => through_proxy::connect(proxy, authority, config, &dials.lookups).await?,
+            None => connect(&addresses(authority, config, &dials.lookups).await?).await?,
         };
         detached(stream).map_err(|error| Failure::from(no_socket(&error)))
     };
     let in_time = timeout(config.timeouts.dial.get(), attempt).await;
     in_time.unwrap_or(Err(NoSocket::from(DialFailure::TimedOut).into())).map_err(|failure| {
-        failure.log(authority, proxy, brake);
+        failure.log(authority, proxy, &dials.brake);
         failure.no_socket
     })
 }
@@ -101,11 +112,11 @@ fn proxy_for<'a>(authority: &Authority, config: &'a Config) -> Option<&'a Upstre
 }
 
 /// What may be dialled, in the order in which it is tried.
-async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketAddr>, NoSocket> {
+async fn addresses(authority: &Authority, config: &Config, lookups: &Lookups) -> Result<Vec<SocketAddr>, NoSocket> {
     if let Some(address) = config.resolve.address(authority) {
         return Ok(vec![address]);
     }
-    let found = look_up(authority).await?;
+    let found = look_up(authority, lookups).await?;
     if found.is_empty() {
         return Err(DialFailure::Unreachable.into());
     }
@@ -115,12 +126,12 @@ async fn addresses(authority: &Authority, config: &Config) -> Result<Vec<SocketA
 }
 
 /// What the system's resolver says, or the address itself.
-async fn look_up(authority: &Authority) -> Result<Vec<SocketAddr>, NoSocket> {
+async fn look_up(authority: &Authority, lookups: &Lookups) -> Result<Vec<SocketAddr>, NoSocket> {
     let port = authority.port();
     Ok(match authority.host() {
         Host::V4(address) => vec![(*address, port).into()],
         Host::V6(address) => vec![(*address, port).into()],
-        Host::Name(name) => lookup_host((name.as_str(), port)).await.map_err(|error| no_socket(&error))?.collect(),
+        Host::Name(name) => lookups.find(name, port).await?,
     })
 }
 
@@ -195,7 +206,7 @@ mod tests {
     }
 
     async fn dial(authority: &Authority, config: &Config) -> Result<std::net::TcpStream, NoSocket> {
-        super::dial(authority, config, &Brake::new()).await
+        super::dial(authority, config, &Dials::default()).await
     }
 
     /// Gives no answer to whoever connects: a backlog of one that is full, as long as what is returned lives.

@@ -22,6 +22,7 @@ use strongroom_protocol::{Authority, Refusal, channel as wire};
 use crate::config::Config;
 use crate::connect::leaves::{self, Leaves};
 use crate::connection::{Busy, Connection};
+use crate::dial::Dials;
 use crate::error_response::{self, Rejection};
 use crate::forward::relay::{AgentBody, Relay};
 use crate::forward::replay::Source;
@@ -42,8 +43,8 @@ pub struct Gateway {
     pub leaves: Leaves,
     /// Addresses that are really listened on.
     pub listening: RefCell<Vec<SocketAddr>>,
-    /// Brake on lines about dials that failed.
-    pub dials: Brake,
+    /// Lookups, and the brake on lines about dials that failed.
+    pub dials: Dials,
     config: RefCell<Rc<Config>>,
     /// Names of requests.
     pub ids: RequestIds,
@@ -61,7 +62,7 @@ impl Gateway {
             pool,
             leaves: Leaves::default(),
             listening: RefCell::default(),
-            dials: Brake::new(),
+            dials: Dials::default(),
             config: RefCell::new(Rc::new(config)),
             ids: RequestIds::new(random),
             refusals: Brake::new(),

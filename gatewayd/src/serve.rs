@@ -31,6 +31,7 @@ use crate::connect::intercept::Opened;
 use crate::connect::{self, Beginning, Granted, Granting, Outcome};
 use crate::connection::{AgentIo, Connection, OwnWords, Stream};
 use crate::crowd::{Crowd, Place};
+use crate::dial::lookups::MOST_THREADS;
 use crate::gateway::Gateway;
 use crate::hang_up::hang_up;
 use crate::ingress::Door;
@@ -64,8 +65,8 @@ pub fn until_shutdown(
 ) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Threads resolve names; more at one time would only wait for the same servers.
-        .max_blocking_threads(16)
+        // They resolve names and do nothing else.
+        .max_blocking_threads(MOST_THREADS)
         .build()
         .map_err(StartError::Runtime)?;
     config.limits = config.limits.within(from.descriptors);
@@ -299,7 +300,7 @@ async fn speak_http(
     mut draining: watch::Receiver<bool>,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = connection.begin();
+        let busy = connection.begin(request.version());
         let (gateway, door, visitor) = (gateway.clone(), door.clone(), visitor.clone());
         let is_welcome = place.is_welcome;
         let is_http1 = request.version() < Version::HTTP_2;

@@ -7,6 +7,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use strongroom_tests::h2c;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::Builder;
+use strongroom_tests::tunnel::Connect;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
     exchange.respond("200 OK", &[], b"hello")
@@ -405,6 +407,77 @@ fn an_http2_agent_that_leaves_its_answers_lying_is_let_go() {
     for answer in h2c::send(address, vec![request("/openai/x"); 4]) {
         assert_eq!(answer.expect("the twin: who reads gets all").1.len(), 60_000);
     }
+}
+
+/// The protocol is what is spoken when requests come, and not what the connection began with.
+#[test]
+fn a_connect_in_front_frees_no_http2_agent_from_its_clocks() {
+    const ELSEWHERE: &str = "files.example";
+    let clocks = Builder::default().timeout("stalled = \"1s\"").timeout("idle = \"1s\"").limit("channels = 4");
+    let scene = Scene::build(clocks, |exchange| exchange.respond("200 OK", &[], &[b'x'; 60_000]));
+    scene.strongroom.must(&["agent", "add", "bound", "--token"]);
+    scene.strongroom.must(&["agent", "allow", "bound", ELSEWHERE]);
+    let address = scene.strongroom.address();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (host, target, status, code) in [
+        (ELSEWHERE, format!("http://{address}/openai/x"), "http/1.1 407 ", None),
+        (HOST, format!("http://{HOST}/x"), "http/1.1 200 ", Some("bad_request")),
+    ] {
+        let connect = Connect::to(&scene.strongroom, &format!("{host}:443"));
+        let speak = async |window: u32| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(&connect.bytes()).await.unwrap();
+            let answer = http1_answer(&mut stream).await;
+            assert!(answer.starts_with(status), "{answer}");
+            let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .initial_stream_window_size(window)
+                .handshake(TokioIo::new(stream))
+                .await
+                .unwrap();
+            let connection = tokio::spawn(connection);
+            let mut answers = Vec::new();
+            for _ in 0..4 {
+                let request = hyper::Request::get(&target);
+                let request = request.header("authorization", format!("Bearer {}", scene.placeholder));
+                let request = request.body(Full::<Bytes>::default()).unwrap();
+                answers.push(sender.clone().send_request(request).await.unwrap());
+            }
+            // hyper takes a connection for ended that nobody can send on any more.
+            (sender, connection, answers)
+        };
+        runtime.block_on(async {
+            let (_sender, connection, _lying) = speak(0).await;
+            let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+            assert!(ended.is_ok(), "behind {status}it is held for ever");
+        });
+        // All of its channels are free again.
+        for _ in 0..8 {
+            assert_eq!(scene.get("/openai/x").send().text().len(), 60_000, "behind {status}");
+        }
+        runtime.block_on(async {
+            for answer in speak(100_000).await.2 {
+                let (head, body, _) = h2c::whole(answer).await.expect("the twin: who reads gets all");
+                assert_eq!(
+                    head.headers().get("strongroom-refusal").map(|value| value.as_bytes()),
+                    code.map(str::as_bytes)
+                );
+                assert!(code.is_some() || body.len() == 60_000, "{body:?}");
+            }
+        });
+    }
+}
+
+/// Its head in small letters; not a byte is read behind what its length announces.
+async fn http1_answer(stream: &mut tokio::net::TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).await.unwrap();
+    head
 }
 
 /// A GET may have a body, and one without a length too.

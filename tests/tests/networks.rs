@@ -1,12 +1,17 @@
-//! gatewayd behind a company's proxy: every upstream is reached through it, key and TLS stay keyd's.
+//! gatewayd behind a company's proxy: every upstream is reached through it, key and TLS stay keyd's. And in a network
+//! whose name server knows nothing of some names.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use nix::sched::{CloneFlags, unshare};
+use strongroom_tests::network;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::Builder;
+use strongroom_tests::tunnel::Connect;
 
 fn echo(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
     let body = exchange.body()?;
@@ -107,4 +112,55 @@ fn upstreams_are_reached_through_the_companys_proxy_that_sees_no_key() {
     strongroom.must(&["lock"]);
     strongroom.must(&["unlock"]);
     ask().assert_refused(Refusal::UpstreamUnreachable);
+}
+
+/// Puts a file of the test's in place of one of /etc, for this thread and for what it starts.
+fn replace(etc: &str, text: &str, directory: &tempfile::TempDir) {
+    let path = directory.path().join(etc);
+    std::fs::write(&path, text).unwrap();
+    let mut mount = Command::new("mount");
+    mount.arg("--bind").arg(&path).arg(format!("/etc/{etc}"));
+    process::run(&mut mount, b"").assert_code(0);
+}
+
+/// A lookup cannot be broken off, so what it holds must be little, however often it is asked for.
+#[test]
+#[ignore = "needs root: a network and a resolver of its own"]
+fn a_name_that_no_server_answers_for_stops_nobody_else() {
+    const DEAD: &str = "dead.example";
+    network::cut_off();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    process::run(Command::new("mount").args(["--make-rprivate", "/"]), b"").assert_code(0);
+    let directory = tempfile::tempdir().unwrap();
+    replace("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30 attempts:1\n", &directory);
+    replace("hosts", &format!("127.0.0.1 localhost {HOST}\n"), &directory);
+    let silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+
+    let root = Root::new("The tests' root").unwrap();
+    let upstream = Upstream::start(root.server(HOST).unwrap(), echo).unwrap();
+    let strongroom = Builder::default().timeout("dial = \"2s\"").created();
+    let config = strongroom.home().gatewayd_config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("allow-private-upstreams = [\"127.0.0.0/8\"]\n{text}")).unwrap();
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+    let ca = strongroom.write("root.pem", root.pem());
+    let host = format!("{HOST}:{}", upstream.address().port());
+    let add = ["credential", "add", CREDENTIAL, "--host", &host, "--bearer", "--ca", ca.to_str().unwrap()];
+    strongroom.must_with(&add, strongroom_tests::strongroom::random_key("sk-").as_bytes());
+    strongroom.must(&["agent", "add", AGENT]);
+    let placeholder = strongroom.must(&["grant", "add", CREDENTIAL, "--agent", AGENT]).trim().to_owned();
+    let token = strongroom.must(&["agent", "add", "walker", "--token"]).trim().to_owned();
+    strongroom.must(&["agent", "allow", "walker", DEAD]);
+
+    let connect = Connect::to(&strongroom, &format!("{DEAD}:443")).token("walker", &token);
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| connect.refused().assert_refused(Refusal::UpstreamTimeout));
+        }
+    });
+    let answer = strongroom.request("POST", "/openai/v1").bearer(&placeholder).body(b"meanwhile").send();
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "meanwhile"), "{}", answer.text());
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.recv(&mut [0; 512]).is_ok(), "the name server was asked");
 }

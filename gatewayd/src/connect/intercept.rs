@@ -62,7 +62,6 @@ pub async fn open(
     let inside = |refusal| Rc::new(Inside { authority: authority.clone(), positions: ready.positions, token, refusal });
     if !is_tls {
         // Whoever sends its request in the clear here would send it so anywhere.
-        outer.is_no_tunnel_after_all();
         return Ok(Opened { io, connection: outer.clone(), inside: inside(Some(Refusal::BadRequest)) });
     }
     let handshake = async {

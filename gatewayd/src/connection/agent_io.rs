@@ -77,15 +77,18 @@ impl AgentIo {
 
 impl AsyncRead for AgentIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.again.is_empty() {
+        let before = buffer.filled().len();
+        if self.again.is_empty() {
+            match self.connection.poll_read(cx, buffer) {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return self.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            }
+        } else {
             let length = self.again.len().min(buffer.remaining());
             buffer.put_slice(&self.again.split_to(length));
-            return Poll::Ready(Ok(()));
         }
-        match self.connection.poll_read(cx, buffer) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending => self.poll_expired(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
-        }
+        self.connection.was_read(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -143,10 +146,11 @@ pub const LINGER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    use super::super::{HTTP2_PREFACE, Stream};
+    use super::super::{HTTP2_PREFACE, OwnWords, Stream};
     use super::*;
     use crate::config::{Config, Timeouts};
 
@@ -161,7 +165,7 @@ mod tests {
         (connection.clone(), AgentIo::new(connection), theirs)
     }
 
-    async fn read_until_error(io: &mut AgentIo) -> (io::ErrorKind, Duration) {
+    async fn read_until_error(io: &mut (impl AsyncRead + Unpin)) -> (io::ErrorKind, Duration) {
         let start = Instant::now();
         loop {
             match io.read(&mut [0; 64]).await {
@@ -222,16 +226,47 @@ mod tests {
         let (connection, mut io, mut agent) = pair();
         agent.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         io.read_exact(&mut [0; 18]).await.unwrap();
-        let busy = connection.begin();
+        let busy = connection.begin(Version::HTTP_11);
         let patient = tokio::time::timeout(Duration::from_millis(600), read_until_error(&mut io)).await;
         assert!(patient.is_err());
         drop(busy);
         assert_eq!(read_until_error(&mut io).await.0, io::ErrorKind::TimedOut);
     }
 
+    /// hyper knows what it speaks; what the agent said before is no matter.
+    #[tokio::test]
+    async fn an_answer_that_lies_on_http2_has_its_clock_whatever_came_first() {
+        let (connection, mut io, mut agent) = pair();
+        agent.write_all(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n").await.unwrap();
+        io.read_exact(&mut [0; 34]).await.unwrap();
+        drop(connection.begin(Version::HTTP_11));
+        let busy = connection.begin(Version::HTTP_2);
+        busy.lies();
+        let (kind, time) = read_until_error(&mut io).await;
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(time >= Duration::from_millis(200), "{time:?}");
+        busy.is_awaited();
+        let patient = tokio::time::timeout(Duration::from_millis(600), read_until_error(&mut io)).await;
+        assert!(patient.is_err(), "the twin: one that is awaited");
+    }
+
+    /// As where it stood behind a CONNECT that was refused.
+    #[tokio::test]
+    async fn a_head_that_begins_with_what_was_rewound_has_no_more_time() {
+        let (connection, mut io, mut agent) = pair();
+        agent.write_all(b"CONNECT GET / HT").await.unwrap();
+        let mut all = [0; 16];
+        io.read_exact(&mut all).await.unwrap();
+        io.rewind(Bytes::copy_from_slice(&all[8..]));
+        drop(connection.begin(Version::HTTP_11));
+        let (_, time) = read_until_error(&mut io).await;
+        assert!((Duration::from_millis(100)..Duration::from_millis(400)).contains(&time), "{time:?}");
+    }
+
     #[tokio::test]
     async fn frames_of_http2_are_no_slow_head() {
-        let (_, mut io, mut agent) = pair();
+        let (connection, io, mut agent) = pair();
+        let mut io = OwnWords::new(io, connection, |_| Bytes::new());
         agent.write_all(&HTTP2_PREFACE[..10]).await.unwrap();
         io.read_exact(&mut [0; 10]).await.unwrap();
         agent.write_all(&HTTP2_PREFACE[10..]).await.unwrap();
@@ -243,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_that_does_not_read_is_given_up() {
         let (connection, mut io, _agent) = pair();
-        let _busy = connection.begin();
+        let _busy = connection.begin(Version::HTTP_11);
         let block = vec![0; 1 << 20];
         let error = io.write_all(&block).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

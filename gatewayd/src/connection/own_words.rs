@@ -5,7 +5,7 @@
 //! request is under way, and hyper's buffer was empty after the last one ended. What hyper writes then is its own. Where
 //! the agent was slow to read the last answer, the moment does not come, and the bare answer stays. On HTTP/2 there is no
 //! such moment: the end of an answer may wait there while nothing is under way.
-//! It refuses to touch anything else. Wrapped around an agent's connection by `serve`, for hyper.
+//! It refuses to touch anything else. The connection learns here what hyper reads, and so what it speaks. Wrapped around an agent's connection by `serve`, for hyper.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -42,7 +42,10 @@ impl<F: Fn(Refusal) -> Bytes + Unpin> OwnWords<F> {
 
 impl<F: Fn(Refusal) -> Bytes + Unpin> AsyncRead for OwnWords<F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        self.connection.was_read_by_hyper(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -105,6 +108,7 @@ const CLIENT_ERRORS: [&[u8]; 2] = [b"HTTP/1.1 4", b"HTTP/1.0 4"];
 mod tests {
     use std::future::poll_fn;
 
+    use http::Version;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
@@ -161,7 +165,7 @@ mod tests {
     async fn what_is_written_with_no_request_under_way_is_replaced_and_all_else_is_not() {
         let (connection, mut words, mut agent) = pair();
         begin_http1(&mut words, &mut agent).await;
-        let busy = connection.begin();
+        let busy = connection.begin(Version::HTTP_11);
         assert_eq!(got(&mut words, &mut agent, BARE).await, BARE, "an upstream's answer");
         drop(busy);
         assert_eq!(got(&mut words, &mut agent, BARE).await, BARE, "its rest, behind the end of the request");
@@ -174,7 +178,7 @@ mod tests {
     async fn a_flush_in_the_middle_of_an_answer_settles_nothing() {
         let (connection, mut words, mut agent) = pair();
         begin_http1(&mut words, &mut agent).await;
-        let busy = connection.begin();
+        let busy = connection.begin(Version::HTTP_11);
         words.flush().await.unwrap();
         assert_eq!(got(&mut words, &mut agent, BARE).await, BARE);
         drop(busy);

@@ -13,6 +13,7 @@ use strongroom_protocol::{Authority, SecretBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::lookups::Lookups;
 use super::{Failure, NoSocket, address_rules};
 use crate::config::{Config, UpstreamProxy};
 
@@ -24,9 +25,10 @@ pub(super) async fn connect(
     proxy: &UpstreamProxy,
     authority: &Authority,
     config: &Config,
+    lookups: &Lookups,
 ) -> Result<TcpStream, Failure> {
     refuse_forbidden(authority, config)?;
-    let mut stream = reach(proxy, config).await?;
+    let mut stream = reach(proxy, config, lookups).await?;
     let request = request(proxy, authority);
     stream.write_all(request.expose()).await.map_err(|_| ProxyFault::HungUp)?;
     match status(&mut stream).await? {
@@ -91,14 +93,14 @@ fn refuse_forbidden(authority: &Authority, config: &Config) -> Result<(), NoSock
 }
 
 /// Connects to the proxy itself: the operator's choice, so the address rules say nothing about it.
-async fn reach(proxy: &UpstreamProxy, config: &Config) -> Result<TcpStream, Failure> {
+async fn reach(proxy: &UpstreamProxy, config: &Config, lookups: &Lookups) -> Result<TcpStream, Failure> {
     let not_reached = |no_socket| match no_socket {
         NoSocket::Upstream(_) => Failure::from(ProxyFault::NotReached),
         NoSocket::NoRoom => no_socket.into(),
     };
     let addresses = match config.resolve.address(proxy.authority()) {
         Some(address) => vec![address],
-        None => super::look_up(proxy.authority()).await.map_err(not_reached)?,
+        None => super::look_up(proxy.authority(), lookups).await.map_err(not_reached)?,
     };
     super::connect(&super::interleave(addresses)).await.map_err(not_reached)
 }
@@ -190,8 +192,8 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::sleep;
 
+    use super::super::Dials;
     use super::*;
-    use strongroom_protocol::log::Brake;
 
     /// A proxy for one connection: reads the head of a request, says each part in one write, and gives back what it
     /// read and its end.
@@ -231,7 +233,7 @@ mod tests {
     }
 
     async fn dial(host: &str, config: &Config) -> Result<TcpStream, NoSocket> {
-        let stream = crate::dial::dial(&authority(host), config, &Brake::new()).await?;
+        let stream = crate::dial::dial(&authority(host), config, &Dials::default()).await?;
         assert!(stream.nodelay().unwrap());
         Ok(TcpStream::from_std(stream).unwrap())
     }
@@ -243,7 +245,8 @@ mod tests {
         let table = config.upstream_proxy.as_ref().unwrap();
         let hang_up = async { drop(proxy.conversation.await.unwrap()) };
         let target = authority("api.example");
-        let (result, ()) = tokio::join!(connect(table, &target, &config), hang_up);
+        let lookups = Lookups::default();
+        let (result, ()) = tokio::join!(connect(table, &target, &config, &lookups), hang_up);
         result.expect_err("no tunnel")
     }
 
@@ -365,7 +368,8 @@ mod tests {
         drop(listener);
         let config = config(port, "");
         let target = authority("api.example");
-        let failure = connect(config.upstream_proxy.as_ref().unwrap(), &target, &config).await.unwrap_err();
+        let failure =
+            connect(config.upstream_proxy.as_ref().unwrap(), &target, &config, &Lookups::default()).await.unwrap_err();
         assert_eq!(failure.fault, Some(ProxyFault::NotReached));
         assert_eq!(dial("api.example", &config).await.unwrap_err(), DialFailure::Unreachable.into());
     }

@@ -115,6 +115,39 @@ async fn time_limits_end_an_exchange() {
     .await;
 }
 
+/// Nobody asks for its next piece, so nobody hears that the channel has ended.
+#[tokio::test]
+async fn an_answer_that_lies_until_its_time_is_over_holds_no_channel_any_more() {
+    let keyd = async |request: Request<Incoming>, _| {
+        if request.uri().path() != "/long" {
+            return Some(Response::new(Scripted::whole("fine")));
+        }
+        let (sender, body) = Scripted::new();
+        for _ in 0..4 {
+            sender.send(Ok(Frame::data(Bytes::from_static(b"piece")))).unwrap();
+        }
+        std::mem::forget(sender);
+        Some(Response::new(body))
+    };
+    stage("[limits]\nchannels = 1\n[timeouts]\ntotal = \"1s\"", keyd, async |stage| {
+        let io = TokioIo::new(stage.connect().await);
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(0)
+            .handshake(io)
+            .await
+            .unwrap();
+        spawn_local(connection);
+        let request = Request::get(format!("http://{}/b/long", stage.address)).body(Empty::<Bytes>::new()).unwrap();
+        let lying = sender.send_request(request).await.unwrap();
+        let answer = stage.get("/b/", "").await;
+        assert!(answer.contains("overloaded"), "the twin: {answer}");
+        stage.seen.until_channels_ended(1).await;
+        while !stage.get("/b/", "").await.starts_with("HTTP/1.1 200 ") {}
+        drop(lying);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn declared_trailers_reach_both_kinds_of_agents() {
     let keyd = async |_, _| {
