@@ -168,21 +168,38 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
     }
     let socket = sys::watched(socket)?;
     let gateway = Rc::new(Gateway::new(caller.pid));
-    state.gateways.connected.borrow_mut().push(Rc::clone(&gateway));
+    let connected = Connected::new(&state, &gateway);
     let outcome = tokio::select! {
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
         () = gateway.overflown.notified() => Err(io::Error::other("the gateway does not read what it is told")),
     };
-    state.gateways.connected.borrow_mut().retain(|other| !Rc::ptr_eq(other, &gateway));
-    gateway.sessions.close_all(&state);
-    gateway.tunnels.end_all(&state);
+    drop(connected);
     tokio::task::spawn_local(async move {
         state.gateways.unread.set(state.gateways.unread.get() + 1);
         sys::let_go(&socket).await;
         state.gateways.unread.set(state.gateways.unread.get() - 1);
     });
     outcome
+}
+
+/// A gateway in the list, with its sessions and tunnels, until this is dropped: by a panic too.
+struct Connected(Rc<State>, Rc<Gateway>);
+
+impl Connected {
+    fn new(state: &Rc<State>, gateway: &Rc<Gateway>) -> Self {
+        state.gateways.connected.borrow_mut().push(Rc::clone(gateway));
+        Self(Rc::clone(state), Rc::clone(gateway))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let Self(state, gateway) = self;
+        state.gateways.connected.borrow_mut().retain(|other| !Rc::ptr_eq(other, gateway));
+        gateway.sessions.close_all(state);
+        gateway.tunnels.end_all(state);
+    }
 }
 
 async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
@@ -193,14 +210,14 @@ async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedD
             return Ok(());
         }
         let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(io::Error::other)?;
-        handle(state, gateway, message, descriptors)?;
+        handle(state, gateway, message, descriptors).await?;
         if gateway.outbox.borrow().is_overfull() {
             return Err(io::Error::other("the gateway does not read what it is told"));
         }
     }
 }
 
-fn handle(
+async fn handle(
     state: &Rc<State>,
     gateway: &Rc<Gateway>,
     message: GatewayMessage,
@@ -243,7 +260,8 @@ fn handle(
             // Whatever gatewayd says, both lines of the log have one id, and it is one.
             let request_id = if wire::is_request_id(request_id.as_bytes()) { request_id } else { own_id() };
             let question = Question { number, session, authority, point, request_id, may_be_tunnel: tunnel };
-            gateway.say(&connect::answer(state, &gateway.sessions, &gateway.tunnels, question));
+            let answer = connect::answer(state, &gateway.sessions, &gateway.tunnels, question).await;
+            gateway.say(&answer);
             Ok(())
         }
         GatewayMessage::EndTunnel { tunnel, bytes_in, bytes_out, failure } if greeted && descriptors.is_empty() => {

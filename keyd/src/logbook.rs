@@ -33,7 +33,8 @@ pub struct Logbook {
     /// Since when nothing can be written.
     gap: Cell<Option<SystemTime>>,
     dirty: Cell<bool>,
-    /// The disk did not take what was written.
+    /// The disk did not take what was written. Linux says so once, and may count the lost pages as written from then on
+    /// (fsync(2)), so a later success proves nothing of them.
     is_unsynced: Cell<bool>,
     /// The vault's generation in the last line that named one, a line that waits among them.
     told: Cell<Option<u64>>,
@@ -71,6 +72,8 @@ impl Logbook {
     pub fn open(&self, key: &[u8]) -> Result<Found, AuditError> {
         let found = self.log.borrow_mut().unlocked(key);
         let found = found.inspect_err(|error| tracing::error!(%error, "the audit log cannot be used"))?;
+        // What is in the file now is what the chain goes on from.
+        self.is_unsynced.set(false);
         // A line that waits is newer than all that are written.
         Ok(Found { generation: self.told.get().or(found.generation), ..found })
     }
@@ -96,16 +99,18 @@ impl Logbook {
         self.gap.get().is_some() || self.is_unsynced.get()
     }
 
-    /// Writes a line; with `fsync = "always"` it is on the disk when this returns.
+    /// Whether a use would be refused, as far as is known without writing its line.
+    #[must_use]
+    pub fn refuses_uses(&self) -> bool {
+        self.gap.get().is_some() || self.fsync == Fsync::Always && self.is_unsynced.get()
+    }
+
+    /// With `fsync = "always"`: what was written is on the disk when this returns.
     ///
     /// # Errors
-    /// Where it cannot be written: what it announces must not be done.
-    pub async fn write_before(&self, record: &Record) -> Result<(), AuditError> {
-        self.write(record)?;
-        if self.fsync == Fsync::Always {
-            self.sync().await?;
-        }
-        Ok(())
+    /// Where it is not, or something before it is not: what it announces must not be done.
+    pub async fn settle(&self) -> Result<(), AuditError> {
+        if self.fsync == Fsync::Always { self.sync().await } else { Ok(()) }
     }
 
     /// Writes a line.
@@ -213,7 +218,7 @@ impl Logbook {
             self.is_unwritable(&error);
         }
         self.flush();
-        if self.fsync == Fsync::Interval && self.dirty.get() {
+        if self.fsync != Fsync::Never && self.dirty.get() {
             self.sync_soon();
         }
     }
@@ -221,16 +226,17 @@ impl Logbook {
     /// Waits until every line is on the disk.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's, and [`AuditError::Unsynced`] after one until the vault is unlocked anew.
     pub async fn sync(&self) -> Result<(), AuditError> {
         let file = self.log.borrow().file();
         self.dirty.set(false);
-        let synced = self.worker.sync(file).await.map_err(AuditError::from);
-        self.is_unsynced.set(synced.is_err());
-        synced.inspect_err(|error| {
+        if let Err(error) = self.worker.sync(file).await {
             self.dirty.set(true);
+            self.is_unsynced.set(true);
             tracing::error!(%error, "the audit log could not be put on the disk");
-        })
+            return Err(AuditError::from(error));
+        }
+        if self.is_unsynced.get() { Err(AuditError::Unsynced) } else { Ok(()) }
     }
 
     fn sync_soon(self: &Rc<Self>) {
@@ -244,3 +250,33 @@ impl Logbook {
 
 /// Lines that wait for room, some hundred bytes each.
 const MOST_OWED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::audit::writer::tests::KEY;
+
+    /// A disk that fails once: its thread is gone, and is there again.
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_line_that_may_be_lost_is_not_forgiven_by_a_later_success() {
+        for fsync in [Fsync::Always, Fsync::Interval] {
+            let directory = tempfile::tempdir().unwrap();
+            let log = AuditLog::open(directory.path()).unwrap();
+            let worker = || Worker::start(directory.path().join("vault")).unwrap();
+            let mut book = Logbook::new(log, fsync, worker());
+            book.open(&KEY).unwrap();
+            let line = Record::Event(Event::new(EventKind::VaultLock));
+            book.write(&line).unwrap();
+            assert!(book.settle().await.is_ok() && !book.is_broken());
+            book.worker = Worker::without_a_thread();
+            assert!(book.sync().await.is_err() && book.is_broken());
+            book.worker = worker();
+            book.write(&line).unwrap();
+            assert_eq!(book.settle().await.is_err(), fsync == Fsync::Always, "what waits for the disk is refused");
+            assert!(book.sync().await.is_err() && book.is_broken());
+            book.open(&KEY).unwrap();
+            assert!(book.settle().await.is_ok() && !book.is_broken(), "unlocked anew");
+        }
+    }
+}

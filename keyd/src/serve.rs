@@ -18,12 +18,13 @@ use strongroom_protocol::Check;
 use strongroom_protocol::log::Brake;
 use strongroom_protocol::service_manager::ServiceManager;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::admin::guests::Guests;
+use crate::admin::guests::{Guests, Place};
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::exchange::trust::Trust;
@@ -124,8 +125,8 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
             beginnings,
         };
         let state = Rc::new(State::new(given, &config));
-        let admin = sys::watched(OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
-        let gateway = sys::watched(listeners.gateway).map_err(StartError::Runtime)?;
+        let admin = Door::new("admin", OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
+        let gateway = Door::new("gateway", listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();
         let (guests, strangers) = (Rc::new(Guests::default()), Strangers::default());
         let mut tick = interval(AUDIT_TICK);
@@ -156,18 +157,10 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
                 () = beat(&mut pulse) => state.manager.alive(),
                 // Never ready: the set is also there while it is empty.
                 () = admins.run_until(pending()) => {}
-                accepted = admin.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
-                    match accepted {
-                        Ok(socket) => admin_connection(&state, socket, own, &config, &guests, &strangers, &admins),
-                        Err(error) => cannot_accept("admin", &error).await,
-                    }
+                socket = admin.next() => {
+                    admin_connection(&state, socket, own, &config, &guests, &strangers, &admins);
                 }
-                accepted = gateway.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())) => {
-                    match accepted {
-                        Ok(socket) => gateway_connection(&state, socket, own, &config, &strangers, &brake),
-                        Err(error) => cannot_accept("gateway", &error).await,
-                    }
-                }
+                socket = gateway.next() => gateway_connection(&state, socket, own, &config, &strangers, &brake),
             }
         }
         tracing::info!("keyd stops");
@@ -180,6 +173,10 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
             }
         };
         let _ = admins.run_until(timeout(CUT_TIME * 2, cut)).await;
+        // The keys are gone, and what was taken away is sealed: without a file of it, it would be back.
+        if let Ok(Err(_)) | Err(_) = admins.run_until(timeout(LAST_WRITE, state.write_what_was_taken())).await {
+            tracing::error!("what was taken away could not be written, and is back when keyd starts again");
+        }
         state.logbook.close();
         // Admins are still told what became of their requests.
         let _ = admins.run_until(state.logbook.sync()).await;
@@ -208,15 +205,14 @@ fn admin_connection(
         Ok(caller) => return strangers.turn_away(stream, Some(&caller), "not an admin's uid", admins),
         Err(error) => return strangers.turn_away(stream, None, &error.to_string(), admins),
     };
-    let Some(guest) = guests.enter(caller.uid) else {
+    let Some(guest) = Place::take(guests, caller.uid) else {
         return strangers.refused("admin", Some(&caller), "too many requests at one time");
     };
-    let (state, guests) = (Rc::clone(state), Rc::clone(guests));
+    let state = Rc::clone(state);
     admins.spawn_local(async move {
         if let Err(error) = admin::serve::serve(state, stream, caller, &guest).await {
             tracing::debug!(uid = caller.uid, %error, "admin connection ended");
         }
-        guests.leave(&guest);
     });
 }
 
@@ -296,12 +292,40 @@ impl Strangers {
     }
 }
 
-/// Out of descriptors, as a rule: there is nothing to do but to wait until some are free.
-async fn cannot_accept(which: &str, error: &io::Error) {
-    tracing::warn!(which, %error, "a connection could not be accepted");
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// A listening socket.
+struct Door {
+    name: &'static str,
+    listener: AsyncFd<OwnedFd>,
+    /// Until when it is left alone.
+    rest: Cell<Option<tokio::time::Instant>>,
 }
 
+impl Door {
+    fn new(name: &'static str, listener: OwnedFd) -> io::Result<Self> {
+        Ok(Self { name, listener: sys::watched(listener)?, rest: Cell::default() })
+    }
+
+    /// Who comes next. Where nobody can be let in, for want of descriptors as a rule, there is nothing to do but to wait
+    /// until some are free; whoever drops this meanwhile does not begin the wait anew.
+    async fn next(&self) -> PassedDescriptor {
+        loop {
+            if let Some(until) = self.rest.get() {
+                sleep_until(until).await;
+                self.rest.set(None);
+            }
+            match self.listener.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())).await {
+                Ok(socket) => return socket,
+                Err(error) => {
+                    tracing::warn!(which = self.name, %error, "a connection could not be accepted");
+                    self.rest.set(Some(tokio::time::Instant::now() + REST));
+                }
+            }
+        }
+    }
+}
+
+/// For the last write of the vault, on a disk that is slow.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 /// A channel has two descriptors, and channels may use half of them.
 fn most_channels() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
@@ -312,6 +336,8 @@ fn most_channels() -> usize {
 const LARGEST_QUEUE: usize = 512 * 1024;
 /// Between two looks whether all is over.
 const GLANCE: Duration = Duration::from_millis(5);
+/// Between two attempts to accept.
+const REST: Duration = Duration::from_millis(50);
 /// Strangers at one time.
 const MOST_TOLD: usize = 16;
 /// Refusals are counted into a line a second, and lines are on the disk a second later.

@@ -22,7 +22,7 @@ use crate::audit::record::{Event, EventKind, Record};
 use crate::config::Config;
 use crate::exchange::decode::memory::{Memories, Memory};
 use crate::exchange::link::ROOM_FOR_HEADS;
-use crate::exchange::protocol::WantHttp2;
+use crate::exchange::protocol::Learnt;
 use crate::exchange::room::ROOM_FOR_CHANNELS;
 use crate::exchange::running::Running;
 use crate::exchange::scrub::cache::Cache;
@@ -49,7 +49,9 @@ pub struct State {
     /// Whom keyd believes.
     pub trust: Trust,
     /// Upstreams that have to be spoken to in HTTP/2.
-    pub want_http2: WantHttp2,
+    pub want_http2: Learnt,
+    /// Upstreams that close a connection behind an answer without a word.
+    pub close_at_once: Learnt,
     /// The thread that waits for the disk.
     pub worker: Worker,
     /// The audit log.
@@ -99,6 +101,8 @@ pub struct State {
     unwritten: Cell<bool>,
     /// What the file should be, where the vault was locked before it could be written; with its generation.
     pending: RefCell<Option<(u64, Rc<Vec<u8>>)>>,
+    /// Values were purged that older files beside the vault still have.
+    purged: Cell<bool>,
     /// Held from the judgement of a proof to the end of what it allows; see [`Self::one_proof_at_a_time`].
     proving: tokio::sync::Mutex<()>,
 }
@@ -155,7 +159,8 @@ impl State {
         Self {
             vault,
             trust,
-            want_http2: WantHttp2::default(),
+            want_http2: Learnt::default(),
+            close_at_once: Learnt::default(),
             worker,
             logbook,
             running: Rc::default(),
@@ -184,6 +189,7 @@ impl State {
             changing: tokio::sync::Mutex::new(()),
             unwritten: Cell::new(false),
             pending: RefCell::default(),
+            purged: Cell::new(false),
             proving: tokio::sync::Mutex::new(()),
         }
     }
@@ -325,7 +331,7 @@ impl State {
     /// Whether something was taken away that would be back with the file as it is.
     #[must_use]
     pub fn is_unwritten(&self) -> bool {
-        self.unwritten.get() || self.pending.borrow().is_some()
+        self.unwritten.get() || self.purged.get() || self.pending.borrow().is_some()
     }
 
     /// Locks though no admin said so, and says in the log which generation that was.
@@ -348,11 +354,16 @@ impl State {
         {
             // Sealed, for the keys go: what was taken away must not come back with the next unlocking.
             let contents = open.live.contents();
-            let sealed = open.keys.seal(contents);
-            *self.pending.borrow_mut() = sealed.ok().map(|sealed| (contents.generation, Rc::new(sealed)));
+            match open.keys.seal(contents) {
+                Ok(sealed) => *self.pending.borrow_mut() = Some((contents.generation, Rc::new(sealed))),
+                Err(error) => {
+                    tracing::error!(?error, "what was taken away cannot be kept, and is back with the next unlocking")
+                }
+            }
         }
         self.trust.forget();
         self.want_http2.forget();
+        self.close_at_once.forget();
         self.running.cut(Refusal::VaultLocked, |_| true);
         self.channels.cancel_soon();
         self.gateways.announce(self);

@@ -60,6 +60,12 @@ impl Worker {
         self.run(move || file.sync_data()).await
     }
 
+    /// That can do nothing.
+    #[cfg(test)]
+    pub fn without_a_thread() -> Self {
+        Self { vault: PathBuf::new(), jobs: mpsc::channel().0 }
+    }
+
     async fn run(&self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job { work: Box::new(work), done }).map_err(|_| io::Error::other(JobFailed::NoThread))?;

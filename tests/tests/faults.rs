@@ -2,10 +2,13 @@
 //! that jump. No allowed use is without its line, access can be taken away, and what passes leaves no trace.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::Signal;
 use strongroom_tests::clock::Clock;
 use strongroom_tests::disk;
 use strongroom_tests::many::{self, Line};
@@ -264,6 +267,14 @@ fn a_full_disk_stops_every_use_and_nothing_else_and_passes_without_a_trace() {
     }
     assert_eq!(scene.upstream.count(), seen, "a use that is not on record was made");
     assert_eq!(strongroom.status()["audit_broken"], true);
+    // The last bytes take a short line now and then, and after it nothing.
+    within(Duration::from_secs(20), "CONNECT is refused before any 200", || {
+        let mut proxied = TcpStream::connect(strongroom.address()).unwrap();
+        proxied.write_all(format!("CONNECT {HOST}:443 HTTP/1.1\r\nhost: {HOST}:443\r\n\r\n").as_bytes()).unwrap();
+        let mut begin = [0; 12];
+        proxied.read_exact(&mut begin).unwrap();
+        (begin == *b"HTTP/1.1 503").then_some(())
+    });
     before.read_text("data: still here\n");
     // What widens is not done, and what narrows is, at once.
     strongroom.ctl(&["agent", "add", "late"]).assert_code(1);
@@ -319,6 +330,56 @@ fn a_full_disk_stops_every_use_and_nothing_else_and_passes_without_a_trace() {
     strongroom.must(&["unlock"]);
     strongroom.request("GET", "/openai/x").bearer(&other).send().assert_refused(Refusal::Revoked);
     assert!(!strongroom.audit().iter().any(|line| line["event"] == "vault.rolled-back"), "no false alarm");
+}
+
+/// Room again, and no second in which it would be written by itself.
+#[test]
+#[ignore = "needs root: a disk of its own"]
+fn a_keyd_that_is_ended_writes_what_was_taken_away_before_it_goes() {
+    let strongroom = Strongroom::new().on_a_disk_of("2m").start();
+    for round in 0..3 {
+        let name = format!("agent-{round}");
+        strongroom.must(&["agent", "add", &name]);
+        let filling = disk::fill(&strongroom.root());
+        strongroom.ctl(&["agent", "revoke", &name]).assert_code(1);
+        let keyd = strongroom.keyd();
+        drop(filling);
+        process::signal(keyd, Signal::SIGTERM);
+        process::wait_until_gone(keyd, Duration::from_secs(20));
+        strongroom.must(&["down"]);
+        strongroom.up();
+        strongroom.must(&["unlock"]);
+        let agent = strongroom.ctl(&["agent", "show", &name, "--json"]).json();
+        assert!(agent["revoked"].is_string(), "{agent}");
+    }
+}
+
+/// A purge whose file could not be written is gone on with, by itself and when it is asked for again; no older file with
+/// the value is left beside the vault then.
+#[test]
+#[ignore = "needs root: a disk of its own"]
+fn a_purge_that_met_a_full_disk_comes_to_its_end() {
+    let scene = Scene::build(Strongroom::new().on_a_disk_of("2m"), hello);
+    let strongroom = &scene.strongroom;
+    let file = |name: &str| std::fs::read(strongroom.home().data.join(name)).unwrap();
+    strongroom.must(&["agent", "add", "other"]);
+    assert_ne!(file("vault"), file("vault.bak"), "a backup of an older generation");
+    let purge = ["credential", "remove", CREDENTIAL, "--purge", "--yes"];
+    let filling = disk::fill(&strongroom.root());
+    for _ in 0..2 {
+        let told = strongroom.ctl(&purge);
+        assert!(told.code == Some(1) && told.stderr.contains("taken away at once"), "{told:?}");
+    }
+    strongroom.must(&["lock"]);
+    strongroom.must(&["unlock"]);
+    assert_ne!(file("vault"), file("vault.bak"), "the purge is in no file yet");
+    drop(filling);
+    within(Duration::from_secs(20), "the older file is gone", || (file("vault") == file("vault.bak")).then_some(()));
+    let told = within(Duration::from_secs(20), "nothing is left to purge", || {
+        Some(strongroom.ctl(&purge)).filter(|told| told.code != Some(0))
+    });
+    assert!(told.stderr.contains("no") && told.code == Some(1), "{told:?}");
+    strongroom.must(&["audit", "verify"]);
 }
 
 /// Stopping keyd then would give back what was taken away, with the next start.

@@ -23,6 +23,29 @@ fn a_connection_that_the_upstream_closed_when_idle_costs_no_request() {
     assert!(scene.upstream.connections() >= 20, "its positive twin: each was a new connection");
 }
 
+/// A request that must not be sent twice meets an upstream that closes behind each answer at most once: then it is known.
+#[test]
+fn an_upstream_that_closes_behind_each_answer_is_not_met_again() {
+    let scene = Scene::with(|exchange| {
+        exchange.body()?;
+        exchange.respond("200 OK", &[], b"{}")?;
+        // Most of a round later: the next request may be on its way by then.
+        std::thread::sleep(Duration::from_micros(300));
+        exchange.close();
+        Ok(())
+    });
+    let mut failed = 0;
+    for _ in 0..60 {
+        let answer = scene.post("/openai/v1/things", b"1 EUR").send();
+        if answer.status() != 200 {
+            answer.assert_refused(Refusal::UpstreamUnreachable);
+            failed += 1;
+        }
+    }
+    assert!(failed <= 1, "{failed} of 60");
+    assert_eq!(scene.upstream.count(), 60 - failed, "none was sent twice");
+}
+
 /// An upstream that takes a whole request and then says nothing may have done what it asked.
 #[test]
 fn what_must_not_happen_twice_is_sent_once() {

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,7 @@ pub struct Guest {
 
 impl Guests {
     /// One more of this uid; nothing where all places that it may have are taken and nobody in them is idle.
-    #[must_use]
-    pub fn enter(&self, uid: u32) -> Option<Rc<Guest>> {
+    fn enter(&self, uid: u32) -> Option<Rc<Guest>> {
         let mut guests = self.0.borrow_mut();
         let mut count: HashMap<u32, usize> = HashMap::new();
         guests.iter().for_each(|guest| *count.entry(guest.uid).or_default() += 1);
@@ -53,8 +53,36 @@ impl Guests {
     }
 
     /// It has gone.
-    pub fn leave(&self, guest: &Rc<Guest>) {
+    fn leave(&self, guest: &Rc<Guest>) {
         self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, guest));
+    }
+}
+
+/// A guest's place, held until this is dropped: however its task ends, by a panic too.
+pub struct Place {
+    guests: Rc<Guests>,
+    guest: Rc<Guest>,
+}
+
+impl Place {
+    /// As [`Guests::enter`].
+    #[must_use]
+    pub fn take(guests: &Rc<Guests>, uid: u32) -> Option<Self> {
+        Some(Self { guests: Rc::clone(guests), guest: guests.enter(uid)? })
+    }
+}
+
+impl Deref for Place {
+    type Target = Guest;
+
+    fn deref(&self) -> &Guest {
+        &self.guest
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.guests.leave(&self.guest);
     }
 }
 

@@ -312,7 +312,7 @@ pub fn encode(record: &Record, seq: u64, time: SystemTime, before: &Link, lines:
     }
     let time = humantime::format_rfc3339_millis(time).to_string();
     let line = Line { seq, time, chain: before.to_hex(), record };
-    // JSON escapes every control character, so no value can break the line.
+    // JSON escapes all that is below a space, so no value can break the line.
     serde_json::to_writer(&mut *lines, &line).expect("records have text keys and plain values");
     lines.push(b'\n');
 }

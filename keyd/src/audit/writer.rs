@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use strongroom_protocol::Refusal;
-use strongroom_protocol::admin::{AuditVerified, Failure};
+use strongroom_protocol::admin::AuditVerified;
 
 use super::chain::Link;
 use super::files::{self, LONGEST_LINE, Stamp};
@@ -388,6 +387,8 @@ pub enum AuditError {
     NoRoom,
     /// Lines are written, and could not be put on the disk.
     Sync(io::Error),
+    /// That was so a while ago, and what became of them is not known.
+    Unsynced,
 }
 
 impl fmt::Display for AuditError {
@@ -418,6 +419,9 @@ impl fmt::Display for AuditError {
                 f.write_str("there is no locked memory left. Raise the limit on locked memory and start keyd again.")
             }
             Self::Sync(source) => write!(f, "the audit log could not be put on the disk: {source}. Check the disk."),
+            Self::Unsynced => f.write_str(
+                "lines of the audit log may be missing on the disk. Check the disk, then lock and unlock the vault.",
+            ),
             Self::TooLong(length) => {
                 write!(f, "an audit record of {length} bytes is over the limit. Shorten the request's path.")
             }
@@ -429,7 +433,12 @@ impl std::error::Error for AuditError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Open { source, .. } | Self::Write { source, .. } | Self::Sync(source) => Some(source),
-            Self::Gone { .. } | Self::Damaged { .. } | Self::TooLong(_) | Self::Locked | Self::NoRoom => None,
+            Self::Gone { .. }
+            | Self::Damaged { .. }
+            | Self::TooLong(_)
+            | Self::Locked
+            | Self::NoRoom
+            | Self::Unsynced => None,
         }
     }
 }
@@ -441,22 +450,6 @@ impl From<io::Error> for AuditError {
     }
 }
 
-impl From<AuditError> for Failure {
-    fn from(error: AuditError) -> Self {
-        if matches!(error, AuditError::Locked) { Self::Locked } else { Self::Audit }
-    }
-}
-
-impl From<AuditError> for Refusal {
-    fn from(error: AuditError) -> Self {
-        match error {
-            AuditError::TooLong(_) => Self::TooLarge,
-            AuditError::Locked => Self::VaultLocked,
-            _ => Self::AuditUnavailable,
-        }
-    }
-}
-
 /// A new file is begun before one grows over this.
 const ROTATE_AT: u64 = 64 * 1024 * 1024;
 
@@ -465,4 +458,4 @@ const VERIFY_LINES: u64 = 2000;
 
 #[cfg(test)]
 #[path = "writer_tests.rs"]
-pub(super) mod tests;
+pub mod tests;

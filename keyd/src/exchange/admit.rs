@@ -16,7 +16,7 @@ use strongroom_protocol::Refusal;
 use super::channel::Channel;
 use super::fields::{self, Leave};
 use super::link::RequestBody;
-use super::record::{self, About};
+use super::record::{self, About, Ending};
 use super::refuse::Denial;
 use super::upload::Upload;
 use super::whole_body::WholeBody;
@@ -136,11 +136,11 @@ pub fn refuse(channel: &Channel, admitted: &Admitted, about: &About, refusal: Re
     record::refused(&channel.state, &admitted.live, about, &refused);
 }
 
-/// Takes the tokens, binds the channel and writes the use down. From here on the key may be used.
+/// Takes the tokens, binds the channel and writes the use down. From here on the key may be used, and the use has an end.
 ///
 /// # Errors
 /// `rate_limited` where another request took the last token meanwhile, `audit_unavailable` where it cannot be written.
-pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Result<(), Denial> {
+pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Result<Ending, Denial> {
     let state = &channel.state;
     let now = Instant::now();
     let grants = || admitted.allowed.uses.iter().filter_map(|one| admitted.live.grant(one.grant));
@@ -155,12 +155,19 @@ pub async fn commit(channel: &Channel, admitted: &Admitted, about: &About) -> Re
     for grant in grants() {
         state.bucket(grant, now).take(now);
     }
-    if record::allowed(state, &admitted.live, about, &admitted.allowed).await.is_err() {
+    let unavailable = || {
         give_back(channel, admitted);
-        return Err(Denial::until(Refusal::AuditUnavailable, AUDIT_WAIT));
+        Denial::until(Refusal::AuditUnavailable, AUDIT_WAIT)
+    };
+    record::allowed(state, &admitted.live, about, &admitted.allowed).map_err(|_| unavailable())?;
+    // Before the wait for the disk: whoever hangs up in it leaves a line that says so.
+    let mut ending = Ending::new(state, admitted, about);
+    if state.logbook.settle().await.is_err() {
+        ending.refused(Refusal::AuditUnavailable);
+        return Err(unavailable());
     }
     *channel.bound.borrow_mut() = Some(admitted.allowed.binding.clone());
-    Ok(())
+    Ok(ending)
 }
 
 /// Gives the tokens back: an upstream that has served others says that it has not looked at the request.

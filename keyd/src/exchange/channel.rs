@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::exchange::DialFailure;
 use strongroom_protocol::{Authority, Refusal};
@@ -39,11 +39,23 @@ pub struct Channel {
     pub bound: RefCell<Option<Binding>>,
     /// The request for which it was dialled was refused: the upstream has been waiting for a handshake since.
     pub has_waited: Cell<bool>,
+    /// When the last answer ended.
+    pub answered: Cell<Option<Instant>>,
     /// Drops the channel.
     pub closed: CancellationToken,
     /// The upstream connection has ended: the channel ends after what it is doing, so that gatewayd does not offer it
     /// another request.
     pub upstream_gone: CancellationToken,
+}
+
+impl Channel {
+    /// Its connection has ended between two requests. One that ends right behind an answer, without having said so, will
+    /// do so again: a request that must not be sent twice is better off on a connection of its own there.
+    pub fn upstream_left(&self) {
+        if self.answered.get().is_some_and(|answered| answered.elapsed() < AT_ONCE) {
+            self.state.close_at_once.learn(&self.authority);
+        }
+    }
 }
 
 /// How far the upstream connection has come.
@@ -115,6 +127,7 @@ pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authorit
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),
         has_waited: Cell::new(false),
+        answered: Cell::new(None),
         closed: closed.clone(),
         upstream_gone: CancellationToken::new(),
     });
@@ -139,7 +152,10 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
             biased;
             next = tokio::time::timeout(idle, link.request()) => next,
             // gatewayd is not to offer it another request.
-            () = channel.upstream_gone.cancelled() => return link.retire(),
+            () = channel.upstream_gone.cancelled() => {
+                channel.upstream_left();
+                return link.retire();
+            }
         };
         let Ok(next) = next else { return link.retire() };
         let Some(request) = next else { return };
@@ -153,9 +169,13 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
             return;
         }
         channel.room.end();
+        channel.answered.set(Some(Instant::now()));
         channel.has_waited.set(matches!(&*channel.upstream.borrow(), UpstreamState::Dialled(_)));
     }
 }
+
+/// Who closes later than that has waited for another request.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// A channel that is silent for so long is closed; gatewayd closes idle ones sooner.
 const IDLE_TIME: Duration = Duration::from_secs(120);

@@ -19,7 +19,7 @@ use super::connection::{Connection, exchange_refusal, is_of_the_body, is_unproce
 use super::download::Download;
 use super::link::RequestBody;
 use super::protocol::{self, Offer};
-use super::record::{self, About, Ending};
+use super::record::{self, About};
 use super::refuse::{self, Denial};
 use super::running::{Deadline, Ticket};
 use super::scrub::patterns::Patterns;
@@ -103,11 +103,12 @@ async fn admitted(
         admit::refuse(channel, &admitted, &about, refusal);
         No::closing(refusal)
     })?;
-    if let Err(refused) = admit::commit(channel, &admitted, &about).await {
-        return Err(put_back(channel, upstream, refused));
-    }
-    let mut ending = Ending::new(state, &admitted, &about);
+    let mut ending = match admit::commit(channel, &admitted, &about).await {
+        Ok(ending) => ending,
+        Err(refused) => return Err(put_back(channel, upstream, refused)),
+    };
     if substitute(&mut parts, &mut upload, &admitted.live, &admitted.allowed).is_err() {
+        ending.refused(Refusal::Revoked);
         return Err(No::closing(Refusal::Revoked));
     }
     upstream.shape(&mut parts, &upload).map_err(|refusal| {
@@ -143,6 +144,9 @@ async fn admitted(
         // Where nothing went out, nobody has it. Where it did, and nothing came back, the upstream may have it.
         let is_unsent = upstream.sent() == sent;
         let is_silent = upstream.received() == received && refusal == Refusal::UpstreamUnreachable;
+        if served_before && is_silent {
+            channel.upstream_left();
+        }
         let may_repeat = is_silent && (is_unsent || is_repeatable) || is_unprocessed(&error);
         match (served_before, is_unprocessed(&error)) {
             (true, _) if may_repeat => No::stale(),
@@ -234,6 +238,12 @@ async fn connection(
             if let Err(refused) = channel.room.begin(connection.is_http2()) {
                 return Err(put_back(channel, connection, refused));
             }
+            // Where that is known to be likely, it is not tried.
+            let is_fleeting = || channel.state.close_at_once.has_lately(&channel.authority, FLEETING);
+            if !is_repeatable && !connection.is_http2() && is_fleeting() {
+                *channel.upstream.borrow_mut() = UpstreamState::Gone;
+                return Err(No::stale());
+            }
             // It may have been closed since the last answer, and the news of it be on its way to us: a request that must
             // not be sent twice waits for what the kernel knows.
             if !is_repeatable {
@@ -249,6 +259,7 @@ async fn connection(
             if ready {
                 return Ok(connection);
             }
+            channel.upstream_left();
             *channel.upstream.borrow_mut() = UpstreamState::Gone;
             Err(No::stale())
         }
@@ -305,4 +316,6 @@ impl No {
 }
 
 /// In which a connection that served before has to be ready again.
+/// For so long an upstream that closed a connection behind an answer is thought to do so.
+const FLEETING: Duration = Duration::from_secs(600);
 const READY_TIME: Duration = Duration::from_secs(5);

@@ -6,7 +6,8 @@
 //! Called by `forward`, before a handshake.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, header};
 use strongroom_protocol::{Authority, channel};
@@ -27,7 +28,7 @@ pub enum Offer {
 impl Offer {
     /// For a connection whose first request is about to be made.
     #[must_use]
-    pub fn of(live: &Live, credentials: &[u64], authority: &Authority, is_grpc: bool, want_http2: &WantHttp2) -> Self {
+    pub fn of(live: &Live, credentials: &[u64], authority: &Authority, is_grpc: bool, want_http2: &Learnt) -> Self {
         let asks = |id: &u64| live.credential(*id).is_some_and(|credential| credential.http2);
         if is_grpc {
             Self::Http2
@@ -56,26 +57,32 @@ impl Offer {
     }
 }
 
-/// Upstreams that refused a handshake for want of HTTP/2. Whoever is on the way can make keyd believe it, and all that
-/// comes of it is an offer.
+/// Upstreams of which something was learnt by trying, and when. Whoever is on the way can make keyd believe it, so all that
+/// may come of it is an offer, or one dial more.
 #[derive(Default)]
-pub struct WantHttp2(RefCell<HashSet<Authority>>);
+pub struct Learnt(RefCell<HashMap<Authority, Instant>>);
 
-impl WantHttp2 {
-    /// Whether this one did.
+impl Learnt {
+    /// Whether it was learnt of this one.
     #[must_use]
     pub fn has(&self, authority: &Authority) -> bool {
-        self.0.borrow().contains(authority)
+        self.0.borrow().contains_key(authority)
     }
 
-    /// This one does.
+    /// Whether it was, and not longer ago.
+    #[must_use]
+    pub fn has_lately(&self, authority: &Authority, time: Duration) -> bool {
+        self.0.borrow().get(authority).is_some_and(|learnt| learnt.elapsed() < time)
+    }
+
+    /// It is so of this one.
     pub fn learn(&self, authority: &Authority) {
         let mut known = self.0.borrow_mut();
         // Wildcards can name many hosts; who is forgotten costs one more dial.
         if known.len() >= MOST_KNOWN {
             known.clear();
         }
-        known.insert(authority.clone());
+        known.insert(authority.clone(), Instant::now());
     }
 
     /// Forgets all: names of hosts are not kept while the vault is locked.
@@ -109,7 +116,7 @@ mod tests {
         contents.credentials[1].http2 = true;
         let live = Live::new(contents);
         let (one, other) = ("one.example".parse().unwrap(), "other.example".parse().unwrap());
-        let known = WantHttp2::default();
+        let known = Learnt::default();
         known.learn(&one);
         let offer = |credentials: &[u64], authority, is_grpc| Offer::of(&live, credentials, authority, is_grpc, &known);
         assert_eq!(offer(&[plain], &other, false), Offer::Http1);
@@ -124,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_upstreams_is_bounded_and_can_be_forgotten() {
-        let known = WantHttp2::default();
+        let known = Learnt::default();
         let authority = |number: usize| format!("h{number}.example").parse().unwrap();
         for number in 0..=MOST_KNOWN {
             assert!(!known.has(&authority(number)));

@@ -1,6 +1,7 @@
 //! Every use is on record before it happens, and again when it ends.
 //!
-//! [`About`] is what a record says of a request: no query, and `{}` where a placeholder or a key stood. [`Ending`] writes the
+//! [`About`] is what a record says of a request: no query, `{}` where a placeholder or a key stood, and percent-encoded what
+//! would steer the terminal of whoever reads it. [`Ending`] writes the
 //! second line when it is dropped, however the exchange ends. It refuses to let a use go on that could not be written.
 //! Called by `admit` and `forward`.
 
@@ -101,7 +102,7 @@ impl About {
         // An agent may have a key from elsewhere; what is kept of its request must not. Where nobody is known, the keys
         // are those that name the host.
         let patterns = state.patterns(live, &self.authority, agent.unwrap_or(NOBODY));
-        let clean = |text: &str, longest| {
+        let clean = |text: &str, longest| -> String {
             let clean = without_keys(text, &patterns);
             clean.as_deref().unwrap_or(text).chars().take(longest).collect()
         };
@@ -114,7 +115,7 @@ impl About {
             more_credentials: names.collect(),
             method: Some(clean(&placeholder::redacted(self.method.as_str()), LONGEST_METHOD)),
             host: Some(self.authority.to_host_field()),
-            path: Some(clean(path, LONGEST_PATH)),
+            path: Some(harmless(&clean(path, LONGEST_PATH))),
             decision,
             count: None,
         }
@@ -142,11 +143,11 @@ pub fn refused(state: &State, live: &Rc<Live>, about: &About, refused: &Refused)
 ///
 /// # Errors
 /// Where it cannot be written: the use must not be made.
-pub async fn allowed(state: &State, live: &Rc<Live>, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
+pub fn allowed(state: &State, live: &Rc<Live>, about: &About, allowed: &Allowed) -> Result<(), AuditError> {
     let agent = Some(allowed.binding.agent);
     let path = placeholder::redacted(allowed.target.path());
     let request = about.request(state, live, (agent, &allowed.binding.credentials), &path, Decision::Allowed);
-    state.logbook.write_before(&Record::Request(request)).await
+    state.logbook.write(&Record::Request(request))
 }
 
 /// How an exchange ends; its line is written on drop.
@@ -258,6 +259,26 @@ pub fn own_id() -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
+/// A target that was not judged well may hold any character: of those, control characters and what turns the direction of
+/// writing are encoded.
+fn harmless(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character.is_control() || BIDI.contains(&character) {
+            character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text += &format!("%{byte:02X}"));
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// Marks, embeddings, overrides and isolates of the direction of writing.
+const BIDI: &[char] = &[
+    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+    '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
 fn name_of(live: &Live, agent: Option<u64>) -> Option<Name> {
     agent.and_then(|id| live.agent(id)).map(|agent| agent.name.clone())
 }
@@ -273,3 +294,14 @@ const NOBODY: u64 = 0;
 const LONGEST_METHOD: usize = 64;
 /// A line stays readable.
 const LONGEST_PATH: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_encoded_in_a_path_and_nothing_else_is() {
+        assert_eq!(harmless("/a/../\u{9b}31m\u{202e}\u{7f}\u{1b}"), "/a/../%C2%9B31m%E2%80%AE%7F%1B");
+        assert_eq!(harmless("/v1/{}/grüße%2e"), "/v1/{}/grüße%2e");
+    }
+}

@@ -62,13 +62,19 @@ enum Way {
     Tunnel(u64),
 }
 
-/// Answers the question.
-pub fn answer(state: &Rc<State>, sessions: &Sessions, tunnels: &Tunnels, question: Question) -> KeydMessage {
+/// Answers the question. A tunnel is a use: its line is as safe as that of a request before it begins.
+pub async fn answer(state: &Rc<State>, sessions: &Sessions, tunnels: &Tunnels, question: Question) -> KeydMessage {
     let number = question.number;
-    match judge(state, sessions, tunnels, question) {
-        Ok(message) => message,
-        Err(refusal) => KeydMessage::NotConnected { question: number, refusal },
+    let mut answer = judge(state, sessions, tunnels, question);
+    if matches!(answer, Ok(KeydMessage::Tunnel { .. })) {
+        let settled = state.logbook.settle().await.map_err(|_| Refusal::AuditUnavailable);
+        // It may have been cut in that time, and then gatewayd was told so of a tunnel that it did not know.
+        if let Err(refusal) = settled.and_then(|()| tunnels.stands(number)) {
+            tunnels.end(state, number, (0, 0), Some(refusal));
+            answer = Err(refusal);
+        }
     }
+    answer.unwrap_or_else(|refusal| KeydMessage::NotConnected { question: number, refusal })
 }
 
 fn judge(
@@ -89,7 +95,10 @@ fn judge(
         state.logbook.refusal(about(&identity, Decision::Refused(*refusal)), *refusal);
     })?;
     let Way::Tunnel(agent) = way else {
-        // The requests inside are on record each for itself.
+        // The requests inside are on record each for itself. Where none can be, the agent hears it before it begins TLS.
+        if way == Way::Intercept && state.logbook.refuses_uses() {
+            return Err(Refusal::AuditUnavailable);
+        }
         let point = question.point.as_deref().filter(|_| way == Way::Intercept);
         let leaf = point.map(|point| {
             let key = live.contents().ca_keys.last().ok_or(Refusal::KeydUnavailable)?;
@@ -225,6 +234,11 @@ impl Tunnels {
             scrubbed: 0,
             usage: None,
         }));
+    }
+
+    fn stands(&self, number: u64) -> Result<(), Refusal> {
+        let tunnels = self.0.borrow();
+        if tunnels.get(&number).is_some_and(|tunnel| !tunnel.is_cut) { Ok(()) } else { Err(Refusal::Revoked) }
     }
 
     /// Numbers of the tunnels that nothing allows any more.

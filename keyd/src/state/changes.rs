@@ -4,6 +4,7 @@
 //! the disk. What could not be written is tried again each second, and is not forgotten by locking. It refuses to put a
 //! change in force whose file was not written, unless it takes access away. Called by `admin/`, and by `State::tick`.
 
+use std::io;
 use std::rc::Rc;
 
 use strongroom_protocol::admin::Failure;
@@ -30,23 +31,57 @@ impl State {
         if direction == Direction::Narrowing {
             return self.narrow(edit).await;
         }
+        self.rewrite(Old::Backup, |_, contents| edit(contents).map(|outcome| (None, outcome))).await
+    }
+
+    /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
+    /// that of [`Self::change`]. The backup is replaced too, for it opens with what was changed.
+    ///
+    /// # Errors
+    /// `Locked`; what `edit` says; `NotWritten`.
+    pub async fn change_slots<T>(
+        &self,
+        edit: impl Fn(&Keys, &mut Contents) -> Result<(Keys, T), Failure>,
+    ) -> Result<T, Failure> {
+        self.rewrite(Old::Gone, |keys, contents| edit(keys, contents).map(|(keys, outcome)| (Some(keys), outcome)))
+            .await
+    }
+
+    /// On disk, then in force; with other keys where `edit` gives some.
+    async fn rewrite<T>(
+        &self,
+        old: Old,
+        edit: impl Fn(&Keys, &mut Contents) -> Result<(Option<Keys>, T), Failure>,
+    ) -> Result<T, Failure> {
         let _turn = self.changing.lock().await;
         loop {
             let (keys, live, turn) = self.in_force()?;
-            let (outcome, contents) = Self::edited(&live, &edit)?;
-            let sealed = keys.seal(&contents)?;
-            self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::NotWritten)?;
+            let ((others, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
+            self.logbook.settle().await.map_err(|_| Failure::Audit)?;
+            let sealed = others.as_ref().unwrap_or(&keys).seal(&contents)?;
+            self.write(sealed, old).await.map_err(|_| Failure::NotWritten)?;
             self.log_knows(contents.generation);
             let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
             match open {
                 Some((true, true)) => {
+                    if let (Some(keys), Some(open)) = (others, self.open.borrow_mut().as_mut()) {
+                        open.keys = Rc::new(keys);
+                    }
                     self.unwritten.set(false);
                     self.install(contents);
                 }
-                // Access was taken away meanwhile: that stands, and this change is made again on top of it.
+                // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
+                // keys of before.
                 Some((true, false)) => continue,
                 // Locked meanwhile: the file has the change, and all that was in force when it was made.
-                _ => self.file_has(live.contents().generation),
+                _ => {
+                    self.file_has(live.contents().generation);
+                    // Unless access was taken away before the lock: what waits to be written has none of the change, and
+                    // will take its place.
+                    if self.pending.borrow().is_some() {
+                        return Err(Failure::NotWritten);
+                    }
+                }
             }
             return Ok(outcome);
         }
@@ -94,7 +129,7 @@ impl State {
         }
         let pending = self.pending.borrow().clone();
         let Some((generation, bytes)) = pending else { return self.write_now().await };
-        let written = self.worker.write_vault(bytes.to_vec(), Old::Backup).await;
+        let written = self.write(bytes.to_vec(), Old::Backup).await;
         written.map_err(|_| Failure::TakenButNotWritten)?;
         self.file_has(generation);
         Ok(())
@@ -118,7 +153,7 @@ impl State {
     async fn write_now(&self) -> Result<(), Failure> {
         let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
-        self.worker.write_vault(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
+        self.write(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
         self.log_knows(live.contents().generation);
         self.file_has(live.contents().generation);
         // Whoever took something away meanwhile waits for their turn.
@@ -128,59 +163,19 @@ impl State {
         Ok(())
     }
 
-    /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
-    /// that of [`Self::change`]. The backup is replaced too, for it opens with what was changed.
-    ///
-    /// # Errors
-    /// `Locked`; what `edit` says; `NotWritten`.
-    pub async fn change_slots<T>(
-        &self,
-        edit: impl Fn(&Keys, &mut Contents) -> Result<(Keys, T), Failure>,
-    ) -> Result<T, Failure> {
-        let _turn = self.changing.lock().await;
-        loop {
-            let (keys, live, turn) = self.in_force()?;
-            let ((keys, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
-            let sealed = keys.seal(&contents)?;
-            self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::NotWritten)?;
-            self.log_knows(contents.generation);
-            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
-            match open {
-                Some((true, true)) => {
-                    if let Some(open) = self.open.borrow_mut().as_mut() {
-                        open.keys = Rc::new(keys);
-                    }
-                    self.unwritten.set(false);
-                    self.install(contents);
-                }
-                // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
-                // keys of before.
-                Some((true, false)) => continue,
-                // Locked meanwhile: the file has the change, and all that was in force when it was made.
-                _ => self.file_has(live.contents().generation),
-            }
-            return Ok(outcome);
-        }
+    /// Values were taken out of the records: from the next file on, none beside it may have them either.
+    pub fn was_purged(&self) {
+        self.purged.set(true);
     }
 
-    /// Writes the vault once more and leaves no older file beside it: what was purged is in none of them.
-    ///
-    /// # Errors
-    /// `TakenButNotWritten`: the older files may be there still.
-    pub async fn forget_older(&self) -> Result<(), Failure> {
-        let _turn = self.changing.lock().await;
-        let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
-        let ((), contents) = Self::edited(&live, |_| Ok(()))?;
-        let sealed = keys.seal(&contents).map_err(|_| Failure::TakenButNotWritten)?;
-        self.worker.write_vault(sealed, Old::Gone).await.map_err(|_| Failure::TakenButNotWritten)?;
-        self.log_knows(contents.generation);
-        // Access that was taken away meanwhile stands, and is written by whoever took it.
-        let is_same = self.open.borrow().as_ref().is_some_and(|open| Rc::ptr_eq(&open.live, &live));
-        if is_same {
-            self.unwritten.set(false);
-            self.install(contents);
+    /// Puts a file in the vault's place; where something was purged, no older one stays beside it.
+    async fn write(&self, sealed: Vec<u8>, old: Old) -> io::Result<()> {
+        let is_purged = self.purged.take();
+        let written = self.worker.write_vault(sealed, if is_purged { Old::Gone } else { old }).await;
+        if is_purged && written.is_err() {
+            self.purged.set(true);
         }
-        Ok(())
+        written
     }
 
     /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
@@ -199,10 +194,12 @@ impl State {
         if let Some(live) = self.live() {
             keep(live.contents(), contents);
         }
+        self.logbook.settle().await.map_err(|_| Failure::Audit)?;
         let sealed = keys.seal(contents)?;
         self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
         // What could not be written was of the vault that is aside now.
         self.unwritten.set(false);
+        self.purged.set(false);
         self.pending.take();
         // What is locked is what whoever unlocks will find.
         if self.live().is_some() {

@@ -12,7 +12,7 @@ use strongroom_protocol::admin::{
 };
 use strongroom_protocol::{Name, Refusal, SecretBytes, Site};
 
-use super::{event, note, record, take_id};
+use super::{again, event, note, record, take_id};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::policy::key_strength;
@@ -130,7 +130,8 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     let chosen = credentials.iter().filter(|one| is_called(one, name) || erases(one));
     let ids: Vec<u64> = chosen.map(|credential| credential.id).collect();
     if ids.is_empty() {
-        return Err(Failure::NoSuch(Thing::Credential));
+        let was_there = state.is_unwritten() && credentials.iter().any(|one| one.name == *name);
+        return if was_there { again(state).await } else { Err(Failure::NoSuch(Thing::Credential)) };
     }
     note(state, event(state, kind, caller).named(name.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
@@ -140,6 +141,8 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
             credential.removed.get_or_insert(at);
             if purge {
                 credential.versions.clear();
+                // The backup is the file before this change, and holds the values; so may a vault that was put aside.
+                state.was_purged();
             }
         }
         let is_of_them = |grant: &Grant| ids.contains(&grant.credential) && grant.revoked.is_none();
@@ -152,12 +155,7 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
     let (outcome, ()) = tokio::join!(biased; written, async {
         state.running.cut(Refusal::Revoked, |exchange| ids.iter().any(|id| exchange.uses_credential(*id)));
     });
-    outcome?;
-    if purge {
-        // The backup is the file before the last change, and still holds the values; so may a vault that was put aside.
-        state.forget_older().await?;
-    }
-    Ok(())
+    outcome
 }
 
 /// Whether this is the living credential of that name.
