@@ -96,6 +96,20 @@ impl Hostile {
         Some(frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).expect("keyd speaks the protocol"))
     }
 
+    /// What keyd has said by now, without waiting.
+    ///
+    /// # Panics
+    /// Where it does not speak the protocol.
+    #[must_use]
+    pub fn heard_by_now(&self) -> Vec<KeydMessage> {
+        let (mut messages, mut buffer) = (Vec::new(), vec![0; HEADER + EXCHANGE_LIMIT + 1]);
+        while let Ok(length @ 1..) = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            self.loot.take(&buffer[..length]);
+            messages.push(frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).expect("keyd speaks the protocol"));
+        }
+        messages
+    }
+
     /// Whether keyd has ended this connection; what it said before is kept.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {

@@ -1,7 +1,7 @@
 //! All that a hostile gateway got from keyd, and the search for keys in it.
 //!
-//! Every form of every key is looked for, and every piece of eight bytes of the key as it is: chance finds one of those
-//! in a gigabyte less than once in a million runs. It refuses to print what it found. Used by [`super::Hostile`].
+//! Every form of every key is looked for, and every piece of eight bytes of the key in any case: chance finds one of those
+//! in a gigabyte less than once in ten thousand runs. It refuses to print what it found. Used by [`super::Hostile`].
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +37,10 @@ impl Loot {
         if let Some(form) = Needles::of(key.as_bytes()).find(&bytes) {
             return Some(format!("the key, as {form}"));
         }
-        let pieces: HashSet<&[u8]> = key.as_bytes().windows(PIECE).collect();
-        let found = bytes.windows(PIECE).position(|window| pieces.contains(window))?;
+        // Names of fields go out in lower case.
+        let (lower_key, lower_bytes) = (key.to_ascii_lowercase(), bytes.to_ascii_lowercase());
+        let pieces: HashSet<&[u8]> = lower_key.as_bytes().windows(PIECE).collect();
+        let found = lower_bytes.windows(PIECE).position(|window| pieces.contains(window))?;
         Some(format!("a piece of the key, {found} bytes in"))
     }
 
@@ -72,6 +74,7 @@ mod tests {
         };
         assert!(holds("Bearer sk-Zq8vB3mN7xT2kL9wR4yHtU5o."));
         assert!(holds("...7xT2kL9w..."));
+        assert!(holds("x-7xt2kl9w: 1"));
         assert!(holds("c2stWnE4dkIzbU43eFQya0w5d1I0eUh0VTVv"));
         assert!(!holds("7xT2kL9 sk-Zq8v ***"));
     }

@@ -135,7 +135,7 @@ fn duplicates_made_blocking_block_nobody() {
         channel.upstream.as_ref().unwrap().set_nonblocking(false).unwrap();
         assert_eq!(channel.ask(&siege.ask("/blocking")).status(), Some(200));
         channel.theirs.set_nonblocking(false).unwrap();
-        assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+        assert!(admin_answers(siege.scene.strongroom.home()) < Duration::from_secs(5));
     }
     siege.hold();
 }

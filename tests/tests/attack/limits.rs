@@ -125,7 +125,7 @@ fn heads_without_end_keep_no_admin_waiting() {
         });
         let mut longest = Duration::ZERO;
         for _ in 0..30 {
-            longest = longest.max(admin_answers(&siege.scene));
+            longest = longest.max(admin_answers(siege.scene.strongroom.home()));
             thread::sleep(Duration::from_millis(50));
         }
         let begin = Instant::now();
@@ -218,7 +218,7 @@ fn channels_without_end_leave_room_for_the_admin_and_for_others() {
     };
     assert_eq!(refusal, Some(Refusal::Overloaded));
     assert!((50..=150).contains(&channels.len()), "{} channels", channels.len());
-    assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+    assert!(admin_answers(siege.scene.strongroom.home()) < Duration::from_secs(5));
     siege.scene.strongroom.must(&["agent", "add", "during-the-flood"]);
     drop(channels);
     within(Duration::from_secs(20), "room is given back", || {
@@ -283,7 +283,7 @@ fn answers_that_nobody_reads_fill_no_memory_and_one_that_ends_makes_room() {
         let heard = waiting.ask(&Ask::bearer("GET", "/x", &scarce));
         assert_eq!(heard.refusal(), Some(Refusal::Overloaded), "{heard:?}");
     }
-    assert!(admin_answers(&siege.scene) < Duration::from_secs(5));
+    assert!(admin_answers(siege.scene.strongroom.home()) < Duration::from_secs(5));
     let mut read = unread.pop().unwrap();
     let mut length = 0;
     while let Some(Frame::Data(data)) = read.next_frame() {
@@ -371,7 +371,7 @@ fn answers_that_make_all_the_work_there_is_keep_no_admin_waiting() {
             .collect();
         let mut slowest = Duration::ZERO;
         while answers.iter().any(|answer| !answer.is_finished()) {
-            slowest = slowest.max(admin_answers(&siege.scene));
+            slowest = slowest.max(admin_answers(siege.scene.strongroom.home()));
         }
         for answer in answers {
             let answer = answer.join().unwrap();

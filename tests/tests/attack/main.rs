@@ -16,14 +16,20 @@ mod policy;
 mod sessions;
 mod strangers;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use strongroom_ctl::admin_client::AdminClient;
+use strongroom_protocol::home::Home;
 use strongroom_tests::hostile::{Answer, Ask, Channel, Heard, Hostile, Loot};
 use strongroom_tests::prelude::*;
 
 /// A Strongroom under siege: the attacker's control connection beside the honest gateway's.
 struct Siege {
+    /// Ended before the daemons are.
+    watch: Watch,
     scene: Scene,
     gateway: Hostile,
     loot: Loot,
@@ -41,7 +47,8 @@ impl Siege {
         let loot = Loot::default();
         let daemons = [scene.strongroom.keyd(), scene.strongroom.gatewayd()];
         let gateway = Hostile::connect(&scene.strongroom, &loot);
-        let siege = Self { scene, gateway, loot, daemons };
+        let watch = Watch::begin(scene.strongroom.home().clone());
+        let siege = Self { watch, scene, gateway, loot, daemons };
         siege.prove();
         siege
     }
@@ -77,9 +84,9 @@ impl Siege {
 
     /// The same, with more keys than the scene's.
     #[track_caller]
-    fn hold_with(self, keys: &[&str]) {
+    fn hold_with(mut self, keys: &[&str]) {
         self.loot.assert_without(&[&[&*self.scene.key], keys].concat());
-        assert!(admin_answers(&self.scene) < Duration::from_secs(5));
+        self.watch.end();
         let answer = self.scene.get("/openai/honest").send();
         assert_eq!(answer.status(), 200, "an honest gateway is served afterwards: {answer:?}");
     }
@@ -98,11 +105,54 @@ fn echo(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
 
 /// How long an admin waits for an answer over admin.sock.
 #[track_caller]
-fn admin_answers(scene: &Scene) -> Duration {
+fn admin_answers(home: &Home) -> Duration {
     let begin = Instant::now();
-    let status = AdminClient::connect(scene.strongroom.home()).and_then(|mut admin| admin.status());
+    let status = AdminClient::connect(home).and_then(|mut admin| admin.status());
     assert!(status.is_ok(), "the admin is not answered");
     begin.elapsed()
+}
+
+/// An admin that asks all the while.
+struct Watch {
+    over: Arc<AtomicBool>,
+    asking: Option<JoinHandle<Vec<Duration>>>,
+}
+
+impl Watch {
+    fn begin(home: Home) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = over.clone();
+        let asking = std::thread::spawn(move || {
+            let mut waits = Vec::new();
+            while !ends.load(Ordering::SeqCst) {
+                let begin = Instant::now();
+                let status = AdminClient::connect(&home).and_then(|mut admin| admin.status());
+                assert!(status.is_ok() || ends.load(Ordering::SeqCst), "the admin is not answered");
+                waits.push(begin.elapsed());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            waits
+        });
+        Self { over, asking: Some(asking) }
+    }
+
+    /// Nine of ten answers came within 100 ms, and none late enough to matter: this machine has other work too.
+    #[track_caller]
+    fn end(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let mut waits = self.asking.take().expect("ended once").join().expect("every question was answered");
+        waits.sort_unstable();
+        let (usual, longest) = (waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
+        eprintln!("{} questions of the admin's; nine of ten within {usual:?}, all within {longest:?}", waits.len());
+        assert!(usual < Duration::from_millis(100), "nine of ten answers within {usual:?}");
+        assert!(longest < Duration::from_secs(3), "an answer after {longest:?}");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
 }
 
 /// How many rounds a random run has: more where somebody has the time.

@@ -3,6 +3,10 @@
 //! The judge is the upstream: it decodes what reached it as often and as generously as any server might, and what it
 //! then reads must still be allowed.
 
+use strongroom_ctl::catalogue;
+use strongroom_protocol::Site;
+use strongroom_protocol::admin::Rule;
+
 use super::*;
 
 /// Ways to write a path that is to be read as `inside` by the rule and as `outside` by a server.
@@ -172,42 +176,82 @@ fn a_parameter_that_names_another_method_is_refused_where_methods_matter() {
     siege.hold();
 }
 
+/// Whether a path, segment by segment and in lower case, is of a pattern: `*` within a segment, `**` for any number.
+fn is_of(pattern: &[&str], path: &[&str]) -> bool {
+    let within = |pattern: &str, text: &str| match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => {
+            text.len() >= before.len() + after.len() && text.starts_with(before) && text.ends_with(after)
+        }
+    };
+    match pattern {
+        [] => path.is_empty(),
+        ["**", rest @ ..] => (0..=path.len()).any(|taken| is_of(rest, &path[taken..])),
+        [first, rest @ ..] => path.first().is_some_and(|segment| within(first, segment)) && is_of(rest, &path[1..]),
+    }
+}
+
+fn denies(rule: &Rule, method: &str, read: &str) -> bool {
+    let (pattern, path) = (rule.path().to_ascii_lowercase(), read.to_ascii_lowercase());
+    (rule.method() == "*" || rule.method() == method)
+        && is_of(&pattern.split('/').skip(1).collect::<Vec<_>>(), &path.split('/').skip(1).collect::<Vec<_>>())
+}
+
+/// For each provider and each of its rules: the path itself in its way, and sixty and more spellings that a generous server
+/// reads as that path.
 #[test]
 fn what_the_catalogue_denies_is_denied_in_every_spelling() {
-    let host = "api.openai.com";
-    let root = Root::new("The tests' root").unwrap();
-    let upstream = Upstream::start(root.server(host).unwrap(), echo).unwrap();
-    let strongroom = Strongroom::new().start();
-    let ca = strongroom.write("root.pem", root.pem());
-    let key = strongroom_tests::strongroom::random_key("sk-");
-    let add = ["credential", "add", "openai", "--provider", "openai", "--ca", ca.to_str().unwrap()];
-    strongroom.must_with(&add, key.as_bytes());
-    strongroom.must(&["agent", "add", AGENT]);
-    let grant = ["grant", "add", "openai", "--agent", AGENT, "--rate", "1000000/hour", "--burst", "100000"];
-    let placeholder = strongroom.must(&grant).trim().to_owned();
-    let loot = Loot::default();
-    let gateway = Hostile::connect(&strongroom, &loot);
-    let dial = || gateway.dial(host, upstream.address());
-    assert_eq!(dial().ask(&Ask::bearer("POST", "/v1/chat/completions", &placeholder)).status(), Some(200));
-    let denied = "v1/organization/admin_api_keys";
-    for method in ["GET", "POST", "post", "DELETE"] {
-        let heard = dial().ask(&Ask::bearer(method, &format!("/{denied}"), &placeholder));
-        assert_eq!(heard.refusal(), Some(Refusal::RequestNotAllowed), "{method}");
-    }
-    let mut channel = dial();
-    let inside = evasions("/v1/organization", "organization/admin_api_keys");
-    for target in inside.into_iter().chain(evasions("/v1/x", "v1/organization/admin_api_keys")) {
-        if !matches!(channel.ask(&Ask::bearer("GET", &target, &placeholder)), Heard::Answer(_)) {
-            channel = dial();
+    let (mut rules, mut spellings) = (0, 0);
+    for provider in catalogue::all().unwrap().into_iter().filter(|provider| !provider.deny.is_empty()) {
+        let id = provider.id.as_str();
+        let host = provider.hosts[0].to_string();
+        let root = Root::new("The tests' root").unwrap();
+        let upstream = Upstream::start(root.server(&host).unwrap(), echo).unwrap();
+        let strongroom = Strongroom::new().start();
+        let ca = strongroom.write("root.pem", root.pem());
+        let key = strongroom_tests::strongroom::random_key(&provider.key_prefix);
+        let add = ["credential", "add", id, "--provider", id, "--ca", ca.to_str().unwrap()];
+        strongroom.must_with(&add, key.as_bytes());
+        strongroom.must(&["agent", "add", AGENT]);
+        let grant = ["grant", "add", id, "--agent", AGENT, "--rate", "1000000/hour", "--burst", "100000"];
+        let placeholder = strongroom.must(&grant).trim().to_owned();
+        let loot = Loot::default();
+        let gateway = Hostile::connect(&strongroom, &loot);
+        let ask = |method: &str, target: &str| {
+            let ask = Ask { flags: 0, method: method.into(), target: target.into(), fields: Vec::new() };
+            match &provider.sites[0] {
+                Site::Header { field, .. } => ask.field(field, &placeholder),
+                _ => ask.field("authorization", format!("Bearer {placeholder}")),
+            }
+        };
+        let mut channel = gateway.dial(&host, upstream.address());
+        assert_eq!(channel.ask(&ask("GET", "/harmless/path")).status(), Some(200), "{id}: the positive twin");
+        for rule in &provider.deny {
+            rules += 1;
+            let denied =
+                rule.path().replace("/**", "/deep/down").replace('*', "any").trim_start_matches('/').to_owned();
+            let method = if rule.method() == "*" { "POST" } else { rule.method() };
+            assert!(denies(rule, method, &format!("/{denied}")), "{rule}");
+            let heard = channel.ask(&ask(method, &format!("/{denied}")));
+            assert_eq!(heard.refusal(), Some(Refusal::RequestNotAllowed), "{id}: {rule}");
+            let parent = denied.split('/').next().unwrap_or_default();
+            let all = evasions(&format!("/{parent}/x"), &format!("../{denied}")).into_iter();
+            let all = all.chain(evasions("/v0", &denied)).filter(|one| denies(rule, method, &generous(one)));
+            let all: Vec<String> = all.collect();
+            assert!(all.len() >= 60, "{id}: {rule}: {} spellings", all.len());
+            for target in all.iter().step_by(rounds(all.len() / 60, 1)) {
+                spellings += 1;
+                if matches!(channel.ask(&ask(method, target)), Heard::Nothing | Heard::Stale) {
+                    channel = gateway.dial(&host, upstream.address());
+                }
+            }
         }
+        for one in upstream.received() {
+            let read = generous(one.head.target());
+            let denied = provider.deny.iter().find(|rule| denies(rule, one.head.method(), &read));
+            assert!(denied.is_none(), "{id}: {} is read as {read}: {denied:?}", one.head.start_line);
+        }
+        loot.assert_without(&[&key]);
     }
-    let received = upstream.received();
-    assert!(received.len() > 10, "some spellings are harmless: {}", received.len());
-    for one in received {
-        let read = generous(one.head.target()).to_ascii_lowercase();
-        let rest = read.strip_prefix(&format!("/{denied}"));
-        let is_denied = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
-        assert!(!is_denied, "{} is read as {read}", one.head.start_line);
-    }
-    loot.assert_without(&[&key]);
+    assert!(rules >= 40 && spellings >= 60 * rules, "{spellings} spellings of {rules} rules");
 }
