@@ -8,18 +8,19 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{User, getuid};
+use nix::unistd::{User, geteuid, getuid};
 use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::{Failure, Operation, Reply, Request, Status};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT, FrameError, HEADER};
-use strongroom_protocol::home::Home;
+use strongroom_protocol::home::{Home, Kind};
 use zeroize::Zeroizing;
 
 use crate::error::{CtlError, Outcome};
-use crate::{output, systemd};
+use crate::{config_values, failure, output, ownership, systemd};
 
 /// A connection with keyd.
 pub struct AdminClient {
@@ -87,6 +88,23 @@ impl AdminClient {
         self.server
     }
 
+    /// Whether whoever serves the socket may be given a secret; to be asked before a passphrase is asked for. Root looks
+    /// at homes of other users, too, but what it knows it gives to nobody whom its own configuration does not name.
+    ///
+    /// # Errors
+    /// 77 where it may not, 78 where somebody could put another home in this one's place.
+    pub fn is_for_secrets(&self) -> Outcome<()> {
+        ownership::check_above(&self.home)?;
+        if !geteuid().is_root() || self.server.uid == 0 || Some(self.server.uid) == roots_keyd(&self.home) {
+            return Ok(());
+        }
+        Err(CtlError::not_permitted(format!(
+            "{} is served by uid {}, whom root's configuration does not name. Nothing was sent; use the account that the home belongs to.",
+            self.home.admin_socket().display(),
+            self.server.uid
+        )))
+    }
+
     /// Asks for something that needs no passphrase.
     ///
     /// # Errors
@@ -100,7 +118,7 @@ impl AdminClient {
     /// # Errors
     /// As [`Self::ask`].
     pub fn ask_with(&mut self, proof: SecretBytes, operation: Operation) -> Outcome<Reply> {
-        self.send(&Request { proof: Some(proof), operation })
+        self.ask_perhaps_with(Some(proof), operation)
     }
 
     /// Asks for something that widens access where there is anything yet.
@@ -108,6 +126,7 @@ impl AdminClient {
     /// # Errors
     /// As [`Self::ask`].
     pub fn ask_perhaps_with(&mut self, proof: Option<SecretBytes>, operation: Operation) -> Outcome<Reply> {
+        self.is_for_secrets()?;
         self.send(&Request { proof, operation })
     }
 
@@ -134,8 +153,9 @@ impl AdminClient {
                     std::thread::sleep(Duration::from_secs(seconds.into()));
                     // keyd may have given this place to somebody who had something to say.
                     *self = Self::connect(&self.home)?;
+                    self.is_for_secrets()?;
                 }
-                Reply::Failed(failure) => return Err(failure.into()),
+                Reply::Failed(failure) => return Err(failure::about(failure, &request.operation)),
                 reply => return Ok(reply),
             }
         }
@@ -180,12 +200,22 @@ fn connect_error(home: &Home, error: &io::Error) -> CtlError {
         io::ErrorKind::PermissionDenied => {
             CtlError::not_permitted(format!("this user may not connect to {}. Use an admin's account.", path.display()))
         }
+        _ if is_without_a_vault(home) => CtlError::unreachable(format!(
+            "keyd does not answer at {}, and there is no vault yet. Run 'strongroom init'.",
+            path.display()
+        )),
         _ => CtlError::unreachable(format!(
             "keyd does not answer at {}. {}",
             path.display(),
             systemd::how_to_start(home)
         )),
     }
+}
+
+/// Not where it cannot be looked at, nor where a backup is left: `up` says what to do with that.
+fn is_without_a_vault(home: &Home) -> bool {
+    let vault = home.vault();
+    [&vault, &vault.with_extension("bak")].iter().all(|file| matches!(file.try_exists(), Ok(false)))
 }
 
 fn lost(error: Option<&io::Error>) -> CtlError {
@@ -210,6 +240,21 @@ fn is_trusted(uid: u32, home: &Home) -> bool {
     uid == 0 || uid == getuid().as_raw() || Some(uid) == owner || Some(uid) == packaged()
 }
 
+/// keyd's user by what root alone has said: the package's, or the one to whom it gave the vault of a home that names a
+/// gateway's user beside.
+fn roots_keyd(home: &Home) -> Option<u32> {
+    if !ownership::is_below_root_alone(home) {
+        return None;
+    }
+    if home.kind == Kind::System {
+        return User::from_name("strongroom-keyd").ok().flatten().map(|user| user.uid.as_raw());
+    }
+    let is_roots = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.uid() == 0);
+    let owner = fs::symlink_metadata(&home.data).ok()?.uid();
+    let has_gateway = config_values::gateway_uid(home).is_some_and(|gateway| gateway != owner);
+    (has_gateway && is_roots(&home.config) && is_roots(&home.keyd_config())).then_some(owner)
+}
+
 /// Others may come first, each time.
 const MOST_TURNS: u32 = 10;
 
@@ -219,6 +264,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_vault_it_is_init_that_helps() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        let said = || connect_error(&home, &io::ErrorKind::NotFound.into());
+        assert!(said().code() == 69 && said().to_string().contains("'strongroom init'"), "{}", said());
+        fs::create_dir(&home.data).unwrap();
+        for file in ["vault.bak", "vault"] {
+            fs::write(home.data.join(file), "").unwrap();
+            assert!(said().code() == 69 && said().to_string().contains("'strongroom up'"), "{}", said());
+        }
+    }
 
     #[test]
     fn silence_is_told_from_a_connection_that_broke() {

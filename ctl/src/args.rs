@@ -11,6 +11,7 @@ mod vault;
 use std::env;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use strongroom_protocol::HostPattern;
@@ -27,10 +28,10 @@ use crate::demo::DemoOptions;
 #[command(name = "strongroom", version, propagate_version = true, max_term_width = 100)]
 pub struct Args {
     /// Read the passphrase from this file instead of asking for it
-    #[arg(long, global = true, value_name = "FILE", env = PASSPHRASE_FILE, hide_env_values = true)]
+    #[arg(long, global = true, value_name = "FILE", env = PASSPHRASE_FILE, hide_env_values = true, help_heading = GLOBAL)]
     pub passphrase_file: Option<PathBuf>,
     /// Answer every confirmation with yes
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub yes: bool,
     /// What to do
     #[command(subcommand)]
@@ -43,15 +44,21 @@ impl Args {
     /// # Errors
     /// Where it makes no sense, or asks for help or the version.
     pub fn read() -> Result<Self, clap::Error> {
-        let mut command = Self::command();
+        let without = || Self::command().mut_arg("passphrase_file", |argument| argument.env(None::<&str>));
         // Set and empty is as good as not set; clap would take it for a file without a name.
-        if env::var_os(PASSPHRASE_FILE).is_some_and(|value| value.is_empty()) {
-            command = command.mut_arg("passphrase_file", |argument| argument.env(None::<&str>));
-        }
-        let matches = command.clone().try_get_matches()?;
+        let is_empty = env::var_os(PASSPHRASE_FILE).is_some_and(|value| value.is_empty());
+        let mut command = if is_empty { without() } else { Self::command() };
+        let matches = command.clone().try_get_matches().map_err(|error| match error.kind() {
+            // clap would show the option as one that has to be given, for the variable gave it.
+            ErrorKind::MissingRequiredArgument => without().try_get_matches().err().unwrap_or(error),
+            _ => error,
+        })?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 }
+
+/// Over the options that every command has.
+const GLOBAL: &str = "Global options";
 
 /// Names the file that answers the passphrase prompt.
 const PASSPHRASE_FILE: &str = "STRONGROOM_PASSPHRASE_FILE";
@@ -160,7 +167,23 @@ pub enum Config {
 }
 
 fn host(text: &str) -> Result<HostPattern, String> {
-    HostPattern::parse_unicode(text).map_err(|error| error.to_string())
+    HostPattern::parse_unicode(text).map_err(|error| match text.strip_prefix("*.").unwrap_or(text) {
+        // The parser speaks of a label that is not one.
+        rest if rest.contains('*') && !text.contains('/') => {
+            "'*' stands only in front, for one label: '*.example.com'".to_owned()
+        }
+        _ => error.to_string(),
+    })
+}
+
+/// A number of at least this, in words for people.
+fn number_from(least: u32, text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ if least == 0 => Err("write a whole number".to_owned()),
+        Ok(_) => Err(format!("write a number from {least}")),
+        Err(_) => Err(format!("write a whole number from {least}")),
+    }
 }
 
 #[cfg(test)]
@@ -311,6 +334,25 @@ mod tests {
             &["completions", "no-such-shell"],
         ] {
             assert!(!parses(line), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_for_people() {
+        for (line, words) in [
+            (&["grant", "add", "x", "--agent", "a", "--burst", "x"][..], "write a whole number from 1"),
+            (&["grant", "add", "x", "--agent", "a", "--burst", "0"], "write a number from 1"),
+            (&["slot", "remove", "x"], "write a whole number"),
+            (&["unlock", "--keychain", "--wait", "x"], "write a whole number of seconds, from 1 to 86400"),
+            (&["unlock", "--keychain", "--wait", "0"], "write a whole number of seconds, from 1 to 86400"),
+            (&["agent", "allow", "a", "*"], "'*' stands only in front, for one label: '*.example.com'"),
+            (&["agent", "allow", "a", "*.*.com"], "'*' stands only in front"),
+            (&["credential", "add", "x", "--host", "a.*.com"], "'*' stands only in front"),
+            (&["credential", "add", "x", "--host", "*.com"], "everybody's hosts"),
+            (&["credential", "add", "x", "--host", "https://*.example.com/"], "without 'https://'"),
+        ] {
+            let error = Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied())).unwrap_err();
+            assert!(error.to_string().contains(words), "{line:?}: {error}");
         }
     }
 

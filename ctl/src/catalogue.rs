@@ -40,13 +40,18 @@ pub struct Provider {
 /// Where there is none of that name; the words list those there are.
 pub fn find(id: &str) -> Outcome<Provider> {
     let Some((_, text)) = FILES.iter().find(|(known, _)| *known == id) else {
-        let known: Vec<&str> = FILES.iter().map(|(known, _)| *known).collect();
         return Err(CtlError::failed(format!(
             "there is no provider {id:?} in the catalogue. There is {}; for others use --host and a position such as --bearer.",
-            known.join(", ")
+            names()
         )));
     };
     parsed(id, text)
+}
+
+/// Their names, in words.
+#[must_use]
+pub fn names() -> String {
+    FILES.iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ")
 }
 
 /// All of them.

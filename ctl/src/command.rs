@@ -77,7 +77,7 @@ pub fn run(args: Args) -> Outcome<u8> {
         Command::Agent(command) => done(agent::run(&context, command)),
         Command::Grant(command) => done(grant::run(&context, command)),
         Command::Env(command) => done(env::run(&context, &command)),
-        Command::Run(command) => run::run(&context, &command).map(|never| match never {}),
+        Command::Run(command) => run::run(&context, &command),
         Command::Ca(command) => done(ca::run(&context, &command)),
         Command::Audit(command) => audit::run(&context, command),
         Command::Config(crate::args::Config::Check(json)) => config::check(&context, json.json),
@@ -109,6 +109,7 @@ impl Context {
 
     /// How passphrases of a vault that is open are derived.
     fn open_derivation(&self, client: &mut AdminClient) -> Outcome<KeyDerivation> {
+        client.is_for_secrets()?;
         let status = client.status()?;
         match status.state {
             VaultState::Unlocked => Ok(status.unlock.ok_or(Failure::Uninitialised)?),

@@ -2,14 +2,15 @@
 //!
 //! `data` is keyd's alone. `run` can be entered by everybody, for agents of other users reach agent.sock there, and can
 //! be written to by neither daemon where they have users of their own. It refuses a place that the daemons' users
-//! cannot get to, and says which directory stops them. Called by `init`, and by `up` for what does not outlive a
-//! reboot.
+//! cannot get to, and says which directory stops them; and a link in a directory's place: root gives away what it makes,
+//! and whoever put the link there chose what that is. Called by `init`, and by `up` for what does not outlive a reboot.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use strongroom_protocol::home::{Home, Kind};
 
@@ -64,17 +65,30 @@ fn directory(home: &Home, path: &Path, mode: u32, owner: Option<RunAs>) -> Outco
     for above in missing.into_iter().rev() {
         DirBuilder::new().mode(PRIVATE).create(above).map_err(failed)?;
         // The umask may have taken bits away.
-        fs::set_permissions(above, Permissions::from_mode(mode_above)).map_err(failed)?;
+        open(above).and_then(|made| made.set_permissions(Permissions::from_mode(mode_above))).map_err(failed)?;
     }
     // `recursive`, for it may be there.
     DirBuilder::new().recursive(true).mode(PRIVATE).create(path).map_err(failed)?;
-    if path.metadata().map_err(failed)?.uid() == geteuid().as_raw() {
-        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+    if path.is_symlink() {
+        return Err(CtlError::configuration(format!(
+            "{} is a link. Put a directory in its place, or choose another STRONGROOM_HOME.",
+            path.display()
+        )));
+    }
+    // From here on it is this one that is changed, whatever its name leads to.
+    let made = open(path).map_err(failed)?;
+    if made.metadata().map_err(failed)?.uid() == geteuid().as_raw() {
+        made.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
     }
     match owner {
-        Some(owner) => chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed),
+        Some(owner) => fchown(&made, Some(owner.uid), Some(owner.gid)).map_err(failed),
         None => Ok(()),
     }
+}
+
+/// A directory itself and not what a link in its place leads to.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path)
 }
 
 /// Another user has to pass every directory above.
@@ -105,7 +119,28 @@ const PRIVATE: u32 = 0o700;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn a_link_in_a_directorys_place_is_refused_and_what_it_leads_to_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(&folder.path().join("home"));
+        let victim = folder.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        fs::set_permissions(&victim, Permissions::from_mode(0o711)).unwrap();
+        for place in [&home.config, &home.data] {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            symlink(&victim, place).unwrap();
+            let error = make(&home, None).unwrap_err();
+            assert!(error.code() == 78 && error.to_string().contains("is a link"), "{error}");
+            assert_eq!(mode(&victim), 0o711);
+            fs::remove_file(place).unwrap();
+        }
+        make(&home, None).unwrap();
+    }
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().mode() & 0o777

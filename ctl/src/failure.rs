@@ -3,9 +3,10 @@
 //! keyd sends codes, for a message of its making must not be able to carry anything else; the words are here. Called by
 //! `admin_client.rs`.
 
+use strongroom_protocol::Name;
 use strongroom_protocol::admin::{
     BadKey, Failure, Field, LONGEST_KEY, MOST_EGRESS, MOST_HOSTS, MOST_PINS, MOST_ROOTS, MOST_RULES, MOST_SITES,
-    MOST_SLOTS, MOST_UIDS, Thing, VaultFault,
+    MOST_SLOTS, MOST_UIDS, Operation, Thing, VaultFault,
 };
 
 use crate::error::CtlError;
@@ -72,6 +73,44 @@ impl From<Failure> for CtlError {
             Failure::Backup(fault) => Self::failed(backup(fault)),
             Failure::Internal => Self::fault("keyd met a fault of its own. Look into its log, and report it."),
         }
+    }
+}
+
+/// A failure of this operation: what is missing is named, as the command line named it.
+#[must_use]
+pub fn about(failure: Failure, operation: &Operation) -> CtlError {
+    let Failure::NoSuch(thing) = failure else { return failure.into() };
+    let Some(named) = named(thing, operation) else { return failure.into() };
+    CtlError::failed(format!("there is no {named}. Run 'strongroom {} list' for those there are.", word(thing)))
+}
+
+/// Not the credential to rotate: somebody who leaves the name out writes the key in its place.
+fn named(thing: Thing, operation: &Operation) -> Option<String> {
+    let called = |name: &Name| Some(format!("{} '{name}'", word(thing)));
+    match (thing, operation) {
+        (
+            Thing::Agent,
+            Operation::AgentShow { name }
+            | Operation::AgentRevoke { name }
+            | Operation::AgentRemove { name }
+            | Operation::AgentAllow { name, .. }
+            | Operation::AgentDisallow { name, .. }
+            | Operation::GrantRevoke { agent: name, .. }
+            | Operation::Environment { agent: name, .. },
+        ) => called(name),
+        (Thing::Agent, Operation::GrantAdd(new)) => called(&new.agent),
+        (
+            Thing::Credential,
+            Operation::CredentialShow { name }
+            | Operation::CredentialRemove { name, .. }
+            | Operation::GrantRevoke { credential: name, .. },
+        ) => called(name),
+        (Thing::Credential, Operation::GrantAdd(new)) => called(&new.credential),
+        (Thing::Grant, Operation::GrantRevoke { credential, agent }) => {
+            Some(format!("grant of '{credential}' to '{agent}'"))
+        }
+        (Thing::Slot, Operation::SlotRemove { id }) => Some(format!("slot {id}")),
+        _ => None,
     }
 }
 
@@ -273,6 +312,27 @@ mod tests {
         for failure in every() {
             assert_eq!(CtlError::from(failure).code(), code(failure), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_where_it_is_known() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let said = |thing, operation: Operation| about(Failure::NoSuch(thing), &operation).to_string();
+        let revoke = || Operation::GrantRevoke { credential: name("c"), agent: name("nope") };
+        let list = |what: &str| format!(" Run 'strongroom {what} list' for those there are.");
+        assert_eq!(said(Thing::Agent, revoke()), "there is no agent 'nope'.".to_owned() + &list("agent"));
+        assert_eq!(said(Thing::Grant, revoke()), "there is no grant of 'c' to 'nope'.".to_owned() + &list("grant"));
+        assert_eq!(
+            said(Thing::Slot, Operation::SlotRemove { id: 9 }),
+            "there is no slot 9.".to_owned() + &list("slot")
+        );
+        let rotate = Operation::CredentialRotate {
+            name: name("sk-live-1234"),
+            value: strongroom_protocol::SecretBytes::new(Vec::new()),
+            allow_weak: false,
+        };
+        assert!(!said(Thing::Credential, rotate).contains("sk-live-1234"), "it may be a key");
+        assert_eq!(about(Failure::Locked, &revoke()), Failure::Locked.into());
     }
 
     #[test]

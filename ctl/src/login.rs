@@ -45,6 +45,12 @@ impl Login {
         Ok(Self { uid: account.uid, gid: account.gid, account: Some(account) })
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Becomes the user, for good.
     ///
     /// # Errors

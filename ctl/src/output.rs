@@ -34,7 +34,22 @@ pub fn note(text: &str) {
 pub fn json(value: &Value) -> Outcome<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CtlError::fault(format!("JSON could not be made: {error}. Report it.")))?;
-    line(&text)
+    line(&escaped(&text))
+}
+
+/// JSON that says the same without what would steer a terminal: JSON itself lets all but the lowest characters stand.
+#[must_use]
+pub fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        // Those between values, which no string holds as they are.
+        if steers(character) && !matches!(character, '\n' | '\t' | '\r') {
+            text += &format!("\\u{:04x}", u32::from(character));
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 /// Prints rows under a heading: a table on a terminal, else one line a row with tabs between.
@@ -91,8 +106,11 @@ fn words(value: &Value) -> String {
 /// The text without what would steer a terminal: paths, methods and logs hold what agents and upstreams sent.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let steers = |character: char| character.is_control() || BIDI.contains(&character);
     text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+}
+
+fn steers(character: char) -> bool {
+    character.is_control() || BIDI.contains(&character)
 }
 
 /// As [`printable`], for words of several lines.
@@ -170,6 +188,18 @@ mod tests {
     fn nothing_that_steers_a_terminal_is_printed() {
         assert_eq!(printable("/v1/\u{1b}[2Jx\r\n\u{202e}y\u{9b}"), "/v1/\u{fffd}[2Jx\u{fffd}\u{fffd}\u{fffd}y\u{fffd}");
         assert_eq!(printable("GET /grüße?ключ=1 ~"), "GET /grüße?ключ=1 ~");
+    }
+
+    #[test]
+    fn json_is_equal_and_holds_nothing_that_steers_a_terminal() {
+        let value = serde_json::json!({ "a\u{202e}": "/\u{7f}\u{85}\u{9b}31m\u{2066}\u{200f}\u{61c}\n\t\"\\ grüße" });
+        for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            let escaped = escaped(&text);
+            assert!(escaped.chars().all(|character| character == '\n' || !steers(character)), "{escaped}");
+            assert!(escaped.contains("\\u009b31m") && escaped.contains("grüße"), "{escaped}");
+            assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), value);
+        }
+        assert_eq!(escaped("{}"), "{}");
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! Who can write to the configuration decides what the daemons dial, and who can write to the other directories whom ctl
 //! talks to and where root writes. So they belong to root or to the one who starts the daemons, and nobody else writes
-//! to them; not even the daemons, where those have users of their own. What is not there is nobody's. `up` refuses the
-//! first that is otherwise, `doctor` shows each, and `down` ends the daemons all the same where keyd names them.
+//! to them; not even the daemons, where those have users of their own. What is not there is nobody's. Root goes where the
+//! home's name leads, so whoever could rename a directory above it chooses the home; below a user's own directory that is
+//! that user. `init` and `up` refuse the first that is otherwise, `doctor` shows each, `down` ends the daemons all the
+//! same where keyd names them, and `admin_client` gives no passphrase away.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, User, geteuid};
 use strongroom_protocol::home::{Home, Kind};
 
 use crate::config_values;
@@ -75,7 +77,67 @@ pub fn accepted(home: &Home) -> Vec<u32> {
 /// # Errors
 /// Where a place belongs to somebody else, or others may write to it.
 pub fn check(home: &Home) -> Outcome<()> {
-    first_fault(places(home))
+    first_fault(places(home))?;
+    check_above(home)
+}
+
+/// Refuses, as root, a home in whose place somebody could put another, but for a user whose own directory it lies in.
+///
+/// # Errors
+/// Where a directory above belongs to somebody else, or others may write to it.
+pub fn check_above(home: &Home) -> Outcome<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    match fault_above(home, is_own_directory) {
+        Some(Fault { detail, remedy }) => Err(CtlError::configuration(format!("{detail} {remedy}"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether nobody but root could put another home in this one's place.
+#[must_use]
+pub fn is_below_root_alone(home: &Home) -> bool {
+    fault_above(home, |_, _| false).is_none()
+}
+
+/// What is wrong with a directory above, as it is named and as it is where links lead elsewhere. Logs are not read by us.
+fn fault_above(home: &Home, is_accepted: impl Fn(u32, &Path) -> bool) -> Option<Fault> {
+    let named = [&home.config, &home.data, &home.run].map(|path| path.ancestors().skip(1));
+    for above in named.into_iter().flatten() {
+        let real = fs::canonicalize(above).unwrap_or_default();
+        for path in std::iter::once(above).chain(real.ancestors()) {
+            // Of a link it is the link that others could change.
+            let Ok(metadata) = fs::symlink_metadata(path) else { continue };
+            let (owner, mode, shown) = (metadata.uid(), metadata.mode() & 0o7777, path.display());
+            if owner != 0 && !is_outside(owner) && !is_accepted(owner, path) {
+                return Some(Fault {
+                    detail: format!("{shown} belongs to uid {owner}, who could put another home in this one's place."),
+                    remedy: "Choose a STRONGROOM_HOME in root's directories.".to_owned(),
+                });
+            }
+            let is_kept_apart = metadata.is_symlink() || mode & STICKY != 0;
+            if mode & 0o022 != 0 && !is_kept_apart {
+                return Some(Fault {
+                    detail: format!("{shown} has mode {mode:o}, so others could put another home in this one's place."),
+                    remedy: format!("Look into it, then run 'chmod {:o}' on it.", mode & !0o022),
+                });
+            }
+        }
+    }
+    None
+}
+
+/// Whether the path lies in the directory that the owner's account has.
+fn is_own_directory(owner: u32, path: &Path) -> bool {
+    let account = User::from_uid(Uid::from_raw(owner)).ok().flatten();
+    account.is_some_and(|account| account.dir.parent().is_some() && path.starts_with(&account.dir))
+}
+
+/// In a user namespace, as the demo's, everything of the machine's root belongs to nobody that has a number.
+fn is_outside(owner: u32) -> bool {
+    let everybody = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    owner == OVERFLOW && !fs::read_to_string("/proc/self/uid_map").is_ok_and(everybody)
 }
 
 /// The same of where the sockets are and the notes of processes, alone.
@@ -131,6 +193,10 @@ pub fn judge(path: &Path, most: u32, owners: &[u32]) -> Result<Option<u32>, Faul
     Ok(Some(mode))
 }
 
+/// Who has no number in a user namespace.
+const OVERFLOW: u32 = 65_534;
+/// In such a directory each may rename and remove only what is theirs.
+const STICKY: u32 = 0o1000;
 /// Read and enter, for others.
 pub const OTHERS_MAY_READ: u32 = 0o755;
 
@@ -201,6 +267,41 @@ mod tests {
             chown(&place.path, Some(0), None).unwrap();
         }
         check(&home).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root: gives files to other users"]
+    fn whoever_could_rename_a_directory_above_is_refused_by_root_however_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let above = folder.path().join("above");
+        let home = Home::under(&above.join("home"));
+        directories::make(&home, None).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&above, &link).unwrap();
+        let through = Home::under(&link.join("home"));
+        let is_safe = || {
+            let safe = is_below_root_alone(&home);
+            assert_eq!([check(&home).is_ok(), check(&through).is_ok(), is_below_root_alone(&through)], [safe; 3]);
+            safe
+        };
+        assert!(is_safe());
+        for (owner, mode, safe) in
+            [(61_001, 0o755, false), (0, 0o775, false), (0, 0o757, false), (0, 0o1777, true), (0, 0o755, true)]
+        {
+            chown(&above, Some(owner), None).unwrap();
+            fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_safe(), safe, "{owner} {mode:o}");
+        }
+        // The link itself can be put elsewhere.
+        std::os::unix::fs::lchown(&link, Some(61_001), None).unwrap();
+        assert!(check(&home).is_ok() && check(&through).unwrap_err().code() == 78);
+    }
+
+    #[test]
+    fn a_users_own_directory_is_the_one_of_the_account() {
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap().dir;
+        assert!(is_own_directory(0, &root.join("x/home")) && !is_own_directory(0, Path::new("/srv/home")));
+        assert!(!is_own_directory(4_294_000_000, &root));
     }
 
     #[test]

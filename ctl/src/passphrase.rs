@@ -82,13 +82,17 @@ impl Source {
     }
 
     fn piped(&self, what: &str) -> Outcome<Zeroizing<Vec<u8>>> {
-        secret_input::instead_of_a_prompt(LONGEST_PASSPHRASE)?.ok_or_else(|| self.missing(what))
+        // Before it is looked at: then it is taken in any case.
+        let whose = secret_input::whose();
+        secret_input::instead_of_a_prompt(LONGEST_PASSPHRASE)?.ok_or_else(|| self.missing(what, whose))
     }
 
-    fn missing(&self, what: &str) -> CtlError {
+    fn missing(&self, what: &str, whose: Option<&str>) -> CtlError {
         let option = self.option;
+        let how =
+            whose.map_or_else(|| ", or on standard input".to_owned(), |whose| format!("; standard input is {whose}"));
         CtlError::usage(format!(
-            "the {what} is needed and there is no terminal to ask at. Give it with {option} FILE, or on standard input."
+            "the {what} is needed and there is no terminal to ask at. Give it with {option} FILE{how}."
         ))
     }
 }
@@ -130,6 +134,12 @@ fn read(file: &Path) -> Outcome<Zeroizing<Vec<u8>>> {
         )));
     }
     secret_input::strip_newline(&mut bytes);
+    if bytes.is_empty() {
+        return Err(CtlError::failed(format!(
+            "the passphrase file {} is empty. Give one that holds the passphrase.",
+            file.display()
+        )));
+    }
     Ok(bytes)
 }
 
@@ -178,8 +188,14 @@ mod tests {
         std::fs::write(file.path(), " two words \n\n").unwrap();
         let source = Source::new(Some(file.path().to_owned()));
         assert_eq!(source.existing().unwrap().as_slice(), b" two words \n");
-        std::fs::write(file.path(), "\r\n").unwrap();
-        assert_eq!(source.new_one().unwrap_err().code(), 1);
+        for empty in ["\r\n", "\n", ""] {
+            std::fs::write(file.path(), empty).unwrap();
+            for error in [source.new_one().unwrap_err(), source.existing().unwrap_err()] {
+                assert!(
+                    error.code() == 1 && error.to_string().ends_with("is empty. Give one that holds the passphrase.")
+                );
+            }
+        }
         for path in ["/dev/zero", "/no/such/file", "/"] {
             assert_eq!(Source::new(Some(path.into())).existing().unwrap_err().code(), 1, "{path}");
         }

@@ -25,6 +25,18 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     Ok(Rate { count, seconds, burst: count })
 }
 
+/// As it is written, without its burst: `200/hour`.
+#[must_use]
+pub fn per(rate: Rate) -> String {
+    match rate.seconds {
+        1 => format!("{}/second", rate.count),
+        60 => format!("{}/minute", rate.count),
+        3600 => format!("{}/hour", rate.count),
+        86_400 => format!("{}/day", rate.count),
+        other => format!("{}/{other}s", rate.count),
+    }
+}
+
 /// Parses a duration such as `30d`, `8h` or `90min`, of at least a second.
 ///
 /// # Errors
@@ -44,6 +56,10 @@ mod tests {
     fn rates_are_read_as_they_are_written() {
         assert_eq!(rate("200/hour"), Ok(Rate { count: 200, seconds: 3600, burst: 200 }));
         assert_eq!(rate("1/s"), Ok(Rate { count: 1, seconds: 1, burst: 1 }));
+        for text in ["200/hour", "1/second", "7/minute", "3/day"] {
+            assert_eq!(rate(text).map(per), Ok(text.to_owned()));
+        }
+        assert_eq!(per(Rate { count: 5, seconds: 30, burst: 1 }), "5/30s");
         for text in
             ["", "200", "200/", "/hour", "0/hour", "-1/hour", "5/fortnight", "many", "1/hour/day", "99999999999/day"]
         {

@@ -33,7 +33,15 @@ pub fn value() -> Outcome<SecretBytes> {
 
 /// Keeps standard input for a [`value`] that is read later than a passphrase is asked for.
 pub fn is_for_a_value() {
+    IS_THE_KEYS.store(true, Ordering::Relaxed);
     IS_TAKEN.store(true, Ordering::Relaxed);
+}
+
+/// Whose standard input is already, in words.
+#[must_use]
+pub fn whose() -> Option<&'static str> {
+    let is_the_keys = IS_THE_KEYS.load(Ordering::Relaxed);
+    IS_TAKEN.load(Ordering::Relaxed).then_some(if is_the_keys { "the key's" } else { "another secret's" })
 }
 
 /// What was piped in, for a secret that could not be asked for; nothing where standard input is a terminal, is empty, or
@@ -66,6 +74,8 @@ fn piped(longest: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
 
 /// It was read to its end, or will be.
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+/// It is a value's.
+static IS_THE_KEYS: AtomicBool = AtomicBool::new(false);
 
 /// Reads one line that is a secret: at the terminal without echo, else from standard input.
 ///

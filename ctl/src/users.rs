@@ -3,16 +3,17 @@
 //! One uid for everything is user mode, to try things out. As root each daemon can have a user of its own, by
 //! `--keyd-user` and `--gateway-user`; for the system's home the package's users are taken. It refuses to mix: both or
 //! none, and to start a daemon under another user than the one that owns its files: what it would leave behind, the
-//! right one could not open. Called by `init`, `up` and, for uids, by `agent add`.
+//! right one could not open. Called by `init`, `up` and, for uids, by `agent add` and `doctor`.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::{Gid, Uid, User, geteuid};
 use strongroom_protocol::home::{Home, Kind};
 
 use crate::args::Users;
-use crate::config_values;
 use crate::error::{CtlError, Outcome};
+use crate::{config_values, output};
 
 /// A user to run a program as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,31 @@ pub fn resolve(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
         return Err(CtlError::usage("keyd and gatewayd need two users, neither of them root. Name two others."));
     }
     Ok(Some(separate))
+}
+
+/// The uids that were named, whoever asks: keyd's and gatewayd's.
+///
+/// # Errors
+/// Where there is no such user.
+pub fn named(asked: &Users) -> Outcome<Option<[u32; 2]>> {
+    let (Some(keyd), Some(gateway)) = (&asked.keyd_user, &asked.gateway_user) else { return Ok(None) };
+    Ok(Some([find(keyd)?.uid, find(gateway)?.uid]))
+}
+
+/// As which uid this process runs, where the kernel says so.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Says so where root makes or starts a home whose daemons are root's too.
+pub fn warn_of_root(separate: Option<Separate>) {
+    if separate.is_none() && geteuid().is_root() {
+        output::note(
+            "Warning: both daemons run as root. Name --keyd-user and --gateway-user to 'strongroom init', so that each has a user of its own.",
+        );
+    }
 }
 
 impl Separate {
@@ -136,7 +162,6 @@ fn find(text: &str) -> Outcome<RunAs> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::chown;
 
     use super::*;

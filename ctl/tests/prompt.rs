@@ -32,7 +32,9 @@ impl Asked {
         let (desk, terminal) = (File::from(ends.master), File::from(ends.slave));
         // It makes the terminal the controlling one, and becomes the program.
         let mut command = Command::new("setsid");
-        command.args(["--ctty", env!("CARGO_BIN_EXE_strongroom"), "init"]).env_clear();
+        // As large a core file as may be.
+        let widest = "ulimit -Hc unlimited 2>/dev/null; ulimit -Sc $(ulimit -Hc); exec \"$@\"";
+        command.args(["--ctty", "sh", "-c", widest, "sh", env!("CARGO_BIN_EXE_strongroom"), "init"]).env_clear();
         command.env("PATH", "/usr/bin:/bin").env("STRONGROOM_HOME", home.path().join("h"));
         let end = || terminal.try_clone().unwrap();
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
@@ -93,6 +95,18 @@ fn a_signal_at_the_prompt_ends_the_program_and_leaves_a_terminal_that_shows_what
         assert_eq!(asked.ends().signal(), Some(signal as i32));
         assert!(asked.shows_what_is_typed(), "{signal}");
     }
+}
+
+/// Ctrl-\ too; and a core file would hold what was typed so far.
+#[test]
+fn what_waits_at_the_prompt_leaves_no_core_file() {
+    let mut asked = Asked::init();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", asked.child.id())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>(), ["0", "0", "bytes"]);
+    asked.gets(Signal::SIGQUIT);
+    let ended = asked.ends();
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::SIGQUIT as i32), false));
 }
 
 #[test]

@@ -76,6 +76,10 @@ fn errors_are_as_in_the_file() {
         &["up", "--keyd-user", "k"],
         &["init", "--passphrase-file", "/no/such/file"],
         &["init", "--passphrase-file", "/dev/null"],
+        &["credential", "add", "x", "--host", "a.example", "--bearer=sk-1"],
+        &["grant", "add", "x", "--agent", "a", "--burst", "0"],
+        &["slot", "remove", "x"],
+        &["agent", "allow", "a", "*"],
     ] {
         text += &format!("$ strongroom {}\n{}\n", words.join(" "), said(&home, words));
     }

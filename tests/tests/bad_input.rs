@@ -76,6 +76,59 @@ fn arguments_that_make_no_sense_are_refused_with_words() {
 }
 
 #[test]
+fn what_is_missing_or_there_already_is_named() {
+    let strongroom = Strongroom::new().start();
+    let backup = strongroom.root().join("b1");
+    let backup = backup.to_str().unwrap();
+    strongroom.must(&["backup", backup]);
+    for (arguments, words) in [
+        (&["agent", "show", "nope"][..], "there is no agent 'nope'. Run 'strongroom agent list'"),
+        (&["agent", "revoke", "nope"], "there is no agent 'nope'."),
+        (&["credential", "show", "nope"], "there is no credential 'nope'."),
+        (&["grant", "show", "c", "--agent", "nope"], "there is no grant of 'c' to 'nope'."),
+        (&["env", "--agent", "nope"], "there is no agent 'nope'."),
+        (&["slot", "remove", "99", "--yes"], "there is no slot 99."),
+        (&["backup", backup], "b1 is there already. Choose another file."),
+    ] {
+        let output = strongroom.ctl(arguments);
+        assert!(output.assert_code(1).stderr.contains(words), "{arguments:?}: {output:?}");
+    }
+    let nothing = strongroom.ctl(&["audit", "--agent", "nope", "--json"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str(), nothing.stderr.as_str()), (Some(0), "", "No line matches.\n"));
+    assert_eq!(strongroom.ctl(&["audit"]).stderr, "");
+}
+
+/// Standard input is the key's alone: nobody is told to give the passphrase there.
+#[test]
+fn without_a_terminal_a_new_key_needs_its_passphrase_from_a_file() {
+    let strongroom = Strongroom::new().start();
+    let key = random_key("sk-");
+    for arguments in
+        [&["credential", "add", "q", "--host", "a.example", "--bearer"][..], &["credential", "rotate", "q"]]
+    {
+        let mut command = strongroom.command(arguments);
+        let output = process::run(command.env_remove("STRONGROOM_PASSPHRASE_FILE"), key.as_bytes());
+        output.assert_code(USAGE);
+        assert!(
+            output.stderr.contains("Give it with --passphrase-file FILE; standard input is the key's."),
+            "{arguments:?}: {output:?}"
+        );
+    }
+    let mut command = strongroom.command(&["agent", "add", "a"]);
+    let output = process::run(command.env_remove("STRONGROOM_PASSPHRASE_FILE"), b"");
+    assert!(output.assert_code(USAGE).stderr.contains("--passphrase-file FILE, or on standard input."), "{output:?}");
+}
+
+/// clap counts what the variable gives as given on the command line.
+#[test]
+fn the_passphrase_files_variable_is_in_no_usage() {
+    let strongroom = Strongroom::new().created();
+    let output = strongroom.ctl(&["env"]);
+    assert!(output.assert_code(USAGE).stderr.contains("--agent <AGENT>"), "{output:?}");
+    assert!(!output.stderr.contains("passphrase-file"), "{output:?}");
+}
+
+#[test]
 fn values_that_cannot_be_keys_are_refused() {
     let strongroom = Strongroom::new().start();
     let long = vec![b'k'; 100_000];

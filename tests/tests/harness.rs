@@ -1,7 +1,10 @@
-//! The harness itself: an upstream that could not misbehave, or a scan that could not find, would prove nothing.
+//! The harness itself: an upstream that could not misbehave, or a scan that could not find, would prove nothing. Nor would
+//! a promise of SECURITY.md that names a test which is not there.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -111,4 +114,35 @@ fn an_upstream_sees_when_its_peer_goes() {
             assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(false));
         }
     }
+}
+
+/// As SECURITY.md has them: a file, then the tests in it; below `tests/tests/`, or beside the code behind a crate's name,
+/// to the next semicolon, cell or line.
+#[test]
+fn every_test_that_security_md_names_is_in_the_file_that_it_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (mut folder, mut file, mut named) = ("tests/tests".to_owned(), (String::new(), String::new()), 0);
+    for (number, piece) in text.split('`').enumerate() {
+        if number % 2 == 0 {
+            if piece.contains(['\n', ';', '|']) {
+                "tests/tests".clone_into(&mut folder);
+            }
+            if let Some(name) =
+                ["keyd", "gatewayd", "protocol"].iter().find(|name| piece.trim_end().ends_with(&format!("{name}:")))
+            {
+                folder = format!("{name}/src");
+            }
+        } else if piece.ends_with(".rs") {
+            let places = [format!("{folder}/{piece}"), format!("tests/tests/attack/{piece}")];
+            let found = places.into_iter().find_map(|place| Some((fs::read_to_string(root.join(&place)).ok()?, place)));
+            file = found.unwrap_or_else(|| panic!("there is no {piece} in {folder}"));
+        } else if piece.matches('_').count() >= 2
+            && piece.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        {
+            assert!(file.0.contains(&format!("fn {piece}(")), "{piece} is not in {}", file.1);
+            named += 1;
+        }
+    }
+    assert!(named > 40, "only {named} were found");
 }

@@ -237,3 +237,16 @@ fn a_purge_erases_the_values_of_all_that_had_the_name() {
     assert!(says_back(&first) && says_back(&second), "neither value is there any more");
     scene.strongroom.ctl(&["credential", "remove", "again", "--purge", "--yes"]).assert_code(1);
 }
+
+/// Agents choose the paths, and people look at the log.
+#[test]
+fn no_path_steers_the_terminal_of_whoever_reads_the_audit_log_as_json() {
+    let scene = Scene::with(echo);
+    scene.get("/openai/a/%2e%2e%2f\u{9b}31m\u{202e}\u{85}").send().assert_refused(Refusal::BadRequest);
+    let shown = within(Duration::from_secs(10), "it is on record", || {
+        Some(scene.strongroom.must(&["audit", "--json"])).filter(|shown| shown.contains("%C2%9B31m"))
+    });
+    assert!(shown.contains("31m%E2%80%AE%C2%85"), "{shown}");
+    assert!(shown.chars().all(|one| one == '\n' || !(one.is_control() || one == '\u{202e}')), "{shown}");
+    scene.strongroom.must(&["audit", "verify"]);
+}

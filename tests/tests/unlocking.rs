@@ -2,11 +2,13 @@
 //! have to wait, backups come back, and time or sleep locks.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use strongroom_tests::clock::Clock;
+use strongroom_tests::hostile::with_uid;
 use strongroom_tests::prelude::*;
 
 const KEY: &str = "sk-unlocking-0123456789abcdefghijklmnopqrst";
@@ -33,6 +35,47 @@ fn slots(strongroom: &Strongroom) -> Vec<(u64, String)> {
     let listed = strongroom.ctl(&["slot", "list", "--json"]).json();
     let one = |slot: &serde_json::Value| (slot["id"].as_u64().unwrap(), slot["kind"].as_str().unwrap().to_owned());
     listed.as_array().unwrap().iter().map(one).collect()
+}
+
+/// Who may rename a directory above the home can put another there, with a vault's directory and a socket that are all
+/// its own.
+#[test]
+#[ignore = "needs root: another user's directory"]
+fn root_gives_nothing_to_whoever_could_put_another_home_in_its_place() {
+    use std::io::Read;
+    const STRANGER: u32 = 61_003;
+    let strongroom = Strongroom::new().locked();
+    let (root, above) = (strongroom.root(), strongroom.root().parent().unwrap().to_owned());
+    let kept = above.join("kept");
+    chown(&above, Some(STRANGER), None).unwrap();
+    let (planted, aside) = (root.clone(), kept.clone());
+    let listener = with_uid(STRANGER, move || {
+        fs::rename(&planted, aside).unwrap();
+        ["", "data", "run", "config"].iter().for_each(|name| fs::create_dir(planted.join(name)).unwrap());
+        UnixListener::bind(planted.join("run/admin.sock")).unwrap()
+    });
+    listener.set_nonblocking(true).unwrap();
+    let commands: [&[&str]; 4] = [&["unlock"], &["agent", "add", "x"], &["passphrase"], &["credential", "rotate", "x"]];
+    for command in commands {
+        let refused = strongroom.ctl_with(command, KEY.as_bytes());
+        refused.assert_code(78);
+        assert!(refused.stderr.contains("belongs to uid 61003"), "{refused:?}");
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let mut sent = Vec::new();
+        stream.read_to_end(&mut sent).unwrap();
+        assert_eq!(sent, b"", "{command:?}: not a byte was sent");
+    }
+    drop(listener);
+    fs::remove_dir_all(&root).unwrap();
+    fs::rename(&kept, &root).unwrap();
+    strongroom.ctl(&["unlock"]).assert_code(78);
+    // To look and to take away needs no secret.
+    assert_eq!(strongroom.status()["state"], "locked");
+    strongroom.must(&["lock"]);
+    chown(&above, Some(0), None).unwrap();
+    strongroom.must(&["unlock"]);
+    strongroom.must(&["down"]);
 }
 
 /// Puts bytes in the vault's place, as whoever owned it.

@@ -1,16 +1,17 @@
 //! `strongroom up` where the world around it is not tidy: descriptors of a caller, a runtime directory that is gone, users
 //! that are not named, and several at once.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use nix::pty::openpty;
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use strongroom_tests::prelude::*;
@@ -57,6 +58,70 @@ fn up_in_the_foreground_ends_well_with_down() {
     }
     strongroom.must(&["down"]);
     assert_eq!(up.wait().unwrap().code(), Some(0));
+}
+
+/// What a daemon holds of the terminal, whoever has taken it over could type into.
+#[test]
+fn in_the_foreground_the_daemons_have_nothing_of_the_terminal_and_ctrl_c_ends_them_all_the_same() {
+    let strongroom = Strongroom::new().created();
+    let up = strongroom.command(&[&["up", "--foreground"], strongroom.users()].concat());
+    let ends = openpty(None, None).unwrap();
+    let (mut desk, terminal) = (File::from(ends.master), File::from(ends.slave));
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(up.get_program()).args(up.get_args()).env_clear();
+    command.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let end = || terminal.try_clone().unwrap();
+    let mut up = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let daemons = within(Duration::from_secs(30), "both daemons are up", || {
+        let status = strongroom.ctl(&["status", "--json"]).json();
+        let pid = |name: &str| status[name]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        Some([pid("keyd")?, pid("gatewayd")?])
+    });
+    for pid in daemons {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        assert_eq!((fields[3], fields[4]), (pid.to_string().as_str(), "0"), "session and terminal: {stat}");
+        for number in 0..3 {
+            // An ordinary user may not look at what is undumpable.
+            let Ok(leads) = fs::read_link(format!("/proc/{pid}/fd/{number}")) else { continue };
+            assert!(!leads.starts_with("/dev/pts"), "{number} of {stat}: {}", leads.display());
+        }
+    }
+    let mut log = BufReader::new(desk.try_clone().unwrap());
+    let mut line = String::new();
+    while !line.contains("keyd is ready") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0);
+    }
+    desk.write_all(b"\x03").unwrap();
+    let status = within(Duration::from_secs(20), "'up' ends with both", || up.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(!daemons.into_iter().any(process::is_alive));
+}
+
+/// A stranger's home, with a link where `init` gives a directory to keyd's user.
+#[test]
+#[ignore = "needs root: a home of somebody else"]
+fn init_as_root_gives_away_nothing_that_a_strangers_link_leads_to() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().empty();
+    let (root, data) = (strongroom.root(), strongroom.home().data.clone());
+    let victim = root.with_file_name("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::set_permissions(&victim, Permissions::from_mode(0o711)).unwrap();
+    symlink(&victim, &data).unwrap();
+    let init = [&["init"], strongroom.users()].concat();
+    // The second time it is root's own home.
+    for owner in [61_003, 0] {
+        chown(&root, Some(owner), Some(owner)).unwrap();
+        strongroom.ctl(&init).assert_code(CONFIGURATION);
+        let seen = victim.metadata().unwrap();
+        assert_eq!((seen.uid(), seen.mode() & 0o777, fs::read_dir(&victim).unwrap().count()), (0, 0o711, 0));
+        assert_eq!(owner == 61_003, !strongroom.home().config.exists(), "nothing is made at a stranger's");
+    }
+    fs::remove_file(&data).unwrap();
+    strongroom.must(&init);
+    assert_eq!(data.metadata().unwrap().uid(), 61_001);
 }
 
 /// A gateway that hangs must not leave the keys in memory.
@@ -112,8 +177,32 @@ fn a_home_is_run_by_the_users_it_was_made_for() {
     strongroom.must(&["up"]);
     let uid = |pid| process::status_field(pid, "Uid").and_then(|uids| Some(uids.split_whitespace().next()?.to_owned()));
     assert_eq!([uid(strongroom.keyd()), uid(strongroom.gatewayd())], [Some("61001".into()), Some("61002".into())]);
+    // Daemons of other users are not those that are asked for.
+    let others = strongroom.ctl(&["up", "--keyd-user", "61301", "--gateway-user", "61302"]);
+    others.assert_code(CONFIGURATION);
+    assert!(
+        others.stderr.contains("run as uid 61001 and 61002, not as 61301 and 61302. Run 'strongroom down'"),
+        "{others:?}"
+    );
+    strongroom.up();
     strongroom.must(&["down"]);
     strongroom.up();
+    strongroom.must(&["down"]);
+}
+
+#[test]
+#[ignore = "needs root: both daemons as root"]
+fn daemons_that_are_roots_are_warned_of_and_are_not_taken_for_others() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().empty();
+    let warns = |output: &Output| output.stderr.contains("Warning: both daemons run as root. Name --keyd-user");
+    assert!(warns(strongroom.ctl(&["init"]).assert_code(0)));
+    fs::write(strongroom.home().gatewayd_config(), format!("listen = [\"{}\"]\n", strongroom.address())).unwrap();
+    assert!(warns(strongroom.ctl(&["up"]).assert_code(0)));
+    assert!(!warns(strongroom.ctl(&["up"]).assert_code(0)), "once is enough");
+    let others = strongroom.ctl(&["up", "--keyd-user", "61301", "--gateway-user", "61302"]);
+    others.assert_code(CONFIGURATION);
+    assert!(others.stderr.contains("the daemons run as uid 0 and 0, not as 61301 and 61302."), "{others:?}");
     strongroom.must(&["down"]);
 }
 

@@ -8,7 +8,8 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use strongroom_protocol::admin::{InvalidRule, Rate, Rule};
 use strongroom_protocol::{HostPattern, Name};
 
-use super::{Json, host};
+use super::{Json, host, number_from};
+use crate::discreet::NameParser;
 use crate::{quantity, unit};
 
 /// `strongroom agent`
@@ -80,9 +81,10 @@ pub enum Grant {
     List(Json),
     /// Show one grant
     Show {
-        /// Of this credential
+        /// The credential to use
+        #[arg(value_parser = NameParser)]
         credential: Name,
-        /// To this agent
+        /// The agent that uses it
         #[arg(long)]
         agent: Name,
         /// How to print it
@@ -91,9 +93,10 @@ pub enum Grant {
     },
     /// Take a grant away, now
     Revoke {
-        /// Of this credential
+        /// The credential to use
+        #[arg(value_parser = NameParser)]
         credential: Name,
-        /// To this agent
+        /// The agent that uses it
         #[arg(long)]
         agent: Name,
     },
@@ -102,16 +105,17 @@ pub enum Grant {
 /// `strongroom grant add`
 #[derive(Debug, ClapArgs)]
 pub struct GrantAdd {
-    /// Of this credential
+    /// The credential to use
+    #[arg(value_parser = NameParser)]
     pub credential: Name,
-    /// To this agent
+    /// The agent that is to use it
     #[arg(long)]
     pub agent: Name,
     /// How often, such as 200/hour [default: 10000/hour with a burst of 2000]
     #[arg(long, value_parser = quantity::rate)]
     pub rate: Option<Rate>,
     /// How many at once [default: the rate's number]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = burst)]
     pub burst: Option<u32>,
     /// Allow only such requests; may be given again
     #[arg(long, value_name = "'METHOD PATTERN'", value_parser = rule)]
@@ -131,6 +135,10 @@ pub enum Placeholder {
     Random,
     /// The variable's own name
     Named,
+}
+
+fn burst(text: &str) -> Result<u32, String> {
+    number_from(1, text)
 }
 
 fn rule(text: &str) -> Result<Rule, String> {

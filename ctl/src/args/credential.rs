@@ -8,8 +8,8 @@ use clap::{Args as ClapArgs, Subcommand};
 use strongroom_protocol::{HostPattern, Name, Site};
 
 use super::{Json, host};
-use crate::discreet::SiteParser;
-use crate::pin;
+use crate::discreet::{NameParser, SiteParser};
+use crate::{catalogue, pin};
 
 /// `strongroom credential`
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,7 @@ pub enum Credential {
     /// Show one credential, without its value
     Show {
         /// Its name
+        #[arg(value_parser = NameParser)]
         name: Name,
         /// How to print it
         #[command(flatten)]
@@ -29,6 +30,7 @@ pub enum Credential {
     /// Give a credential a new value; agents notice nothing
     Rotate {
         /// Its name
+        #[arg(value_parser = NameParser)]
         name: Name,
         /// Take a value that is too short or too guessable to be masked in answers
         #[arg(long)]
@@ -37,6 +39,7 @@ pub enum Credential {
     /// Remove a credential and revoke its grants
     Remove {
         /// Its name
+        #[arg(value_parser = NameParser)]
         name: Name,
         /// Erase its value too; this cannot be undone
         #[arg(long)]
@@ -48,9 +51,11 @@ pub enum Credential {
 #[derive(Debug, ClapArgs)]
 pub struct CredentialAdd {
     /// Its name
+    #[arg(value_parser = NameParser)]
     pub name: Name,
-    /// Take hosts, positions and route from the catalogue: --host and --route replace its own, positions are added
-    #[arg(long)]
+    // What `--provider` takes is the catalogue's to say.
+    #[arg(long, help = provider())]
+    #[allow(missing_docs, reason = "its help is its documentation")]
     pub provider: Option<String>,
     /// Where the key may go: HOST or HOST:PORT; '*.' in front stands for one label
     #[arg(long = "host", value_name = "HOST", value_parser = host)]
@@ -98,4 +103,11 @@ pub struct CredentialAdd {
     /// Let agents ask for parts of an answer
     #[arg(long)]
     pub allow_range: bool,
+}
+
+fn provider() -> String {
+    let names = catalogue::names();
+    format!(
+        "Take hosts, positions and route from the catalogue ({names}): --host and --route replace its own, positions are added"
+    )
 }

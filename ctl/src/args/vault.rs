@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-use super::Json;
+use super::{Json, number_from};
 use crate::keychain::Store;
 
 /// `strongroom unlock`
@@ -16,7 +16,7 @@ pub struct Unlock {
     #[arg(long, conflicts_with = "recovery")]
     pub keychain: bool,
     /// Wait so many seconds for somebody to unlock the keychain, and prompt nobody; for units
-    #[arg(long, value_name = "SECONDS", requires = "keychain", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", requires = "keychain", value_parser = wait)]
     pub wait: Option<u64>,
     /// With the recovery code, from a prompt or standard input
     #[arg(long)]
@@ -53,6 +53,7 @@ pub enum Slot {
     /// Remove one, so that what it was opens the vault no more
     Remove {
         /// Its number, as 'slot list' shows it
+        #[arg(value_parser = id)]
         id: u32,
     },
 }
@@ -73,8 +74,9 @@ pub enum SlotAdd {
 /// `strongroom slot add keychain`
 #[derive(Debug, ClapArgs)]
 pub struct KeychainSlot {
-    /// Which keychain; the one that keeps the key longest where nothing is said
-    #[arg(long, value_parser = store)]
+    // Each system has its own.
+    #[arg(long, value_parser = store, help = store_help())]
+    #[allow(missing_docs, reason = "its help is its documentation")]
     pub store: Option<Store>,
 }
 
@@ -108,7 +110,23 @@ pub struct Restore {
     pub json: Json,
 }
 
+fn id(text: &str) -> Result<u32, String> {
+    number_from(0, text)
+}
+
+fn wait(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| "write a whole number of seconds, from 1 to 86400".to_owned())
+}
+
 fn store(text: &str) -> Result<Store, String> {
-    let known = || Store::ALL.iter().map(|store| store.name()).collect::<Vec<_>>().join(", ");
-    Store::named(text).ok_or_else(|| format!("there is no such keychain here; known are: {}", known()))
+    Store::named(text).ok_or_else(|| format!("there is no such keychain here; known are: {}", stores()))
+}
+
+fn stores() -> String {
+    Store::ALL.iter().map(|store| store.name()).collect::<Vec<_>>().join(", ")
+}
+
+fn store_help() -> String {
+    format!("Which keychain ({}); the one that keeps the key longest where nothing is said", stores())
 }

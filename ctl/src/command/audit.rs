@@ -32,18 +32,22 @@ fn show(context: &Context, audit: Audit) -> Outcome<()> {
     let mut client = context.connect()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let since = audit.since.map(|ago| now.saturating_sub(ago).as_secs());
-    let mut from = 0;
+    let (mut from, mut nothing) = (0, true);
     loop {
         let operation =
             Operation::AuditRead { from, since, agent: audit.agent.clone(), credential: audit.credential.clone() };
         let Reply::Audit { lines, next, end } = client.ask(operation)? else { return Err(unexpected()) };
+        nothing &= lines.is_empty();
         for line in &lines {
-            let shown = if audit.json.json { line.clone() } else { output::printable(&readable(line)) };
+            let shown = if audit.json.json { output::escaped(line) } else { output::printable(&readable(line)) };
             if output::one_of_many(&shown)? == Reader::Gone {
                 return Ok(());
             }
         }
         if end && !audit.follow {
+            if nothing {
+                output::note("No line matches.");
+            }
             return Ok(());
         }
         if (end || next == from) && output::wait_while_read(POLL) == Reader::Gone {

@@ -31,7 +31,13 @@ pub fn backup(context: &Context, path: &Path) -> Outcome<()> {
     let failed = |error: io::Error| {
         CtlError::failed(format!("the backup {} cannot be written: {error}. Choose another file.", path.display()))
     };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            CtlError::failed(format!("{} is there already. Choose another file.", path.display()))
+        }
+        _ => failed(error),
+    })?;
     let written = file.write_all(&bytes).and_then(|()| file.sync_all()).and_then(|()| fs::read(path));
     match written {
         Ok(again) if again == bytes => {}
@@ -54,6 +60,7 @@ pub fn backup(context: &Context, path: &Path) -> Outcome<()> {
 pub fn restore(context: &Context, options: &Restore) -> Outcome<()> {
     let file = read(&options.file)?;
     let mut client = context.connect()?;
+    client.is_for_secrets()?;
     // Where there is a vault, it has to be open, and its passphrase is needed; keyd says so.
     let there = client.status()?.state;
     let passphrase = match there {

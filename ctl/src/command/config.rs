@@ -33,8 +33,12 @@ pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
         if let (Some(words), false) = (&wrong, as_json) {
             output::note(&format!("strongroom: {words}"));
         }
+        let warning = if program == GATEWAYD && wrong.is_none() { listens_beyond(&context.home) } else { None };
+        if let (Some(words), false) = (&warning, as_json) {
+            output::note(&format!("Warning: {words} {LISTEN_REMEDY}"));
+        }
         rows.push(vec![file.display().to_string(), state.to_owned()]);
-        found.push(json!({ "file": file, "good": wrong.is_none(), "wrong": wrong }));
+        found.push(json!({ "file": file, "good": wrong.is_none(), "wrong": wrong, "warning": warning }));
     }
     if as_json {
         output::json(&found.into())?
@@ -67,6 +71,24 @@ pub fn listens_once(home: &Home) -> Outcome<()> {
     }
 }
 
+/// Which addresses of `listen` are not loopback's, and what that means: on the way there nothing is encrypted.
+#[must_use]
+pub fn listens_beyond(home: &Home) -> Option<String> {
+    let addresses = config_values::listen(home).into_iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+    let beyond: Vec<String> = addresses
+        .filter(|address| !address.ip().to_canonical().is_loopback())
+        .map(|address| address.to_string())
+        .collect();
+    let words = || {
+        let all = beyond.join(" and ");
+        format!("gatewayd listens at {all}, and placeholders and answers travel in the clear on the way there.")
+    };
+    (!beyond.is_empty()).then(words)
+}
+
+/// What is to be done about it.
+pub const LISTEN_REMEDY: &str = "Name loopback addresses and bridges of this machine alone.";
+
 const GATEWAYD: &str = "strongroom-gatewayd";
 
 /// Reads one file.
@@ -98,6 +120,23 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_warning_names_the_addresses_that_are_not_loopbacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::under(folder.path());
+        fs::create_dir(&home.config).unwrap();
+        assert_eq!(listens_beyond(&home), None, "the default");
+        for (list, named) in [
+            (r#""127.0.0.1:7777", "127.9.9.9:1", "[::1]:7777", "[::ffff:127.0.0.1]:1""#, None),
+            (r#""127.0.0.1:7777", "0.0.0.0:7777", "[::]:1""#, Some("at 0.0.0.0:7777 and [::]:1, and")),
+        ] {
+            fs::write(home.gatewayd_config(), format!("listen = [{list}]\n")).unwrap();
+            let said = listens_beyond(&home);
+            assert_eq!(said.is_some(), named.is_some(), "{said:?}");
+            assert!(named.is_none_or(|named| said.is_some_and(|said| said.contains(named))), "{list}");
+        }
+    }
 
     #[test]
     fn an_address_that_is_named_twice_is_found_however_it_is_written() {

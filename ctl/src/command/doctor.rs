@@ -18,7 +18,7 @@ use super::{Context, backup_is_left, config};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::error::{FAILED, Outcome, UNREACHABLE};
 use crate::ownership::{self, Fault};
-use crate::{output, systemd};
+use crate::{output, systemd, users};
 
 pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
     let mut all: Vec<(&str, Check)> = set_up(context).into_iter().map(|check| ("set-up", check)).collect();
@@ -58,9 +58,10 @@ pub fn run(context: &Context, as_json: bool) -> Outcome<u8> {
             let says = if check.remedy.is_empty() {
                 check.detail.clone()
             } else {
-                format!("{} {}", check.detail, check.remedy)
+                let stop = if check.detail.ends_with('.') { "" } else { "." };
+                format!("{}{stop} {}", check.detail, check.remedy)
             };
-            vec![word(check.state).to_owned(), (*who).to_owned(), check.name.clone(), says]
+            vec![word(check.state).to_owned(), (*who).to_owned(), check.name.clone(), in_one_line(&says)]
         });
         output::table(&["state", "of", "what", "says"], rows.collect())?;
     }
@@ -90,6 +91,12 @@ fn settings(context: &Context) -> Vec<(&'static str, Check)> {
     wrong.collect()
 }
 
+/// A parser's words have several lines, and draw below them where it stopped.
+fn in_one_line(text: &str) -> String {
+    let is_drawn = |line: &str| line.chars().all(|character| "|^ ".contains(character));
+    text.lines().map(str::trim).filter(|line| !is_drawn(line)).collect::<Vec<_>>().join("; ")
+}
+
 fn word(state: CheckState) -> &'static str {
     match state {
         CheckState::Ok => "ok",
@@ -114,6 +121,9 @@ fn set_up(context: &Context) -> Vec<Check> {
     let is_wrong = |path: &Path| ownership::judge(path, ownership::OTHERS_MAY_READ, &owners).is_err();
     let places = ownership::places(home).into_iter().filter(|place| is_needed(&place.path) || is_wrong(&place.path));
     checks.extend(places.map(|place| private(place.name, &place.path, ownership::OTHERS_MAY_READ, &owners)));
+    if let Some(words) = config::listens_beyond(home) {
+        checks.push(Check::warning("listen", words, config::LISTEN_REMEDY));
+    }
     if home.kind != Kind::System || !Path::new("/run/systemd/system").exists() {
         checks.push(Check::warning(
             "systemd",
@@ -180,7 +190,7 @@ fn seen(name: &str, pid: u32) -> Option<Check> {
 }
 
 fn mode(status: &Status) -> Check {
-    let owner = |pid: u32| fs::metadata(format!("/proc/{pid}")).ok().and_then(|_| real_uid(pid));
+    let owner = |pid: u32| fs::metadata(format!("/proc/{pid}")).ok().and_then(|_| users::of_process(pid));
     match (owner(status.keyd_pid), status.gatewayd_pid.and_then(owner)) {
         (Some(keyd), Some(gatewayd)) if keyd != gatewayd => {
             Check::ok("users", format!("keyd runs as uid {keyd}, gatewayd as uid {gatewayd}."))
@@ -199,11 +209,6 @@ fn mode(status: &Status) -> Check {
         ),
         _ => Check::warning("users", "the daemons' users could not be seen.", "Run doctor as root."),
     }
-}
-
-fn real_uid(pid: u32) -> Option<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -228,6 +233,16 @@ mod tests {
         }
         assert_eq!(private("x", &folder.path().join("none"), 0o700, &own).state, CheckState::Failed);
         assert_eq!(private("x", folder.path(), 0o777, &[own[0] + 1]).state, CheckState::Failed);
+    }
+
+    #[test]
+    fn a_parsers_words_are_one_line_of_the_table() {
+        let words = "keyd.toml: TOML parse error at line 1, column 1\n  |\n1 | auto-lok = 1\n  | ^^^^^^^^\nunknown field\n Mend it.";
+        assert_eq!(
+            in_one_line(words),
+            "keyd.toml: TOML parse error at line 1, column 1; 1 | auto-lok = 1; unknown field; Mend it."
+        );
+        assert_eq!(in_one_line("One. Two."), "One. Two.");
     }
 
     #[test]

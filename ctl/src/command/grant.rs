@@ -9,7 +9,7 @@ use super::Context;
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Grant, GrantAdd, Placeholder};
 use crate::error::Outcome;
-use crate::output;
+use crate::{failure, output, quantity};
 
 pub fn run(context: &Context, command: Grant) -> Outcome<()> {
     let mut client = context.connect()?;
@@ -26,7 +26,10 @@ pub fn run(context: &Context, command: Grant) -> Outcome<()> {
             let mut grants = all(&mut client)?;
             grants.retain(|grant| grant.credential == credential && grant.agent == agent);
             // Of several, the newest: the others were revoked or have expired.
-            let newest = grants.pop().ok_or(Failure::NoSuch(Thing::Grant))?;
+            let newest = grants.pop().ok_or_else(|| {
+                let missing = Failure::NoSuch(Thing::Grant);
+                failure::about(missing, &Operation::GrantRevoke { credential, agent })
+            })?;
             if json.json { output::json(&to_json(&newest)) } else { print(&[newest]) }
         }
         Grant::List(json) => {
@@ -79,7 +82,7 @@ fn rows(grants: &[GrantView], now: u64) -> Vec<Vec<String>> {
             one.credential.to_string(),
             one.agent.to_string(),
             state,
-            format!("{}/{}s, burst {}", one.rate.count, one.rate.seconds, one.rate.burst),
+            format!("{}, burst {}", quantity::per(one.rate), one.rate.burst),
             if allow.is_empty() { "all requests".to_owned() } else { allow.join(", ") },
             one.placeholder.clone(),
         ]

@@ -1,8 +1,8 @@
 //! `init`: directories, default configuration, and the vault, which keyd makes itself.
 //!
 //! The key is derived from the new passphrase here and handed to `strongroom-keyd create-vault`, so the only program
-//! that writes vaults is keyd. It refuses to touch a vault that is there. Needs no running daemon; in the system's home
-//! it has systemd start both.
+//! that writes vaults is keyd. It refuses to touch a vault that is there, and a home that others could change. Needs no
+//! running daemon; in the system's home it has systemd start both.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -20,11 +20,13 @@ use super::{Context, spawn};
 use crate::args::Users;
 use crate::error::{CtlError, Outcome};
 use crate::users::{self, Separate};
-use crate::{directories, output, passphrase};
+use crate::{directories, output, ownership, passphrase};
 
 pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
     let home = &context.home;
     let separate = users::resolve(home, asked)?;
+    // Before anything is asked for, made or given away there.
+    ownership::check(home)?;
     if home.vault().exists() {
         return Err(CtlError::failed(format!(
             "there is a vault already at {}. Nothing was changed; move it away to begin anew.",
@@ -45,6 +47,7 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
         "Next: 'strongroom up', then 'strongroom unlock'."
     };
     output::note(&format!("The vault is at {}. {next}", home.vault().display()));
+    users::warn_of_root(separate);
     Ok(())
 }
 

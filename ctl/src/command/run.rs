@@ -2,9 +2,9 @@
 //!
 //! The program takes this one's place, so signals, the terminal, job control and the exit code are its own. It refuses
 //! to pass on keys that lie in the caller's environment. With `--user` privileges go down before anything is written
-//! for the program or started, and it can get none of them back.
+//! for the program or started, and it can get none of them back; the caller's session and terminal are not its either:
+//! `terminal` stays between.
 
-use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -15,6 +15,7 @@ use std::process::Command;
 
 use nix::unistd::geteuid;
 use strongroom_protocol::Name;
+use strongroom_protocol::home::Kind;
 
 use super::Context;
 use crate::admin_client::AdminClient;
@@ -24,10 +25,16 @@ use crate::environment::source;
 use crate::environment::variables::{self, Way};
 use crate::error::{CtlError, Outcome};
 use crate::login::Login;
-use crate::{catalogue, output};
+use crate::{catalogue, output, terminal};
 
-pub fn run(context: &Context, asked: &Run) -> Outcome<Infallible> {
+/// Gives the program's exit code where it ran as a child, and else does not come back.
+pub fn run(context: &Context, asked: &Run) -> Outcome<u8> {
     let login = asked.user.as_deref().map(Login::find).transpose()?;
+    if let Some(login) = &login
+        && let Some(code) = terminal::leave(login.uid())?
+    {
+        return Ok(code);
+    }
     let environment = source::environment(&context.home, &asked.agent)?;
     let catalogue = catalogue::all()?;
     let bundle = (asked.mode == Mode::Proxy).then(|| Bundle::new(&environment.ca));
@@ -94,8 +101,32 @@ fn warn_of_admins(context: &Context, agent: &Name, login: Option<&Login>, told_a
         }
     };
     if is_admin {
+        let kind = context.home.kind;
         output::note(&format!(
-            "Warning: the agent {agent} runs as a user who administers Strongroom, so it can do that too; 'sudo strongroom run --user USER' avoids it."
+            "Warning: the agent {agent} runs as a user who administers Strongroom, so it can do that too; {}.",
+            way_out(kind, geteuid().is_root() || login.is_some())
         ));
+    }
+}
+
+/// Under sudo it is the system's home that is found, and not a user's own.
+fn way_out(kind: Kind, as_root: bool) -> &'static str {
+    match (kind, as_root) {
+        (_, true) => "'strongroom run --user USER' with another user avoids it",
+        (Kind::System, false) => "'sudo strongroom run --user USER' avoids it",
+        (_, false) => "only a system installation keeps them apart",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_is_named_only_where_it_finds_the_same_home() {
+        assert!(way_out(Kind::System, false).contains("sudo") && way_out(Kind::System, true).contains("--user"));
+        for kind in [Kind::User, Kind::Explicit] {
+            assert!(!way_out(kind, false).contains("--user"), "{kind:?}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! `up`: both daemons without systemd.
 //!
 //! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
-//! of their own with no terminal and no pipe of ours or of our caller's. It refuses to start over daemons that answer,
-//! as other users than the home's, in a home that others could change, or in systemd's place, and stops what it started where one of them does not come up. Only one `up` works on
-//! a home at a time.
+//! of their own with no terminal and no pipe of our caller's; in the foreground it stays and shows what they log. It refuses to start over daemons that answer,
+//! as other users than the home's, in a home that others could change, or in systemd's place; to take daemons of other
+//! users for those that were asked for; and stops what it started where one of them does not come up. Only one `up` works
+//! on a home at a time.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -27,7 +28,7 @@ use crate::{directories, files, inherited, output, ownership, systemd};
 pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     inherited::close_all();
     let home = &context.home;
-    if both_are_up(home)? == (true, true) {
+    if both_are_up(home, asked)? == (true, true) {
         output::note("Both daemons are up already.");
         return Ok(());
     }
@@ -43,20 +44,24 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     // A runtime directory does not outlive a reboot.
     directories::make_volatile(home)?;
     let turn = turn::take(home, PATIENCE_WITH_OTHERS)?;
-    let (keyd_is_up, gatewayd_is_up) = both_are_up(home)?;
+    let (keyd_is_up, gatewayd_is_up) = both_are_up(home, asked)?;
     if keyd_is_up && gatewayd_is_up {
         output::note("Another 'strongroom up' has just started both daemons.");
         return Ok(());
     }
+    users::warn_of_root(separate);
     config::one("strongroom-keyd", &home.keyd_config())?;
     config::one("strongroom-gatewayd", &home.gatewayd_config())?;
     config::listens_once(home)?;
-    let mut daemons = Daemons { home: home.clone(), started: Vec::new(), logs: Vec::new(), foreground };
+    let mut daemons = Daemons { home: home.clone(), started: Vec::new(), logs: Vec::new(), shown: None };
     if foreground {
         // Blocked before any child is there, so that none is left behind.
         stop_signals()
             .thread_block()
             .map_err(|error| CtlError::fault(format!("signals cannot be waited for: {error}. Report it.")))?;
+        let shown = Shown::new();
+        daemons.shown =
+            Some(shown.map_err(|error| CtlError::fault(format!("no log can be shown: {error}. Try again.")))?);
     }
     if !keyd_is_up {
         daemons.start(
@@ -84,14 +89,33 @@ pub fn run(context: &Context, asked: &Users, foreground: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Whether keyd answers, and whether gatewayd is there.
-fn both_are_up(home: &Home) -> Outcome<(bool, bool)> {
-    match AdminClient::connect(home).and_then(|mut client| client.status()) {
-        Ok(status) => Ok((true, status.gatewayd_pid.is_some())),
+/// Whether keyd answers, and whether gatewayd is there. Those that run as other users than were asked for are an error:
+/// else somebody would believe that they are apart now.
+fn both_are_up(home: &Home, asked: &Users) -> Outcome<(bool, bool)> {
+    let pids = match AdminClient::connect(home).and_then(|mut client| client.status()) {
+        Ok(status) => [Some(status.keyd_pid), status.gatewayd_pid],
         // A gatewayd whose keyd died goes on, and connects again.
-        Err(error) if error.code() == UNREACHABLE => Ok((false, down::noted(home, "strongroom-gatewayd").is_some())),
-        Err(error) => Err(error),
+        Err(error) if error.code() == UNREACHABLE => [None, down::noted(home, "strongroom-gatewayd")],
+        Err(error) => return Err(error),
+    };
+    if let Some(wanted) = users::named(asked)? {
+        as_asked(pids.map(|pid| pid.and_then(users::of_process)), wanted).map_err(CtlError::configuration)?;
     }
+    Ok((pids[0].is_some(), pids[1].is_some()))
+}
+
+/// keyd and gatewayd, as far as they run and can be seen.
+fn as_asked(running: [Option<u32>; 2], wanted: [u32; 2]) -> Result<(), String> {
+    let differs = |one: usize| running[one].is_some_and(|uid| uid != wanted[one]);
+    let how = match running {
+        _ if !differs(0) && !differs(1) => return Ok(()),
+        [Some(keyd), Some(gatewayd)] => {
+            format!("the daemons run as uid {keyd} and {gatewayd}, not as {} and {}", wanted[0], wanted[1])
+        }
+        [Some(keyd), None] => format!("keyd runs as uid {keyd}, not as {}", wanted[0]),
+        [None, gatewayd] => format!("gatewayd runs as uid {}, not as {}", gatewayd.unwrap_or_default(), wanted[1]),
+    };
+    Err(format!("{how}. Run 'strongroom down', then this again."))
 }
 
 /// What was started so far; stopped again where something fails.
@@ -100,7 +124,45 @@ struct Daemons {
     started: Vec<(&'static str, Child)>,
     /// How long their logs were before.
     logs: Vec<(&'static str, u64)>,
-    foreground: bool,
+    /// What they log in the foreground.
+    shown: Option<Shown>,
+}
+
+/// A log that is copied to standard error. The daemons get this pipe and not our terminal, into which they could type.
+struct Shown {
+    /// For daemons that are yet to be started.
+    end: Option<PipeWriter>,
+    copied: Option<JoinHandle<()>>,
+}
+
+impl Shown {
+    fn new() -> io::Result<Self> {
+        let (reader, end) = io::pipe()?;
+        Ok(Self { end: Some(end), copied: Some(thread::Builder::new().spawn(move || copy(reader))?) })
+    }
+
+    fn ends(&self) -> io::Result<(Stdio, Stdio)> {
+        let end = self.end.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok((end.try_clone()?.into(), end.try_clone()?.into()))
+    }
+}
+
+impl Drop for Shown {
+    /// When the daemons have ended: all that they wrote is to be seen.
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let _ = self.copied.take().map(JoinHandle::join);
+    }
+}
+
+/// To the end, whoever reads it: a daemon must not wait for that.
+fn copy(log: PipeReader) {
+    let mut log = BufReader::new(log);
+    let mut line = Vec::new();
+    while log.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        output::note(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+        line.clear();
+    }
 }
 
 impl Daemons {
@@ -115,9 +177,13 @@ impl Daemons {
         command
             .fd_mappings(mappings.collect())
             .map_err(|error| CtlError::fault(format!("the sockets cannot be handed over: {error}. Report it.")))?;
-        command.stdin(Stdio::null());
-        if !self.foreground {
-            command.arg("--detach");
+        command.stdin(Stdio::null()).arg("--detach");
+        if let Some(shown) = &self.shown {
+            let (out, err) = shown
+                .ends()
+                .map_err(|error| CtlError::fault(format!("the log cannot be handed to {name}: {error}. Try again.")))?;
+            command.stdout(out).stderr(err);
+        } else {
             let (length, out, err) = self.log(log)?;
             self.logs.push((name, length));
             command.stdout(out).stderr(err);
@@ -174,7 +240,7 @@ impl Daemons {
 
     /// What a daemon wrote to its log since it was started.
     fn last_words(&self, name: &str) -> String {
-        if self.foreground {
+        if self.shown.is_some() {
             return "See its log above.".to_owned();
         }
         let path = directories::logs(&self.home).join(format!("{}.log", name.trim_start_matches("strongroom-")));
@@ -217,6 +283,7 @@ impl Drop for Daemons {
         for (name, child) in self.started.iter_mut().rev() {
             down::end(child, down::patience_with(&self.home, name));
         }
+        drop(self.shown.take());
     }
 }
 
@@ -237,11 +304,13 @@ fn end_of(path: &Path, before: u64) -> Vec<String> {
 }
 
 fn stop_signals() -> SigSet {
-    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])
 }
 
 /// systemd's `SD_LISTEN_FDS_START`.
 const FIRST_DESCRIPTOR: i32 = 3;
+/// More than the daemons make.
+const LONGEST_LINE: u64 = 64 * 1024;
 /// A loaded machine takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Those before us: several may start in turn, and `down` waits for gatewayd to drain.
@@ -253,6 +322,28 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn daemons_of_other_users_are_told_from_those_that_were_asked_for() {
+        let wanted = [61_301, 61_302];
+        for running in [[Some(61_301), Some(61_302)], [Some(61_301), None], [None, Some(61_302)], [None, None]] {
+            assert_eq!(as_asked(running, wanted), Ok(()), "{running:?}");
+        }
+        for (running, words) in [
+            (
+                [Some(0), Some(0)],
+                "the daemons run as uid 0 and 0, not as 61301 and 61302. Run 'strongroom down', then this again.",
+            ),
+            (
+                [Some(61_301), Some(0)],
+                "the daemons run as uid 61301 and 0, not as 61301 and 61302. Run 'strongroom down', then this again.",
+            ),
+            ([Some(0), None], "keyd runs as uid 0, not as 61301. Run 'strongroom down', then this again."),
+            ([None, Some(0)], "gatewayd runs as uid 0, not as 61302. Run 'strongroom down', then this again."),
+        ] {
+            assert_eq!(as_asked(running, wanted), Err(words.to_owned()), "{running:?}");
+        }
+    }
 
     #[test]
     fn of_a_log_only_what_came_since_is_shown_and_only_its_end() {

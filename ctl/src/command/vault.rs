@@ -11,7 +11,9 @@ use crate::output;
 use crate::passphrase;
 
 pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
-    let status = context.connect()?.status()?;
+    let mut client = context.connect()?;
+    client.is_for_secrets()?;
+    let status = client.status()?;
     match status.state {
         VaultState::Unlocked => {
             output::note("The vault is unlocked already.");
@@ -21,6 +23,7 @@ pub fn unlock(context: &Context, options: &Unlock) -> Outcome<()> {
         VaultState::Uninitialised => return Err(no_vault(&context.home)),
         VaultState::Unusable(fault) => return Err(Failure::Vault(fault).into()),
     }
+    drop(client);
     // Each of the others may wait for a person, for longer than keyd waits for a question.
     if options.keychain {
         return keychain::unlock(context, options.wait.map(Duration::from_secs));

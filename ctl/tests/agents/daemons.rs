@@ -115,6 +115,14 @@ impl Stage {
         command
     }
 
+    /// As the first program of a session, with these options of `setsid`.
+    pub fn in_a_session(&self, options: &[&str], words: &[&str]) -> Command {
+        let (plain, mut command) = (self.command(words), Command::new("setsid"));
+        command.args(options).arg(plain.get_program()).args(plain.get_args()).env_clear();
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        command
+    }
+
     pub fn strongroom(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }

@@ -3,6 +3,7 @@
 
 mod daemons;
 mod passphrases;
+mod terminal;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -177,6 +178,21 @@ fn the_programs_exit_code_and_signals_are_its_own() {
     fs::write(&file, "no program").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(code(&run(&[file.to_str().unwrap()])), 126);
+}
+
+#[test]
+fn a_run_program_may_leave_core_files_as_its_caller_may() {
+    let stage = for_agents();
+    let limits = "ulimit -Sc; ulimit -Hc";
+    let run = stage.command(&["run", "--agent", "coder", "--", "sh", "-c", limits]);
+    // As large ones as may be.
+    let widest = format!("ulimit -Hc unlimited 2>/dev/null; ulimit -Sc $(ulimit -Hc); {limits}; exec \"$@\"");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &widest, "sh"]).arg(run.get_program()).args(run.get_args()).env_clear();
+    let output = shell.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).output().unwrap();
+    let said = stdout(&output);
+    let lines: Vec<_> = said.lines().collect();
+    assert!(code(&output) == 0 && lines.len() == 4 && lines[..2] == lines[2..], "{said} {}", stderr(&output));
 }
 
 #[test]

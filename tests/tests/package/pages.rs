@@ -50,6 +50,16 @@ fn every_command_has_a_page_and_completions() {
     // With what the command takes, too.
     let page = fs::read_to_string(folder.path().join("man1/strongroom-credential-add.1")).expect("a page");
     assert!(page.contains("\\-\\-provider") && page.contains("EXIT STATUS"), "{page}");
+    assert!(page.contains("\\-\\-provider\\fR \\fIPROVIDER") && page.contains("STRONGROOM_PASSPHRASE_FILE"), "{page}");
+    let run = fs::read_to_string(folder.path().join("man1/strongroom-run.1")).expect("a page");
+    assert!(run.contains("127 where there is none; else:") && !page.contains("127"), "{run}");
+    for page in &there {
+        let text = fs::read_to_string(folder.path().join("man1").join(page)).expect("a page").replace("\\-", "-");
+        let names = text.lines().filter(|line| line.starts_with("strongroom"));
+        for name in names.filter_map(|line| line.strip_suffix("(1)")) {
+            assert!(there.contains(&format!("{name}.1")), "{page} refers to {name}(1)");
+        }
+    }
     for (file, word) in [
         ("strongroom.bash", "_strongroom"),
         ("_strongroom", "#compdef strongroom"),
