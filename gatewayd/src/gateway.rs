@@ -181,7 +181,12 @@ impl Gateway {
                         return Err(rejection.of_a_proxy(&authority, has_credentials));
                     }
                 };
-                self.send(head, to, asked).await
+                let is_inside = matches!(asked.door, Door::Inside(_));
+                // Where others need no credentials for this host, it is the placeholder that says whose are missing.
+                self.send(head, to, asked).await.map_err(|rejection| match rejection.refusal {
+                    Refusal::AgentUnknown if !is_inside => rejection.of_a_proxy(&authority, has_credentials),
+                    _ => rejection,
+                })
             }
         }
     }

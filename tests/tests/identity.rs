@@ -189,6 +189,16 @@ fn who_has_to_prove_itself_is_asked_to_where_nobody_else_could_go() {
     let plain =
         scene.strongroom.request("GET", "http://api.upstream.example/v1").host(HOST).bearer(&placeholder).send();
     assert_eq!((plain.status(), outcome(&plain)), (407, "agent_unknown".into()));
+    // Where another agent needs no proof for the host, it is the placeholder that says who is missing.
+    scene.strongroom.must(&["agent", "add", "open"]);
+    let open = scene.grant(CREDENTIAL, "open", &[]);
+    let asks = |placeholder: &str| {
+        scene.strongroom.request("GET", "http://api.upstream.example/v1").host(HOST).bearer(placeholder).send()
+    };
+    let plain = asks(&placeholder);
+    assert_eq!((plain.status(), outcome(&plain)), (407, "agent_unknown".into()));
+    assert!(plain.head.value("proxy-authenticate").is_some(), "{plain:?}");
+    assert_eq!(asks(&open).status(), 200, "the positive twin");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Is the request meant for this gateway, and does it come from a program rather than a web page?
 //!
 //! A page that rebinds its own name to 127.0.0.1 sends its own name as Host; a page that calls localhost sends Origin.
-//! Both must find nothing (DNS rebinding). It refuses every Host but the address that was connected to and, on
-//! loopback, its usual names. Called by [`super::read`].
+//! Both must find nothing (DNS rebinding). It refuses every Host but the address that was connected to, on loopback its
+//! other addresses, and `localhost`: whoever forwards a port of theirs to us calls us so, and no page has that name but
+//! one of their own machine. Called by [`super::read`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -65,7 +66,7 @@ fn is_own_name(host: &Host, own: IpAddr) -> bool {
         (_, Some(named)) => {
             own.is_loopback() && (named == IpAddr::from([127, 0, 0, 1]) || named.is_ipv6() && named.is_loopback())
         }
-        (Host::Name(name), None) => own.is_loopback() && name == "localhost",
+        (Host::Name(name), None) => name == "localhost",
         _ => false,
     }
 }
@@ -91,7 +92,7 @@ mod tests {
             assert!(takes("127.0.0.1:7777", &[host]), "{host}");
         }
         assert!(takes("127.0.0.1:80", &["localhost"]) && takes("127.0.0.1:7777", &["localhost"]));
-        assert!(!takes("192.0.2.7:7777", &["localhost"]));
+        assert!(takes("192.0.2.7:7777", &["localhost"]) && takes("192.0.2.7:7777", &["localhost:7777"]));
         assert!(takes("[::1]:7777", &["127.0.0.1:7777"]));
         assert!(takes("[::ffff:127.0.0.1]:7777", &["localhost:7777"]));
         assert!(takes("192.0.2.7:7777", &["192.0.2.7:7777"]));
@@ -121,7 +122,7 @@ mod tests {
         ] {
             assert!(!takes("127.0.0.1:7777", &[host]), "{host:?}");
         }
-        assert!(!takes("192.0.2.7:7777", &["localhost:7777"]));
+        assert!(!takes("192.0.2.7:7777", &["localhost:7778"]));
         assert!(!takes("192.0.2.7:7777", &["127.0.0.1:7777"]));
     }
 
