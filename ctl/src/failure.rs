@@ -135,7 +135,7 @@ fn bad_key(bad: BadKey) -> String {
         BadKey::Empty => "the key is empty. Give it on standard input or at the prompt.".to_owned(),
         BadKey::TooLong => format!("the key has more than {LONGEST_KEY} bytes. Check that it is the key alone."),
         BadKey::Character => {
-            "the key has white space, a control character, or something else that its position cannot carry. Check that it is the key alone, on one line.".to_owned()
+            "the key has white space, a control character or, where it goes into JSON, bytes that are no UTF-8. Check that it is the key alone, on one line; keys of several words or lines are not taken.".to_owned()
         }
         BadKey::Short => "the key has fewer than 16 bytes, so it could not be masked in answers without helping to guess it. Use a longer key, or take this one unmasked with --allow-weak.".to_owned(),
         BadKey::Guessable => "the key looks guessable, so it could not be masked in answers without helping to guess it. Use a random key, or take this one unmasked with --allow-weak.".to_owned(),

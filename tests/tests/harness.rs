@@ -128,10 +128,11 @@ fn every_test_that_security_md_names_is_in_the_file_that_it_names() {
             if piece.contains(['\n', ';', '|']) {
                 "tests/tests".clone_into(&mut folder);
             }
-            if let Some(name) =
-                ["keyd", "gatewayd", "protocol"].iter().find(|name| piece.trim_end().ends_with(&format!("{name}:")))
+            let folders = [("keyd", "src"), ("gatewayd", "src"), ("protocol", "src"), ("ctl", "tests")];
+            if let Some((name, inside)) =
+                folders.iter().find(|(name, _)| piece.trim_end().ends_with(&format!("{name}:")))
             {
-                folder = format!("{name}/src");
+                folder = format!("{name}/{inside}");
             }
         } else if piece.ends_with(".rs") {
             let places = [format!("{folder}/{piece}"), format!("tests/tests/attack/{piece}")];

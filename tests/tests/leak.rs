@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_ctl::demo::memory::{self, MemoryError};
 use strongroom_ctl::demo::stage::{AGENT_USER, KEYD_USER};
@@ -131,6 +132,25 @@ fn an_answer_that_hides_a_key_by_its_encoding_does_not_pass() {
     }
     let right = format!("Bearer {}", scene.key);
     assert_eq!(scene.upstream.received().last().unwrap().head.values("authorization"), [right]);
+}
+
+/// One upstream says the key of another: who may use that one does not learn it so, and to who may not it is a text like any
+/// other, whose masking would tell that it is a key.
+#[test]
+fn a_key_that_another_upstream_says_is_masked_for_who_may_use_it() {
+    let said = Arc::new(Mutex::new(String::new()));
+    let says = said.clone();
+    let scene = Scene::with(move |exchange| {
+        let text = says.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        exchange.respond("200 OK", &[("content-type", "text/plain")], text.as_bytes())
+    });
+    let key = scene.add_credential("elsewhere", &["--host", "api.elsewhere.example", "--bearer"]);
+    scene.grant("elsewhere", AGENT, &[]);
+    scene.strongroom.must(&["agent", "add", "other"]);
+    let other = scene.grant(CREDENTIAL, "other", &[]);
+    said.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&key);
+    assert_eq!(scene.get("/openai/x").send().text(), "*".repeat(key.len()));
+    assert_eq!(scene.strongroom.request("GET", "/openai/x").bearer(&other).send().text(), key, "its positive twin");
 }
 
 #[test]
