@@ -9,7 +9,7 @@ TARGET  ?= $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = strongroom-keyd strongroom-gatewayd strongroom
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check lint unit test attack fuzz bench release install uninstall deb sbom
+.PHONY: help build demo check lint unit test attack fuzz deny bench release install uninstall deb sbom
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ attack: ## Be the hostile gateway: try to take a key, and print what held. LONG=
 
 fuzz: ## Fuzz what peers can send. TARGET=path,scrub SECONDS_EACH=60.
 	fuzz/run
+
+deny: ## Check licences, doubles and sources of all dependencies. Installs cargo-deny where there is none.
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources
 
 # The programs are built as 'install' builds them. ROUNDS=1 ONLY=json-16,sse SUBJECTS=one-process,strongroom is a quick
 # look; RECORD=PERFORMANCE.md keeps the tables; HOLD=30 keeps the load on for a profiler.
