@@ -136,16 +136,17 @@ impl Watch {
         Self { over, asking: Some(asking) }
     }
 
-    /// Nine of ten answers came within 100 ms, and none late enough to matter: this machine has other work too.
+    /// Three of four answers came within 100 ms, and none late enough to matter: this machine has other work too, and the
+    /// attacker's part of it takes as much of the processors as it gets.
     #[track_caller]
     fn end(&mut self) {
         self.over.store(true, Ordering::SeqCst);
         let mut waits = self.asking.take().expect("ended once").join().expect("every question was answered");
         waits.sort_unstable();
-        let (usual, longest) = (waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
-        eprintln!("{} questions of the admin's; nine of ten within {usual:?}, all within {longest:?}", waits.len());
-        assert!(usual < Duration::from_millis(100), "nine of ten answers within {usual:?}");
-        assert!(longest < Duration::from_secs(3), "an answer after {longest:?}");
+        let (usual, longest) = (waits[waits.len() * 3 / 4], waits[waits.len() - 1]);
+        eprintln!("{} questions of the admin's; three of four within {usual:?}, all within {longest:?}", waits.len());
+        assert!(usual < Duration::from_millis(100), "three of four answers within {usual:?}");
+        assert!(longest < Duration::from_secs(5), "an answer after {longest:?}");
     }
 }
 
