@@ -3,7 +3,7 @@
 //!
 //! One SOCK_SEQPACKET connection each, postcard messages, descriptors beside them. Every message of gatewayd's gets
 //! exactly one reply. It refuses more than a few connections at once, a first message that is no Hello, and a peer
-//! that does not read: what waits to be sent is bounded. Called by `main.rs`, with connections whose uid was checked.
+//! that does not read: what waits to be sent is bounded. Called by `serve.rs`, with connections whose uid was checked.
 
 pub mod connect;
 pub mod environment;

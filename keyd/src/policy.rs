@@ -2,7 +2,7 @@
 //!
 //! [`live::Live`] is one unlocked generation of the vault with its look-up tables; [`decide::decide`] is the whole
 //! judgement over one request head. Nothing here waits, logs, touches a socket or changes the vault, so every rule can
-//! be tested by calling it. Called by `exchange/` (to judge) and `admin/` (to build a new generation).
+//! be tested by calling it. Called by `exchange/` and `gateway/` (to judge) and `state` (to build a new generation).
 
 pub mod body;
 pub mod decide;

@@ -2,7 +2,7 @@
 //!
 //! Started before the seccomp filter, which forbids new threads. Jobs run one after another, so vault writes can never
 //! overtake each other. A job that panics fails alone. It refuses to hold anything secret: it gets ciphertext and files.
-//! Called by `main.rs` (to start), `admin/` (vault writes) and the audit log's timer (fsync).
+//! Called by `main.rs` (to start), `state/changes.rs` (vault writes) and `logbook.rs` (fsync).
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,10 @@
 //! `up`: both daemons without systemd.
 //!
 //! Makes the sockets, hands them over as systemd would, and returns when both daemons answer, leaving them in a session
-//! of their own with no terminal and no pipe of our caller's; in the foreground it stays and shows what they log. It refuses to start over daemons that answer,
-//! as other users than the home's, in a home that others could change, or in systemd's place; to take daemons of other
-//! users for those that were asked for; and stops what it started where one of them does not come up. Only one `up` works
-//! on a home at a time.
+//! of their own with no terminal and no pipe of our caller's; in the foreground it stays and shows what they log. It
+//! refuses to start over daemons that answer, as other users than the home's, in a home that others could change, or in
+//! systemd's place; to take daemons of other users for those that were asked for; and stops what it started where one of
+//! them does not come up. Only one `up` works on a home at a time.
 
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Seek, SeekFrom};
 use std::path::Path;

@@ -5,7 +5,8 @@
 //! request is under way, and hyper's buffer was empty after the last one ended. What hyper writes then is its own. Where
 //! the agent was slow to read the last answer, the moment does not come, and the bare answer stays. On HTTP/2 there is no
 //! such moment: the end of an answer may wait there while nothing is under way.
-//! It refuses to touch anything else. The connection learns here what hyper reads, and so what it speaks. Wrapped around an agent's connection by `serve`, for hyper.
+//! It refuses to touch anything else. The connection learns here what hyper reads, and so what it speaks. Wrapped around
+//! an agent's connection by `serve`, for hyper.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! Pages of the log for `strongroom audit`: from a sequence number on, filtered, bounded in bytes and in work.
 //!
 //! It refuses to judge: damaged lines are skipped here and found by `verify.rs`. Sequence numbers in a page only grow,
-//! whatever the files say, so that a reader who asks again from `next` always comes to an end. Called by `admin/`.
+//! whatever the files say, so that a reader who asks again from `next` always comes to an end. Called by `writer`.
 
 use std::borrow::Cow;
 use std::io;

@@ -3,7 +3,7 @@
 //! The first refusals of an (agent, code) are written at once, for somebody may look one up by its id, and later one a
 //! second. What comes above that is counted, and written as one line with `count` when the second is over. The table is
 //! bounded: what does not fit is counted without a name.
-//! It refuses to write: it says what to write. Called by `exchange/`.
+//! It refuses to write: it says what to write. Called by `logbook.rs`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

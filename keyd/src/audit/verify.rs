@@ -2,7 +2,7 @@
 //!
 //! It finds a byte that was changed, and lines that were removed, added, moved or repeated, the first file's absence
 //! among them. What it cannot find alone is an end that was cut off together with everything after it: for that the
-//! caller brings the head, which keyd holds while it runs, and people keep checkpoints. Called by `admin/`.
+//! caller brings the head, which keyd holds while it runs, and people keep checkpoints. Called by `writer`.
 
 use std::io;
 use std::path::Path;

@@ -1,9 +1,8 @@
 //! Every use is on record before it happens, and again when it ends.
 //!
-//! [`About`] is what a record says of a request: no query, `{}` where a placeholder or a key stood, and percent-encoded what
-//! would steer the terminal of whoever reads it. [`Ending`] writes the
-//! second line when it is dropped, however the exchange ends. It refuses to let a use go on that could not be written.
-//! Called by `admit` and `forward`.
+//! [`About`] is what a record says of a request: no query, `{}` where a placeholder or a key stood, and percent-encoded
+//! what would steer the terminal of whoever reads it. [`Ending`] writes the second line when it is dropped, however the
+//! exchange ends. It refuses to let a use go on that could not be written. Called by `admit` and `forward`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -5,7 +5,7 @@
 //! and our own leaves by a marker extension: our CA lies in the hands of gatewayd's clients, and a chain to it must not
 //! open the door to a key, whatever the platform's store says. A credential's pins come on top. No session is resumed and no early data is sent.
 //!
-//! Called by `connect`.
+//! Called by `main` (to load) and `forward`.
 
 mod pins;
 

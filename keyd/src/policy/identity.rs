@@ -9,7 +9,7 @@
 //!
 //! Evidence that no agent claims says nothing. One user may be several agents (a person's own account): then the
 //! placeholder tells them apart. It refuses evidence that contradicts itself, and wrong tokens. Asked anew for each
-//! request, for agents come and go while a connection lives. Called by `exchange/admit.rs` and `gateway/`.
+//! request, for agents come and go while a connection lives. Called by `gateway/sessions.rs`.
 
 use strongroom_protocol::{Name, Refusal};
 

@@ -6,7 +6,7 @@
 //! the same reason. At a clean end what is held goes out, and a tail that is the beginning of a key (its public prefix
 //! and at least 16 bytes more) is masked too; at any other end what is held is dropped by dropping this.
 //!
-//! Called by `exchange/answer.rs`.
+//! Called by `exchange/answer/passage.rs`.
 
 use std::ops::Range;
 use std::rc::Rc;

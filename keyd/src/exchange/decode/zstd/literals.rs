@@ -1,6 +1,6 @@
 //! The literals of a block (RFC 8878, 3.1.1.3.1): bytes that are copied and not repeated from before.
 //!
-//! It refuses sizes beyond a block's. Called by `block`.
+//! It refuses sizes beyond a block's. Called by `zstd`.
 
 use super::huffman::Tree;
 use super::{BLOCK_LIMIT, Corrupt};

@@ -1,7 +1,7 @@
 //! The sequences of a block (RFC 8878, 3.1.1.3.2): so many literals, then so many bytes from so far back.
 //!
 //! Three tables, each predefined, of one symbol, described in the block, or that of the block before. It refuses
-//! distances beyond what there is, and blocks that grow beyond their size. Called by `block`.
+//! distances beyond what there is, and blocks that grow beyond their size. Called by `zstd`.
 
 use super::bits::Backward;
 use super::fse::Table;
