@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
+use strongroom_protocol::terminal::steers;
 
 use crate::error::{CtlError, Outcome};
 
@@ -109,21 +110,11 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
 }
 
-fn steers(character: char) -> bool {
-    character.is_control() || BIDI.contains(&character)
-}
-
 /// As [`printable`], for words of several lines.
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
-
-/// Characters that turn the direction of writing, so that a line reads otherwise than it is.
-const BIDI: &[char] = &[
-    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-    '\u{2067}', '\u{2068}', '\u{2069}',
-];
 
 /// Seconds of the Unix epoch, as people and programs read a time.
 #[must_use]

@@ -37,6 +37,7 @@ pub mod session;
 pub mod site;
 pub mod slot;
 pub mod socket_passing;
+pub mod terminal;
 
 #[cfg(test)]
 mod reply_room;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use ring::rand::{SecureRandom, SystemRandom};
-use strongroom_protocol::{Authority, Name, Refusal, channel};
+use strongroom_protocol::{Authority, Name, Refusal, channel, terminal};
 
 use super::admit::Admitted;
 use super::running::Ticket;
@@ -263,7 +263,7 @@ pub fn own_id() -> String {
 fn harmless(path: &str) -> String {
     let mut text = String::with_capacity(path.len());
     for character in path.chars() {
-        if character.is_control() || BIDI.contains(&character) {
+        if terminal::steers(character) {
             character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text += &format!("%{byte:02X}"));
         } else {
             text.push(character);
@@ -271,12 +271,6 @@ fn harmless(path: &str) -> String {
     }
     text
 }
-
-/// Marks, embeddings, overrides and isolates of the direction of writing.
-const BIDI: &[char] = &[
-    '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-    '\u{2067}', '\u{2068}', '\u{2069}',
-];
 
 fn name_of(live: &Live, agent: Option<u64>) -> Option<Name> {
     agent.and_then(|id| live.agent(id)).map(|agent| agent.name.clone())
