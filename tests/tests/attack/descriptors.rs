@@ -1,13 +1,21 @@
 //! Descriptors that are no upstream's socket and no end of a pair, and duplicates that the attacker keeps.
 
 use std::fs::File;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
+use strongroom_protocol::channel::frames::Frame;
 use strongroom_protocol::exchange::Upstream as Dialled;
+use strongroom_tests::deadline::until_still;
+use strongroom_tests::hostile::{DATA, END, HEAD};
 
+use super::room::{LARGE, large};
 use super::*;
 
 /// Things that are no connected stream, by name.
@@ -137,6 +145,73 @@ fn duplicates_made_blocking_block_nobody() {
         channel.theirs.set_nonblocking(false).unwrap();
         assert!(admin_answers(siege.scene.strongroom.home()) < Duration::from_secs(5));
     }
+    siege.hold();
+}
+
+/// The answer of one channel and the body of another find no room, while both their sockets are made blocking again and
+/// again: a write that waits would stop keyd's only thread.
+#[test]
+fn full_sockets_that_are_made_blocking_block_nobody() {
+    const UPLOAD: usize = 32 * 1024 * 1024;
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let siege = Siege::before(Scene::with(move |exchange| {
+        if exchange.head().target() != "/upload" {
+            return large(exchange);
+        }
+        wait.lock().unwrap().recv().map_err(io::Error::other)?;
+        let length = exchange.body()?.len();
+        exchange.respond("200 OK", &[], length.to_string().as_bytes())
+    }));
+    let (mut download, mut upload) = (siege.dial(), siege.dial());
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let head = siege.ask("/upload").with_body().payload();
+    let duplicates = [&download, &upload].map(|one| {
+        (one.theirs.try_clone().unwrap(), one.upstream.as_ref().map(|socket| socket.try_clone().unwrap()).unwrap())
+    });
+    thread::scope(|scope| {
+        let meddler = scope.spawn(|| {
+            let mut rounds = 0;
+            while !over.load(Ordering::SeqCst) {
+                for (pair, upstream) in &duplicates {
+                    pair.set_nonblocking(false).unwrap();
+                    upstream.set_nonblocking(false).unwrap();
+                }
+                rounds += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            rounds
+        });
+        download.frame(HEAD, &siege.ask("/large").payload()).unwrap();
+        assert!(matches!(download.next_frame(), Some(Frame::Head(_))));
+        let body = scope.spawn(|| {
+            upload.frame(HEAD, &head).unwrap();
+            for _ in 0..UPLOAD / 65_536 {
+                upload.frame(DATA, &[b' '; 65_536]).unwrap();
+                sent.fetch_add(65_536, Ordering::SeqCst);
+            }
+            upload.frame(END, b"").unwrap();
+            upload.hear().text()
+        });
+        let stuck = until_still("the upload", || sent.load(Ordering::SeqCst));
+        assert!(stuck < UPLOAD, "the upstream's socket is full");
+        let mut length = 0;
+        // Each piece that is taken makes room for the next one, and no more.
+        for _ in 0..20 {
+            let Some(Frame::Data(data)) = download.next_frame() else { panic!("no answer") };
+            length += data.len();
+            assert!(admin_answers(siege.scene.strongroom.home()) < Duration::from_secs(1));
+        }
+        assert_eq!(sent.load(Ordering::SeqCst), stuck);
+        go_on.send(()).unwrap();
+        while length < LARGE {
+            let Some(Frame::Data(data)) = download.next_frame() else { panic!("{length} bytes of the answer") };
+            length += data.len();
+        }
+        assert_eq!(body.join().unwrap(), UPLOAD.to_string(), "both come whole when somebody reads");
+        over.store(true, Ordering::SeqCst);
+        assert!(meddler.join().unwrap() > 100, "they were blocking all the while");
+    });
     siege.hold();
 }
 

@@ -13,7 +13,9 @@ mod limits;
 mod messages;
 mod oracles;
 mod policy;
+mod room;
 mod sessions;
+mod standstill;
 mod strangers;
 
 use std::sync::Arc;

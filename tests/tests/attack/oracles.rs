@@ -211,3 +211,84 @@ fn refusals_say_their_code_and_no_more() {
     assert!(said.iter().all(|one| *one == (Refusal::UnknownPlaceholder, said[0].1)), "{said:?}");
     siege.hold();
 }
+
+/// Says the body back, and tells the key by the clock where it is asked to: what a comparison byte by byte would do.
+fn leaky(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
+    if exchange.head().target() != "/leaky" {
+        return echo(exchange);
+    }
+    let text = exchange.body()?;
+    let key = exchange.head().value("authorization").unwrap_or_default().replace("Bearer ", "");
+    let guess = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if key.as_bytes().starts_with(guess) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    exchange.respond("200 OK", &[], &text)
+}
+
+/// A guesser with a clock: for each beginning of the key that it is given, it says the right next byte and five wrong ones,
+/// two hundred times over each, in rounds, and takes the one with the longest median for right; or the one with the
+/// shortest. Gives how often either was.
+fn right_by_the_clock(siege: &Siege, target: &str, placeholder: &str) -> [usize; 2] {
+    let key = siege.scene.key.as_bytes();
+    let ask = Ask::bearer("POST", target, placeholder);
+    let mut channel = siege.dial();
+    let mut right = [0, 0];
+    for guess in 0..GUESSES {
+        let known = 1 + guess % LONGEST_KNOWN;
+        let mut last = vec![key[known]];
+        // Other ones for each guess.
+        for byte in key.iter().cycle().skip(guess) {
+            if last.len() < CANDIDATES && !last.contains(byte) {
+                last.push(*byte);
+            } else if last.len() == CANDIDATES {
+                break;
+            }
+        }
+        let mut times = vec![Vec::new(); CANDIDATES];
+        for turn in 0..ROUNDS * CANDIDATES {
+            // Another one begins each round.
+            let at = (turn + turn / CANDIDATES) % CANDIDATES;
+            let body = [&key[..known], &[last[at]], b" "].concat().repeat(200);
+            let begin = Instant::now();
+            let heard = channel.ask_with(&ask, &body);
+            times[at].push(begin.elapsed());
+            assert!(is_whole(&heard), "{heard:?}");
+        }
+        let medians: Vec<Duration> = times
+            .iter_mut()
+            .map(|times| {
+                times.sort_unstable();
+                times[ROUNDS / 2]
+            })
+            .collect();
+        right[0] += usize::from(medians.iter().max() == medians.first());
+        right[1] += usize::from(medians.iter().min() == medians.first());
+    }
+    right
+}
+
+#[test]
+fn the_time_of_an_answer_tells_no_byte_of_the_key() {
+    let siege = Siege::before(Scene::with(leaky));
+    siege.scene.strongroom.must(&["agent", "add", "busy"]);
+    let busy = siege.scene.grant(CREDENTIAL, "busy", &["--rate", "1000000/hour", "--burst", "100000"]);
+    let [longest, _] = right_by_the_clock(&siege, "/leaky", &busy);
+    assert!(longest >= BEYOND_CHANCE, "such a guesser sees what is to be seen: {longest} of {GUESSES}");
+    let right = right_by_the_clock(&siege, "/said", &busy);
+    eprintln!("{longest} of {GUESSES} right where the upstream tells, {right:?} where keyd alone could");
+    assert!(right.iter().all(|right| *right < BEYOND_CHANCE), "{right:?} of {GUESSES}");
+    // The attacker said pieces of the key itself, so the loot holds them.
+    assert_eq!(siege.scene.get("/openai/honest").send().status(), 200);
+}
+
+/// Guesses of one run. Chance is right in one of six: 5 of them, give or take 2.
+const GUESSES: usize = 32;
+/// Next bytes that are compared for a guess.
+const CANDIDATES: usize = 6;
+/// Times that each is said.
+const ROUNDS: usize = 9;
+/// Where more is known, a clean end masks the beginning, and that may be seen.
+const LONGEST_KNOWN: usize = 16;
+/// What chance reaches in fewer than one of ten thousand runs.
+const BEYOND_CHANCE: usize = GUESSES / 2;
