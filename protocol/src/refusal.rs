@@ -103,7 +103,7 @@ refusals! {
         "Check the network and the upstream's state, then try again."
     UpstreamUntrusted "upstream_untrusted" 502 Useless
         "The upstream did not prove with a certificate that it is the host which the credential names."
-        "Check the host's certificate; for a private CA add the credential with --ca."
+        "See keyd's log for what is wrong with its certificate; for a private CA add the credential with --ca."
     UpstreamProtocol "upstream_protocol" 502 Possible
         "The upstream's answer is not valid TLS or HTTP, or broke off."
         "Check that the host and port speak HTTPS."

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
-use strongroom_ctl::demo::certificate::self_signed;
+use strongroom_ctl::demo::certificate::{leaf, self_signed, server};
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::Builder;
 
@@ -34,6 +34,32 @@ fn a_good_certificate_is_taken() {
 #[test]
 fn a_self_signed_certificate_is_untrusted() {
     refused(|_| self_signed(HOST).unwrap(), Refusal::UpstreamUntrusted);
+}
+
+/// As `openssl req -x509` makes them, without and with what makes an authority of them.
+#[test]
+fn a_certificate_may_be_its_own_root_where_it_is_no_authoritys_and_the_log_says_so() {
+    for (constraints, is_taken) in [(IsCa::ExplicitNoCa, true), (IsCa::Ca(BasicConstraints::Unconstrained), false)] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = leaf(HOST).unwrap();
+        params.is_ca = constraints;
+        let certificate = params.self_signed(&key).unwrap();
+        let upstream = Upstream::start(server(vec![certificate.der().clone()], &key).unwrap(), hello).unwrap();
+        let strongroom = Strongroom::new().resolving(HOST, upstream.address()).start();
+        let file = strongroom.write("own.pem", certificate.pem());
+        let add = ["credential", "add", CREDENTIAL, "--host", HOST, "--bearer", "--ca", file.to_str().unwrap()];
+        strongroom.must_with(&add, strongroom_tests::strongroom::random_key("sk-").as_bytes());
+        strongroom.must(&["agent", "add", AGENT]);
+        let placeholder = strongroom.must(&["grant", "add", CREDENTIAL, "--agent", AGENT]);
+        let answer = strongroom.request("GET", "/openai/x").bearer(placeholder.trim()).send();
+        if is_taken {
+            assert_eq!(answer.text(), "hello");
+        } else {
+            answer.assert_refused(Refusal::UpstreamUntrusted);
+        }
+        let words = "its own certificate is an authority's (basicConstraints CA:TRUE)";
+        assert_eq!(strongroom.logs().contains(words), !is_taken, "{}", strongroom.logs());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig, OtherError};
 use strongroom_protocol::authority::Host;
 use strongroom_protocol::{Authority, Refusal};
 use tokio_rustls::TlsConnector;
@@ -25,6 +25,8 @@ use crate::sys::PassedSocket;
 pub enum NoConnection {
     /// As the agent is told.
     Refused(Refusal),
+    /// `upstream_untrusted`, and why, for the log: the agent could do nothing with it.
+    Untrusted(&'static str),
     /// HTTP/1.1 was offered alone and is not what the upstream speaks.
     WantsHttp2,
 }
@@ -66,12 +68,32 @@ fn handshake_failure(error: &io::Error, offer: Offer) -> NoConnection {
         Some(Tls::AlertReceived(AlertDescription::NoApplicationProtocol)) if !offer.has_http2() => {
             return NoConnection::WantsHttp2;
         }
-        Some(Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented) => Refusal::UpstreamUntrusted,
+        Some(Tls::InvalidCertificate(error)) => return NoConnection::Untrusted(why(error)),
+        Some(Tls::NoCertificatesPresented) => return NoConnection::Untrusted("it shows no certificate"),
         Some(_) => Refusal::UpstreamProtocol,
         None if error.kind() == io::ErrorKind::InvalidData => Refusal::UpstreamProtocol,
         None => Refusal::UpstreamUnreachable,
     };
     refusal.into()
+}
+
+/// In words of ours: a certificate's own could be of any length, and say anything.
+fn why(error: &CertificateError) -> &'static str {
+    use CertificateError as E;
+    match error {
+        E::Expired | E::ExpiredContext { .. } => "its certificate has expired",
+        E::NotValidYet | E::NotValidYetContext { .. } => "its certificate is not valid yet",
+        E::NotValidForName | E::NotValidForNameContext { .. } => "its certificate is for another name",
+        E::UnknownIssuer => "no root that the credential trusts vouches for its certificate",
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => "its certificate is not for servers",
+        E::ApplicationVerificationFailure => {
+            "no pinned key stands in its chain, or a certificate of Strongroom's own authority does"
+        }
+        E::Other(OtherError(other)) if other.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity) => {
+            "its own certificate is an authority's (basicConstraints CA:TRUE): it needs one that is not"
+        }
+        _ => "its certificate is none that can be checked",
+    }
 }
 
 impl From<Refusal> for NoConnection {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
@@ -28,6 +28,11 @@ fn server_of(issuer: &Ca, host: &str, more: &[&Ca], protocols: &[&str]) -> std::
     let leaf = params.signed_by(&key, &Issuer::from_params(&issuer.params, &issuer.key)).unwrap();
     let mut chain = vec![leaf.der().clone()];
     chain.extend(more.iter().map(|ca| ca.der.clone()));
+    server_with(chain, &key, protocols)
+}
+
+/// That shows this chain.
+fn server_with(chain: Vec<CertificateDer<'static>>, key: &KeyPair, protocols: &[&str]) -> std::net::SocketAddr {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -54,6 +59,7 @@ fn open(address: std::net::SocketAddr, root: &Ca, ours: Option<&Ca>) -> Result<(
     match offering(Offer::Http1, address, root, ours) {
         Ok(_) => Ok(()),
         Err(NoConnection::Refused(refusal)) => Err(refusal),
+        Err(NoConnection::Untrusted(_)) => Err(Refusal::UpstreamUntrusted),
         Err(NoConnection::WantsHttp2) => panic!("no server here wants HTTP/2"),
     }
 }
@@ -86,6 +92,24 @@ fn a_host_that_proves_itself_is_believed_and_others_are_not() {
     assert_eq!(open(server(&one, "a.example", &[]), &one, None), Ok(()));
     assert_eq!(open(server(&two, "a.example", &[]), &one, None), Err(Refusal::UpstreamUntrusted));
     assert_eq!(open(server(&one, "b.example", &[]), &one, None), Err(Refusal::UpstreamUntrusted));
+}
+
+#[test]
+fn the_log_says_why_a_host_is_not_believed() {
+    let (one, two) = (ca("one"), ca("two"));
+    let why = |address, root, ours| match offering(Offer::Http1, address, root, ours) {
+        Err(NoConnection::Untrusted(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    for (address, root, ours, words) in [
+        (server(&two, "a.example", &[]), &one, None, "no root that the credential trusts"),
+        (server(&one, "b.example", &[]), &one, None, "for another name"),
+        (server(&one, "a.example", &[&two]), &one, Some(&two), "Strongroom's own authority"),
+        (server_with(vec![one.der.clone()], &one.key, &[]), &one, None, "CA:TRUE"),
+    ] {
+        let why = why(address, root, ours);
+        assert!(why.contains(words), "{why}: {words}");
+    }
 }
 
 #[test]

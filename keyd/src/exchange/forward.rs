@@ -1,8 +1,8 @@
-//! From an agent's request to the first byte of the answer.
+//! From an agent's request to the use of a key.
 //!
-//! judge → shake hands where it is the first → judge again, for the vault may have changed meanwhile → write down →
-//! put the key in → send → wait for the head, or for a cut → scrub the head → stream. It refuses answers that cannot
-//! be searched, and follows no redirect: a 3xx is an answer like any other. Called by `channel`, once a request.
+//! judge → shake hands where it is the first → judge again, for the vault may have changed meanwhile → write down → put the
+//! key in. What follows is [`super::underway`]'s: send → wait for the head, or for a cut → scrub the head → stream. It
+//! refuses whom `admit` refuses, and a connection that is not ready. Called by `channel`, once a request.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,19 +11,17 @@ use http::{Method, Request, Response};
 use strongroom_protocol::{Refusal, channel as wire};
 
 use super::admit::{self, Admitted};
-use super::answer::passage::Passage;
-use super::answer::{self, Answer, Streaming};
+use super::answer::Answer;
 use super::channel::{Channel, UpstreamState};
 use super::connect::{self, NoConnection};
-use super::connection::{Connection, exchange_refusal, is_of_the_body, is_unprocessed};
-use super::download::Download;
+use super::connection::Connection;
 use super::link::RequestBody;
 use super::protocol::{self, Offer};
 use super::record::{self, About};
-use super::refuse::{self, Denial};
+use super::refuse::{Denial, No};
 use super::running::{Deadline, Ticket};
-use super::scrub::patterns::Patterns;
 use super::substitute::substitute;
+use super::underway::Underway;
 use crate::gateway::sessions::Session;
 use crate::policy::decide::Refused;
 use crate::state::now;
@@ -38,23 +36,11 @@ pub async fn handle(channel: Rc<Channel>, request: Request<RequestBody>) -> Resp
             if let Some(live) = channel.state.live() {
                 record::refused(&channel.state, &live, &about, &Refused::nobody(refusal));
             }
-            return refused(&channel, refusal.into());
+            return No::of(refusal.into()).answer(channel.bound.borrow().is_some());
         }
     };
     let about = About::new(&channel.authority, &parts, session);
-    match admitted(&channel, parts, body, about).await {
-        Ok(response) => response,
-        Err(No { denial, how: How::Usable }) => refused(&channel, denial),
-        Err(No { denial, how: How::Closing }) => refuse::closing(refuse::answer(denial)),
-        Err(No { how: How::Stale, .. }) => refuse::stale(),
-        Err(No { denial, how: How::Redial }) => refuse::redial(denial),
-    }
-}
-
-/// The channel serves on: whomever, where it has served nobody yet.
-fn refused(channel: &Channel, denial: Denial) -> Response<Answer> {
-    let response = refuse::answer(denial);
-    if channel.bound.borrow().is_none() { refuse::unbound(response) } else { response }
+    admitted(&channel, parts, body, about).await.unwrap_or_else(|no| no.answer(channel.bound.borrow().is_some()))
 }
 
 /// The agent's connection that gatewayd names; one that has ended is none any more.
@@ -76,10 +62,9 @@ async fn admitted(
         admit::refuse(channel, &admitted, &about, refusal);
         return Err(No::closing(refusal));
     }
-    let state = &channel.state;
     let grants = admitted.allowed.uses.iter().map(|one| one.grant).collect();
     let deadline = Deadline::of(admitted.allowed.expires, now());
-    let ticket = state.running.enter(
+    let ticket = channel.state.running.enter(
         admitted.allowed.binding.clone(),
         grants,
         about.session(),
@@ -89,9 +74,9 @@ async fn admitted(
     let served_before = matches!(&*channel.upstream.borrow(), UpstreamState::Ready(_) | UpstreamState::Gone);
     let is_grpc = protocol::is_grpc(&parts.headers);
     let is_repeatable = wire::is_repeatable(&parts.method, &parts.headers);
-    let mut upstream = connection(channel, &admitted, is_grpc, is_repeatable, &ticket).await.inspect_err(|no| {
-        if no.how != How::Stale {
-            admit::refuse(channel, &admitted, &about, no.denial.refusal);
+    let upstream = connection(channel, &admitted, is_grpc, is_repeatable, &ticket).await.inspect_err(|no| {
+        if !no.is_stale() {
+            admit::refuse(channel, &admitted, &about, no.refusal());
         }
     })?;
     // The handshake took time, and access may have been taken away in it.
@@ -115,78 +100,11 @@ async fn admitted(
         ending.refused(refusal);
         No::closing(refusal)
     })?;
-    let is_head = parts.method == Method::HEAD;
     ending.count_upload(upload.count());
-    let (received, sent) = (upstream.received(), upstream.sent());
-    let response = upstream.send(Request::from_parts(parts, upload));
-    // The cut first: with access a purge takes away what an answer would be searched for.
-    let response = tokio::select! {
-        biased;
-        reason = ticket.cut() => {
-            ending.cut(reason);
-            return Err(No::closing(reason));
-        }
-        response = response => response,
-    };
-    let mut response = response.map_err(|error| {
-        // The agent's body broke off, or was not what was announced.
-        if is_of_the_body(&error) {
-            ending.hung_up();
-            return No::closing(Refusal::BadRequest);
-        }
-        let refusal = exchange_refusal(&error);
-        ending.refused(refusal);
-        *channel.upstream.borrow_mut() = UpstreamState::Gone;
-        // Once: on a connection that is new it would have no end, with two lines of the log and a handshake each time.
-        if served_before && is_unprocessed(&error) {
-            admit::give_back(channel, &admitted);
-        }
-        // Where nothing went out, nobody has it. Where it did, and nothing came back, the upstream may have it.
-        let is_unsent = upstream.sent() == sent;
-        let is_silent = upstream.received() == received && refusal == Refusal::UpstreamUnreachable;
-        if served_before && is_silent {
-            channel.upstream_left();
-        }
-        let may_repeat = is_silent && (is_unsent || is_repeatable) || is_unprocessed(&error);
-        match (served_before, is_unprocessed(&error)) {
-            (true, _) if may_repeat => No::stale(),
-            // A new connection is worth one more try, where the upstream says itself that it has not looked.
-            (false, true) => No { denial: refusal.into(), how: How::Redial },
-            _ => No::closing(refusal),
-        }
-    })?;
-    ending.status(response.status());
-    // A key that was added while the upstream thought may be in this answer too.
-    let newest = state.live().unwrap_or_else(|| Rc::clone(&admitted.live));
-    let patterns = state.patterns(&newest, &channel.authority, admitted.allowed.binding.agent);
-    let one_length = answer::head::one_length(response.headers_mut());
-    let checked = one_length.and_then(|()| answer::head::check(&response, is_head)).and_then(|shape| {
-        let passage = Passage::new(&shape, Rc::clone(&patterns), &state.decoding.of(&channel.authority));
-        Ok((shape, passage.map_err(|_| Refusal::Overloaded)?))
-    });
-    let (shape, passage) = match checked {
-        Ok(checked) => checked,
-        Err(refusal) => {
-            ending.refused(refusal);
-            return Err(No::closing(refusal));
-        }
-    };
-    let masked = answer::head::scrub(&mut response, &shape, &patterns, admitted.leave);
-    ending.scrubbed(masked);
-    let is_http2 = upstream.is_http2();
-    *channel.upstream.borrow_mut() = UpstreamState::Ready(upstream);
-    ticket.answering();
-    let (head, body) = response.into_parts();
-    let body = Download::new(body, is_http2);
-    ending.hold(ticket);
-    let source = Rc::clone(channel);
-    let agent = admitted.allowed.binding.agent;
-    let newest = move |known: &Rc<Patterns>| {
-        let live = source.state.live()?;
-        (!known.are_of(&live)).then(|| source.state.patterns(&live, &source.authority, agent))
-    };
-    let answer = Answer::Streaming(Box::new(Streaming::new(body, passage, patterns, newest, ending)));
-    Ok(Response::from_parts(head, answer))
+    let is_head = parts.method == Method::HEAD;
+    Underway { channel, admitted, ending, upstream, ticket, served_before, is_repeatable, is_head }
+        .run(Request::from_parts(parts, upload))
+        .await
 }
 
 /// The channel's connection, ready for a request; made by the first.
@@ -222,9 +140,13 @@ async fn connection(
                 // It has hung up since it was dialled for another request, and got nothing of this one.
                 NoConnection::Refused(Refusal::UpstreamUnreachable) if channel.has_waited.get() => No::stale(),
                 NoConnection::Refused(refusal) => No::closing(refusal),
+                NoConnection::Untrusted(why) => {
+                    state.trust.note(&channel.authority, why);
+                    No::closing(Refusal::UpstreamUntrusted)
+                }
                 NoConnection::WantsHttp2 => {
                     state.want_http2.learn(&channel.authority);
-                    No::redial()
+                    No::redial(Refusal::UpstreamProtocol)
                 }
             })?;
             // The upstream may have chosen what takes less.
@@ -277,45 +199,7 @@ fn put_back(channel: &Channel, connection: Connection, refused: Denial) -> No {
     No::of(refused)
 }
 
-/// Why there is no answer of the upstream's.
-struct No {
-    denial: Denial,
-    how: How,
-}
-
-/// What becomes of the channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// It can serve on.
-    Usable,
-    /// It is done.
-    Closing,
-    /// It was done before this request reached anybody.
-    Stale,
-    /// It was done before this request reached anybody, and another one will fare better.
-    Redial,
-}
-
-impl No {
-    /// Of a judgement: where the channel alone stands in the way, another one may be tried.
-    fn of(denial: Denial) -> Self {
-        if denial.elsewhere { Self::stale() } else { Self { denial, how: How::Usable } }
-    }
-
-    fn closing(refusal: Refusal) -> Self {
-        Self { denial: refusal.into(), how: How::Closing }
-    }
-
-    fn redial() -> Self {
-        Self { denial: Refusal::UpstreamProtocol.into(), how: How::Redial }
-    }
-
-    fn stale() -> Self {
-        Self { denial: Refusal::UpstreamUnreachable.into(), how: How::Stale }
-    }
-}
-
-/// In which a connection that served before has to be ready again.
 /// For so long an upstream that closed a connection behind an answer is thought to do so.
 const FLEETING: Duration = Duration::from_secs(600);
+/// In which a connection that served before has to be ready again.
 const READY_TIME: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! A refusal on a channel: a code and nothing else.
 //!
-//! keyd sends a status, the code and, where there is one, how long to wait; gatewayd writes the words. Called by
-//! `forward`.
+//! keyd sends a status, the code and, where there is one, how long to wait; gatewayd writes the words. What becomes of the
+//! channel is said with it ([`No`]). Called by `forward` and `underway`.
 
 use std::time::Duration;
 
@@ -37,9 +37,83 @@ impl From<Refusal> for Denial {
     }
 }
 
-/// The answer that says no.
-#[must_use]
-pub fn answer(denial: Denial) -> Response<Answer> {
+/// Why there is no answer of the upstream's, and what becomes of the channel.
+#[derive(Debug, Clone, Copy)]
+pub struct No {
+    denial: Denial,
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It can serve on.
+    Usable,
+    /// It is done.
+    Closing,
+    /// It was done before this request reached anybody.
+    Stale,
+    /// It was done before this request reached anybody, and another one will fare better.
+    Redial,
+}
+
+impl No {
+    /// Of a judgement: where the channel alone stands in the way, another one may be tried.
+    #[must_use]
+    pub fn of(denial: Denial) -> Self {
+        if denial.elsewhere { Self::stale() } else { Self { denial, how: How::Usable } }
+    }
+
+    /// The channel is not to be used again.
+    #[must_use]
+    pub fn closing(refusal: Refusal) -> Self {
+        Self { denial: refusal.into(), how: How::Closing }
+    }
+
+    /// The connection had served before and died before a byte of an answer: the request may be sent once more.
+    #[must_use]
+    pub fn stale() -> Self {
+        Self { denial: Refusal::UpstreamUnreachable.into(), how: How::Stale }
+    }
+
+    /// The upstream did not like what was offered and got nothing of the request, or has not looked at it: it may be sent
+    /// once more.
+    #[must_use]
+    pub fn redial(refusal: Refusal) -> Self {
+        Self { denial: refusal.into(), how: How::Redial }
+    }
+
+    /// Whether the agent is not told of it.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.how == How::Stale
+    }
+
+    /// What the agent is told.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        self.denial.refusal
+    }
+
+    /// On the channel; `is_bound` where it has served somebody, and serves nobody else.
+    #[must_use]
+    pub fn answer(self, is_bound: bool) -> Response<Answer> {
+        let mut response = answer(self.denial);
+        let headers = response.headers_mut();
+        match self.how {
+            How::Usable if is_bound => {}
+            How::Usable => drop(headers.insert(channel::UNBOUND, YES)),
+            How::Closing => {}
+            How::Stale => drop(headers.insert(channel::STALE, YES)),
+            How::Redial => drop(headers.insert(channel::REDIAL, YES)),
+        }
+        if self.how != How::Usable {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+fn answer(denial: Denial) -> Response<Answer> {
     let Denial { refusal, wait, other_status, .. } = denial;
     let status = refusal.other_status().filter(|_| other_status).unwrap_or_else(|| refusal.status());
     let mut response = Response::new(Answer::Empty);
@@ -55,33 +129,4 @@ pub fn answer(denial: Denial) -> Response<Answer> {
     response
 }
 
-/// The connection had served before and died before a byte of an answer: the request may be sent once more.
-#[must_use]
-pub fn stale() -> Response<Answer> {
-    let mut response = answer(Refusal::UpstreamUnreachable.into());
-    response.headers_mut().insert(channel::STALE, HeaderValue::from_static("1"));
-    closing(response)
-}
-
-/// The upstream did not like what was offered and got nothing of the request, or has not looked at it: it may be sent once
-/// more.
-#[must_use]
-pub fn redial(denial: Denial) -> Response<Answer> {
-    let mut response = answer(denial);
-    response.headers_mut().insert(channel::REDIAL, HeaderValue::from_static("1"));
-    closing(response)
-}
-
-/// The channel has served nobody yet, and may serve anybody.
-#[must_use]
-pub fn unbound(mut response: Response<Answer>) -> Response<Answer> {
-    response.headers_mut().insert(channel::UNBOUND, HeaderValue::from_static("1"));
-    response
-}
-
-/// The same, and the channel is not to be used again.
-#[must_use]
-pub fn closing(mut response: Response<Answer>) -> Response<Answer> {
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
+const YES: HeaderValue = HeaderValue::from_static("1");

@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use memchr::memmem;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,6 +21,8 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use strongroom_protocol::Authority;
+use strongroom_protocol::log::Brake;
 
 use self::pins::{Pin, Pins};
 use super::protocol::Offer;
@@ -33,6 +36,8 @@ pub struct Trust {
     /// By the ids of the credentials that a channel serves and by what it offers; of one generation of the vault.
     made: RefCell<HashMap<Vec<u64>, Vec<Made>>>,
     made_of: RefCell<Option<Rc<Live>>>,
+    /// For lines about whom nobody believes: whoever dials can cause as many as they like.
+    brake: Brake,
 }
 
 /// A configuration, and what it offers.
@@ -54,6 +59,14 @@ impl Trust {
             provider: Arc::new(ring::default_provider()),
             made: RefCell::default(),
             made_of: RefCell::default(),
+            brake: Brake::new(),
+        }
+    }
+
+    /// Says in the log why an upstream was not believed.
+    pub fn note(&self, authority: &Authority, why: &'static str) {
+        if let Some(held) = self.brake.pass(Instant::now()) {
+            tracing::warn!(host = %authority, why, held, "an upstream does not prove who it is, and got no request");
         }
     }
 
