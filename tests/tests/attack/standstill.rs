@@ -68,37 +68,82 @@ const UFFDIO_ZEROPAGE: u64 = 0xc020_aa04;
 const MODE_MISSING: u64 = 1;
 const PAGE: usize = 4096;
 
+/// Two channels that served before, and a page that comes when it is told to.
+struct Standstill {
+    siege: Siege,
+    held: Channel,
+    other: Channel,
+    page: SlowPage,
+    duplicate: TcpStream,
+    /// Requests that the upstream had.
+    before: usize,
+}
+
+impl Standstill {
+    fn prepare() -> Self {
+        let siege = Siege::lay();
+        let (mut held, mut other) = (siege.dial(), siege.dial());
+        for channel in [&mut held, &mut other] {
+            assert_eq!(channel.ask(&siege.ask("/before")).status(), Some(200));
+        }
+        // How long admins wait is ours to say here.
+        siege.watch.over.store(true, Ordering::SeqCst);
+        let before = siege.scene.upstream.count();
+        let duplicate = held.upstream.as_ref().unwrap().try_clone().unwrap();
+        Self { siege, held, other, page: SlowPage::new(), duplicate, before }
+    }
+
+    /// Runs `meanwhile` while keyd waits, and a request lies before it; then the page comes.
+    fn during(&mut self, meanwhile: impl FnOnce(&Siege)) {
+        let head = self.siege.ask("/held").payload();
+        thread::scope(|scope| {
+            let (page, duplicate) = (&self.page, &self.duplicate);
+            let holder = scope.spawn(move || page.send_on(duplicate));
+            page.until_wanted();
+            self.held.frame(HEAD, &head).unwrap();
+            within(Duration::from_secs(20), "keyd waits for the lock", || {
+                process::status_field(self.siege.daemons[0], "State")?.starts_with('D').then_some(())
+            });
+            self.other.frame(HEAD, &self.siege.ask("/other").payload()).unwrap();
+            assert_eq!(self.other.within(Duration::from_millis(500)), []);
+            meanwhile(&self.siege);
+            assert_eq!(self.siege.scene.upstream.count(), self.before, "no key is used");
+            page.come();
+            assert_eq!(holder.join().unwrap().unwrap(), PAGE);
+        });
+    }
+}
+
 #[test]
 #[ignore = "needs root: has the kernel wait for a page"]
 fn while_a_socket_is_held_locked_no_key_is_used_and_afterwards_nothing_is_lost() {
-    let siege = Siege::lay();
-    siege.scene.strongroom.must(&["agent", "add", "gone"]);
-    let gone = siege.scene.grant(CREDENTIAL, "gone", &[]);
-    let (mut held, mut other) = (siege.dial(), siege.dial());
-    for channel in [&mut held, &mut other] {
-        assert_eq!(channel.ask(&siege.ask("/before")).status(), Some(200));
-    }
-    let (before, strongroom) = (siege.scene.upstream.count(), &siege.scene.strongroom);
-    let page = SlowPage::new();
-    let duplicate = held.upstream.as_ref().unwrap().try_clone().unwrap();
-    thread::scope(|scope| {
-        let holder = scope.spawn(|| page.send_on(&duplicate));
-        page.until_wanted();
-        held.frame(HEAD, &siege.ask("/held").payload()).unwrap();
-        within(Duration::from_secs(20), "keyd waits for the lock", || {
-            process::status_field(siege.daemons[0], "State")?.starts_with('D').then_some(())
-        });
-        let revocation = scope.spawn(|| strongroom.must(&["agent", "revoke", "gone"]));
-        other.frame(HEAD, &siege.ask("/other").payload()).unwrap();
-        assert_eq!(other.within(Duration::from_secs(1)), []);
-        assert!(!revocation.is_finished(), "the admin waits too");
-        assert_eq!(siege.scene.upstream.count(), before, "no key is used");
-        page.come();
-        assert_eq!(holder.join().unwrap().unwrap(), PAGE);
-        assert_eq!(other.hear().status(), Some(200));
-        revocation.join().unwrap();
+    let mut still = Standstill::prepare();
+    let home = still.siege.scene.strongroom.home().clone();
+    let mut waiting = None;
+    still.during(|_| {
+        let asked = thread::spawn(move || admin_answers(&home));
+        thread::sleep(Duration::from_millis(500));
+        assert!(!asked.is_finished(), "the admin waits too");
+        waiting = Some(asked);
     });
-    let heard = siege.dial().ask(&Ask::bearer("GET", "/gone", &gone));
-    assert_eq!(heard.refusal(), Some(Refusal::Revoked));
-    siege.hold();
+    waiting.unwrap().join().expect("and is answered then");
+    assert_eq!(still.other.hear().status(), Some(200));
+    still.siege.loot.assert_without(&[&still.siege.scene.key]);
+    assert_eq!(still.siege.scene.get("/openai/honest").send().status(), 200);
+}
+
+/// Whoever cannot wait for the holder's end has a last word: keyd does nothing more, whenever it is let go.
+#[test]
+#[ignore = "needs root: has the kernel wait for a page"]
+fn a_kill_while_a_socket_is_held_locked_comes_before_any_further_use() {
+    let mut still = Standstill::prepare();
+    let keyd = still.siege.daemons[0];
+    still.during(|_| {
+        process::signal(keyd, process::Signal::SIGKILL);
+        assert!(process::is_alive(keyd), "the kernel still waits");
+    });
+    process::wait_until_gone(keyd, Duration::from_secs(20));
+    assert_eq!(still.other.within(Duration::from_millis(100)), []);
+    assert_eq!(still.siege.scene.upstream.count(), still.before);
+    still.siege.loot.assert_without(&[&still.siege.scene.key]);
 }
