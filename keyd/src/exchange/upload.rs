@@ -74,7 +74,7 @@ impl Body for Upload {
             Source::Passing(inner) => inner,
             Source::Whole(whole) => {
                 // The allocator wipes this buffer when the request is done with it.
-                let bytes = Bytes::from(whole.take_bytes());
+                let bytes = whole.take_bytes();
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
         };

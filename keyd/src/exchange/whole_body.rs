@@ -10,8 +10,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body::Body;
 use strongroom_protocol::Refusal;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +25,16 @@ pub struct BodyRoom(Rc<Room>);
 
 #[derive(Debug, Default)]
 struct Room {
-    taken: Cell<usize>,
+    taken: Account,
     /// What is still coming and holds something, by when it last brought some.
     arriving: RefCell<BTreeMap<u64, Rc<Arriving>>>,
     /// The last place that was given; 0 is nobody's.
     last: Cell<u64>,
 }
+
+/// Bytes that are taken. Of one thread, and atomic because [`Bytes`] asks for owners that any thread may drop.
+#[derive(Debug, Clone, Default)]
+struct Account(Arc<AtomicUsize>);
 
 /// A body that is still coming.
 #[derive(Debug, Default)]
@@ -38,15 +45,18 @@ struct Arriving {
     given_up: CancellationToken,
 }
 
-/// A body, and the room that it takes until it is dropped.
+/// A body, and the room that it takes until the last of its bytes is dropped.
 #[derive(Debug)]
-pub struct WholeBody {
+pub struct WholeBody(Held);
+
+#[derive(Debug, Default)]
+struct Held {
     bytes: Vec<u8>,
     _taken: Taken,
 }
 
-#[derive(Debug)]
-struct Taken(usize, Rc<Room>);
+#[derive(Debug, Default)]
+struct Taken(usize, Account);
 
 impl WholeBody {
     /// Reads to the end.
@@ -90,17 +100,38 @@ impl WholeBody {
     /// What came.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// Puts other bytes in their place. The old ones were the agent's own.
     pub fn replace(&mut self, bytes: Vec<u8>) {
-        self.bytes = bytes;
+        self.0.bytes = bytes;
     }
 
-    /// Gives the bytes away, once; the room stays taken.
-    pub fn take_bytes(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+    /// Gives the bytes away, once. Whoever holds them holds the room: an upstream that takes nothing keeps them with the
+    /// HTTP library, long after this body was dropped.
+    pub fn take_bytes(&mut self) -> Bytes {
+        Bytes::from_owner(std::mem::take(&mut self.0))
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Account {
+    fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -125,12 +156,12 @@ impl Arrival {
             return Err(Refusal::TooLarge);
         }
         self.room.arriving.borrow_mut().remove(&self.body.place.get());
-        while self.room.taken.get() + data.len() > MOST {
+        while self.room.taken.bytes() + data.len() > MOST {
             let (_, stalest) = self.room.arriving.borrow_mut().pop_first().ok_or(Refusal::Overloaded)?;
             stalest.given_up.cancel();
-            self.room.give_back(stalest.bytes.take().len());
+            self.room.taken.give_back(stalest.bytes.take().len());
         }
-        self.room.taken.set(self.room.taken.get() + data.len());
+        self.room.taken.take(data.len());
         self.body.bytes.borrow_mut().extend_from_slice(data);
         let place = self.room.last.get() + 1;
         self.room.last.set(place);
@@ -142,20 +173,14 @@ impl Arrival {
     /// It is whole, and from now on nobody's to give up.
     fn end(&self) -> WholeBody {
         let bytes = self.body.bytes.take();
-        WholeBody { _taken: Taken(bytes.len(), Rc::clone(&self.room)), bytes }
+        WholeBody(Held { _taken: Taken(bytes.len(), self.room.taken.clone()), bytes })
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
         self.room.arriving.borrow_mut().remove(&self.body.place.get());
-        self.room.give_back(self.body.bytes.take().len());
-    }
-}
-
-impl Room {
-    fn give_back(&self, bytes: usize) {
-        self.taken.set(self.taken.get() - bytes);
+        self.room.taken.give_back(self.body.bytes.take().len());
     }
 }
 
@@ -215,11 +240,11 @@ mod tests {
     async fn the_largest_body_is_taken_and_one_byte_more_is_not() {
         let room = BodyRoom::default();
         let whole = WholeBody::read(chunks(1024, 1024), &room).await.expect("1 MiB");
-        assert_eq!((whole.bytes().len(), room.0.taken.get()), (LARGEST, LARGEST));
+        assert_eq!((whole.bytes().len(), room.0.taken.bytes()), (LARGEST, LARGEST));
         let more = WholeBody::read(chunks(1025, 1024), &room).await.map(drop);
-        assert_eq!((more, room.0.taken.get()), (Err(Refusal::TooLarge), LARGEST), "and it takes no room");
+        assert_eq!((more, room.0.taken.bytes()), (Err(Refusal::TooLarge), LARGEST), "and it takes no room");
         drop(whole);
-        assert_eq!(room.0.taken.get(), 0);
+        assert_eq!(room.0.taken.bytes(), 0);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -230,10 +255,10 @@ mod tests {
             held.push(WholeBody::read(chunks(1, LARGEST), &room).await.expect("room"));
         }
         assert_eq!(WholeBody::read(chunks(1, 1), &room).await.map(drop), Err(Refusal::Overloaded));
-        let sent = held[0].take_bytes();
-        assert_eq!(sent.len(), LARGEST);
+        let mut sent = held.remove(0).take_bytes();
+        assert_eq!(sent.split_to(1000).len(), 1000);
         assert!(WholeBody::read(chunks(1, 1), &room).await.is_err(), "what is being sent still takes its room");
-        held.pop();
+        drop(sent);
         assert!(WholeBody::read(chunks(1, 1), &room).await.is_ok());
     }
 
@@ -255,7 +280,7 @@ mod tests {
         assert_eq!(outcomes(gone), [given_up, given_up], "the stalest for the last of 17, the next for the new one");
         assert_eq!(outcomes(waiting), vec![None; 15], "and no more than is needed");
         drop((standing, whole));
-        assert_eq!(room.0.taken.get(), 0);
+        assert_eq!(room.0.taken.bytes(), 0);
         assert!(room.0.arriving.borrow().is_empty());
     }
 
@@ -265,6 +290,6 @@ mod tests {
         let endless = Chunks { left: 3, size: 5, ends: false };
         let read = WholeBody::read_within(Duration::from_millis(1), endless, &room).await;
         assert_eq!(read.map(drop), Err(Refusal::BadRequest));
-        assert_eq!(room.0.taken.get(), 0);
+        assert_eq!(room.0.taken.bytes(), 0);
     }
 }

@@ -1,10 +1,10 @@
 //! More of keyd's memory, descriptors and time than there is for a gateway.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use strongroom_protocol::channel::frames::Frame;
 use strongroom_protocol::channel::head::AnswerHead;
 use strongroom_protocol::exchange::{DialFailure, Upstream as Dialled};
 use strongroom_tests::h2_upstream::{self, Script};
-use strongroom_tests::hostile::HEAD;
+use strongroom_tests::hostile::{DATA, END, HEAD};
 use strongroom_tests::memory_group::MemoryGroup;
 
 use super::limits::scarce;
@@ -93,7 +93,7 @@ fn channels_without_end_leave_room_for_the_admin_and_for_others() {
     let mut channels = Vec::new();
     let refusal = loop {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+        let tcp = TcpStream::connect(siege.scene.upstream.address()).unwrap();
         match siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]) {
             Ok(()) => channels.push((ours, theirs, tcp)),
             Err(refusal) => break refusal,
@@ -134,7 +134,7 @@ fn unread_answers(siege: &Siege, upstream: SocketAddr, target: &str, placeholder
         let (ours, theirs) = UnixStream::pair().unwrap();
         // As much as keyd takes: the more the kernel may hold for each, the fewer there are.
         setsockopt(&theirs, sockopt::SndBuf, &(256 * 1024)).unwrap();
-        let tcp = std::net::TcpStream::connect(upstream).unwrap();
+        let tcp = TcpStream::connect(upstream).unwrap();
         let offered = siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]);
         if let Err(refusal) = offered {
             assert_eq!(refusal, Some(Refusal::Overloaded));
@@ -276,7 +276,7 @@ fn channels_that_are_cut_and_never_read_count_until_their_end_is_closed() {
     let mut unread = Vec::new();
     let full = loop {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+        let tcp = TcpStream::connect(siege.scene.upstream.address()).unwrap();
         match siege.gateway.offer(HOST, Dialled::Connected, &[theirs.as_fd(), tcp.as_fd()]) {
             Ok(()) => {}
             Err(refusal) => break refusal,
@@ -302,7 +302,7 @@ fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
     let siege = Siege::before(Scene::with(large));
     let placeholder = plenty(&siege);
     let (_ours, theirs) = UnixStream::pair().unwrap();
-    let tcp = std::net::TcpStream::connect(siege.scene.upstream.address()).unwrap();
+    let tcp = TcpStream::connect(siege.scene.upstream.address()).unwrap();
     let usual = getsockopt(&theirs, sockopt::SndBuf).unwrap();
     // Past what an unprivileged process may set, where there is root to do it.
     setsockopt(&theirs, sockopt::SndBufForce, &(2 * usual.max(512 * 1024))).unwrap();
@@ -320,4 +320,73 @@ fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
     }
     assert!(length < LARGE, "it was broken: {length}");
     siege.hold();
+}
+
+/// A relay to the true upstream that takes so many bytes for it and then no more, until it is told to. Both ends hold as
+/// little as the kernel lets them.
+fn narrow_relay(upstream: SocketAddr, most: usize, go_on: &Arc<AtomicBool>) -> (TcpStream, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    setsockopt(&listener, sockopt::RcvBuf, &1).unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    setsockopt(&ours, sockopt::SndBuf, &1).unwrap();
+    let (inside, _) = listener.accept().unwrap();
+    let outside = TcpStream::connect(upstream).unwrap();
+    let (taken, go_on) = (Arc::new(AtomicUsize::new(0)), go_on.clone());
+    let (up, mut answers, mut back) = (taken.clone(), outside.try_clone().unwrap(), inside.try_clone().unwrap());
+    thread::spawn(move || std::io::copy(&mut answers, &mut back).map(|_| back.shutdown(Shutdown::Both)));
+    thread::spawn(move || {
+        let (mut inside, mut outside, mut buffer) = (inside, outside, [0; 512]);
+        while let Ok(length @ 1..) = inside.read(&mut buffer) {
+            if outside.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+            if up.fetch_add(length, Ordering::SeqCst) + length >= most {
+                while !go_on.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+        let _ = outside.shutdown(Shutdown::Both);
+    });
+    (ours, taken)
+}
+
+/// What waits for an upstream that takes nothing is in keyd's memory, whoever holds it there.
+#[test]
+fn bodies_that_an_upstream_does_not_take_keep_their_room() {
+    let siege = Siege::lay();
+    let key = siege.scene.add_credential("login", &["--host", HOST, "--body-json", "POST /login#/key"]);
+    siege.scene.strongroom.must(&["agent", "add", "plenty"]);
+    let placeholder = siege.scene.grant("login", "plenty", &[]);
+    let pad = "x".repeat(1024 * 1024 - 200);
+    let body = format!("{{\"key\":\"{placeholder}\",\"pad\":\"{pad}\"}}");
+    let ask = Ask { flags: 1, method: b"POST".into(), target: b"/login".into(), fields: Vec::new() };
+    let ask = ask.field("host", HOST).field("content-type", "application/json");
+    let go_on = Arc::new(AtomicBool::new(false));
+    let (mut waiting, mut refused) = (Vec::new(), 0);
+    for _ in 0..24 {
+        let (upstream, taken) = narrow_relay(siege.scene.upstream.address(), 3000, &go_on);
+        let mut channel = siege.gateway.channel(HOST, upstream);
+        channel.frame(HEAD, &ask.payload()).unwrap();
+        // keyd may refuse before it has read all.
+        let _ = channel.frame(DATA, body.as_bytes()).and_then(|()| channel.frame(END, b""));
+        let heard = within(Duration::from_secs(20), "it is on its way or refused", || {
+            let heard = channel.within(Duration::from_millis(5));
+            (!heard.is_empty() || taken.load(Ordering::SeqCst) >= 3000).then_some(heard)
+        });
+        match heard.first().map(refusal) {
+            None => waiting.push(channel),
+            Some(code) => {
+                assert_eq!(code, Some(Refusal::Overloaded));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((waiting.len(), refused), (16, 8), "16 MiB are all that there is");
+    go_on.store(true, Ordering::SeqCst);
+    for mut channel in waiting {
+        assert!(channel.hear().text().contains("/login"), "it comes whole when the upstream takes it");
+    }
+    assert_eq!(siege.dial().ask_with(&ask, body.as_bytes()).status(), Some(200), "and the room is back");
+    siege.hold_with(&[&key]);
 }
