@@ -118,11 +118,11 @@ impl Config {
 
 impl Limits {
     /// Lowered to what so many descriptors allow: agents' connections get three eighths of them and channels a quarter,
-    /// for while one is opened it takes three. So a flood of agents is refused with a word, and what it leaves is enough
-    /// to dial and to reach keyd.
+    /// those included that [`crate::shares`] adds, for while one is opened it takes three. So a flood of agents is refused
+    /// with a word, and what it leaves is enough to dial and to reach keyd.
     #[must_use]
     pub fn within(self, descriptors: usize) -> Self {
-        let (connections, channels) = (descriptors / 8 * 3, descriptors / 4);
+        let (connections, channels) = (descriptors / 3, descriptors / 9 * 2);
         if self.connections.get() > connections || self.channels.get() > channels {
             tracing::warn!(descriptors, connections, channels, "the limit on descriptors lowers what is taken");
         }
@@ -223,7 +223,7 @@ mod tests {
     fn few_descriptors_lower_what_needs_them() {
         let of = |limits: Limits| (limits.connections.get(), limits.channels.get());
         assert_eq!(of(Limits::default().within(20_000)), (1000, 512));
-        assert_eq!(of(Limits::default().within(1024)), (384, 256));
+        assert_eq!(of(Limits::default().within(1024)), (341, 226));
         assert_eq!(of(Limits::default().within(0)), (1, 1));
     }
 

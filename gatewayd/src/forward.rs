@@ -29,6 +29,7 @@ use crate::gateway::Gateway;
 use crate::ingress::fields;
 use crate::pool::Key;
 use crate::request_id::RequestId;
+use crate::visitor::Party;
 
 /// A request, ready to be sent as often as needed.
 pub struct Outbound {
@@ -48,6 +49,8 @@ pub struct Outbound {
     pub version: Version,
     /// The number of the agent's session, where there is one.
     pub session: Option<u64>,
+    /// Who asks, for the count of channels.
+    pub party: Party,
 }
 
 /// Sends a request and gives back the head of its answer, with the body to come.
@@ -128,7 +131,8 @@ async fn open(
     config: &Config,
     outbound: &Outbound,
 ) -> Result<(Channel, bool, Option<Key>), Refusal> {
-    let permit = gateway.pool.reserve(config.limits.channels.get()).ok_or(Refusal::Overloaded)?;
+    let most = config.limits.channels.get();
+    let permit = gateway.pool.reserve(outbound.party.clone(), &outbound.authority, most).ok_or(Refusal::Overloaded)?;
     let upstream = match dial::dial(&outbound.authority, config, &gateway.dials).await {
         Ok(socket) => Ok(socket),
         Err(NoSocket::Upstream(failure)) => Err(failure),

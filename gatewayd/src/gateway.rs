@@ -229,8 +229,8 @@ impl Gateway {
             let identity = asked.visitor.identity(token.as_ref());
             self.pool.key(&authority, positions.fields(), &headers, written, identity)
         });
-        let source = asked.source;
-        let outbound = Outbound { authority, key, method, target, headers, source, version, session };
+        let (source, party) = (asked.source, asked.visitor.party(token.as_ref()));
+        let outbound = Outbound { authority, key, method, target, headers, source, version, session, party };
         forward(self, outbound, &asked.id, &asked.connection).await.map(|answer| Reply::Upstream(Box::new(answer)))
     }
 

@@ -27,6 +27,7 @@ mod loopback_peer;
 mod pool;
 mod request_id;
 mod serve;
+mod shares;
 mod shutdown;
 mod start_error;
 mod visitor;

@@ -4,12 +4,12 @@
 //! authority with the same values in every field that can hold a placeholder, the same placeholders in the target, and
 //! in one protocol; placeholders are kept as a salted digest. A channel on which keyd has refused all so far is bound to
 //! nobody: it may take any request to its authority.
-//! The least recently used idle channel makes room for a new one. It refuses more channels than the limit.
+//! The least recently used idle channel makes room for a new one. It refuses more channels than the limit, and than
+//! [`super::shares`] adds for agents and upstreams that have few.
 //! Asked by the forwarding of each request; swept by `serve`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName};
@@ -19,11 +19,13 @@ use strongroom_protocol::{Authority, channel, placeholder};
 use tokio::time::Instant;
 
 use crate::channel::Channel;
+use crate::shares::{Share, Shares};
+use crate::visitor::Party;
 
 /// Idle channels, by what they may be used for.
 pub struct Pool<T = Channel> {
     idle: RefCell<HashMap<Key, Vec<Idle<T>>>>,
-    open: Rc<Cell<usize>>,
+    open: Shares<Holder>,
     salt: [u8; 32],
 }
 
@@ -38,8 +40,16 @@ pub struct Key {
 }
 
 /// The right to have one channel; given back when dropped.
-#[derive(Debug)]
-pub struct Permit(Rc<Cell<usize>>);
+pub type Permit = Share<Holder>;
+
+/// Whose a channel is, for the count of all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// Who asks, as far as this process knows.
+    Party(Party),
+    /// Where it leads: one that does not answer must not hold them all.
+    Upstream(Authority),
+}
 
 struct Idle<T> {
     channel: T,
@@ -73,7 +83,7 @@ impl<T: Pooled> Pool<T> {
         let mut salt = [0; 32];
         // The salt keeps placeholders' digests useless in a memory dump; keyd's binding is what separates agents.
         let _ = random.fill(&mut salt);
-        Self { idle: RefCell::default(), open: Rc::default(), salt }
+        Self { idle: RefCell::default(), open: Shares::default(), salt }
     }
 
     /// The key of a request: its authority, its values of `fields`, which are sorted, the placeholders in its target, and
@@ -146,20 +156,17 @@ impl<T: Pooled> Pool<T> {
         idle.retain(|_, channels| !channels.is_empty());
     }
 
-    /// The right to open a channel; where `most` are open the one that has been idle longest is closed.
+    /// The right to open a channel there; where `most` are open the one that has been idle longest is closed. Who has few,
+    /// and what has few, is given some more than `most`.
     #[must_use]
-    pub fn reserve(&self, most: usize) -> Option<Permit> {
-        if self.open.get() >= most {
+    pub fn reserve(&self, party: Party, upstream: &Authority, most: usize) -> Option<Permit> {
+        if self.open.taken() >= most {
             self.sweep(Duration::MAX);
         }
-        if self.open.get() >= most {
+        if self.open.taken() >= most {
             self.close_oldest();
         }
-        if self.open.get() >= most {
-            return None;
-        }
-        self.open.set(self.open.get() + 1);
-        Some(Permit(self.open.clone()))
+        self.open.take(&[Holder::Party(party), Holder::Upstream(upstream.clone())], most)
     }
 
     /// Closes what has been idle for `longest`, and forgets what is closed.
@@ -197,14 +204,11 @@ impl<T: Pooled> Pool<T> {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
     struct Fake {
@@ -322,20 +326,22 @@ mod tests {
     fn the_longest_idle_channel_makes_room_and_busy_ones_do_not() {
         let pool = pool();
         let (old, new) = (key(&pool, "old.example", &[]), key(&pool, "new.example", &[]));
+        let upstream = "a.example".parse().unwrap();
+        let reserve = || pool.reserve(Party::default(), &upstream, 2);
         for (number, key) in [(1, &old), (2, &new)] {
-            let permit = pool.reserve(2);
+            let permit = reserve();
             assert!(permit.is_some());
             pool.put(key.clone(), Fake { _permit: permit, ..fake(number) }, 8);
         }
-        let third = pool.reserve(2);
+        let third = reserve();
         assert!(third.is_some());
         assert!(pool.take(&old).is_none());
         let busy = pool.take(&new).unwrap();
-        assert!(pool.reserve(2).is_none());
+        assert!(reserve().is_none());
         drop(busy);
-        assert!(pool.reserve(2).is_some());
+        assert!(reserve().is_some());
         drop(third);
-        assert_eq!(pool.open.get(), 0);
+        assert_eq!(pool.open.taken(), 0);
     }
 
     #[test]

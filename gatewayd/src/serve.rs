@@ -207,9 +207,12 @@ async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut 
         };
         match accepted {
             Ok((stream, door)) => {
-                let most = gateway.config().limits.connections.get();
-                if let Some(place) = crowd.enter(most) {
-                    spawn_local(converse(gateway.clone(), stream, door, place, draining.clone()));
+                let config = gateway.config();
+                let connection = Connection::new(stream, config.timeouts);
+                let user = connection.user();
+                if let Some(place) = crowd.enter(user, config.limits.connections.get()) {
+                    let visitor = Visitor::new(&gateway, &connection, user);
+                    spawn_local(converse(gateway.clone(), connection, visitor, door, place, draining.clone()));
                 }
             }
             Err(error) => {
@@ -224,12 +227,16 @@ async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut 
 }
 
 /// Serves one connection to its end: CONNECTs first, then requests.
-async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place, mut draining: watch::Receiver<bool>) {
-    let config = gateway.config();
-    let connection = Connection::new(stream, config.timeouts);
+async fn converse(
+    gateway: Rc<Gateway>,
+    connection: Rc<Connection>,
+    visitor: Rc<Visitor>,
+    door: Door,
+    place: Place,
+    mut draining: watch::Receiver<bool>,
+) {
     let mut io = AgentIo::new(connection.clone());
-    let visitor = Visitor::new(&gateway, &connection);
-    let limits = (&config.limits).into();
+    let limits = (&gateway.config().limits).into();
     loop {
         let beginning = tokio::select! {
             beginning = connect::begin(&mut io, &limits) => beginning,
@@ -237,7 +244,7 @@ async fn converse(gateway: Rc<Gateway>, stream: Stream, door: Door, place: Place
         };
         let head = match beginning {
             Ok(Beginning::Http) => break,
-            Ok(_) if !place.is_welcome => Err(Refusal::Overloaded),
+            Ok(_) if !place.is_welcome() => Err(Refusal::Overloaded),
             Ok(Beginning::Connect(head)) => Ok(*head),
             Ok(Beginning::Bad(refusal)) => Err(refusal),
             Err(_) => return,
@@ -302,7 +309,7 @@ async fn speak_http(
     let service = service_fn(|request: Request<Incoming>| {
         let busy = connection.begin(request.version());
         let (gateway, door, visitor) = (gateway.clone(), door.clone(), visitor.clone());
-        let is_welcome = place.is_welcome;
+        let is_welcome = place.is_welcome();
         let is_http1 = request.version() < Version::HTTP_2;
         async move {
             let connection = busy.connection().clone();
@@ -357,6 +364,8 @@ fn server(config: &Config) -> Builder<Local> {
         .http2()
         .auto_date_header(false)
         .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(bytes * 2).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS);
     builder
@@ -379,6 +388,12 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Bodies are read through the same buffer.
 const SMALLEST_BUFFER: usize = 128 * 1024;
+
+/// Bytes of one request's body that may lie here, whoever does not read them.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The same of one HTTP/2 connection. In small frames they take twice as much: with all connections that there may be it
+/// stays well within the unit's MemoryMax=.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// Requests at one time on one HTTP/2 connection.
 const STREAMS: u32 = 128;

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 
 use strongroom_protocol::session::{LONGEST_TOKEN, Presented, PresentedToken};
@@ -32,13 +33,27 @@ pub struct Visitor {
     hosts: RefCell<HashMap<Authority, (u64, Rc<Positions>)>>,
 }
 
+/// Who asks, as far as is known before keyd has judged: of what is counted for each.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Party {
+    user: Option<u32>,
+    token: Option<Token>,
+}
+
 /// What an agent proves itself with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The name that came with it.
     pub agent: Option<Name>,
     /// The token.
     pub secret: Rc<[u8]>,
+}
+
+impl fmt::Debug for Party {
+    /// Nothing of a token is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Party").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl Token {
@@ -62,10 +77,9 @@ struct Opened {
 }
 
 impl Visitor {
-    /// Of a connection that was just accepted: its peer is looked at before a byte of it is read.
+    /// Of a connection that was just accepted, with its peer's user, who was looked at before a byte of it is read.
     #[must_use]
-    pub fn new(gateway: &Rc<Gateway>, connection: &Rc<Connection>) -> Rc<Self> {
-        let user = connection.user();
+    pub fn new(gateway: &Rc<Gateway>, connection: &Rc<Connection>, user: Option<u32>) -> Rc<Self> {
         Rc::new(Self {
             gateway: gateway.clone(),
             connection: connection.clone(),
@@ -155,6 +169,12 @@ impl Visitor {
             hosts.clear();
         }
         hosts.insert(authority, (told, positions));
+    }
+
+    /// Who asks. The token was presented to keyd, and taken: else anybody could be as many as they like.
+    #[must_use]
+    pub fn party(&self, token: Option<&Token>) -> Party {
+        Party { user: self.user, token: token.cloned() }
     }
 
     /// What tells this agent from others as far as is known here, so that they do not meet on a channel. keyd has the
