@@ -65,13 +65,17 @@ pub async fn forward(
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
     let is_repeatable = wire::is_repeatable(&outbound.method, &outbound.headers);
-    let head = outbound.head(id)?;
     // The upstream may have given up a connection on which nobody has said a word: only what can be sent again tries it.
-    let may_be_anybodys = outbound.source.is_small();
+    let is_small = outbound.source.is_small();
     let mut pooled = outbound
         .key
         .as_ref()
-        .and_then(|key| if may_be_anybodys { gateway.pool.take(key) } else { gateway.pool.take_own(key) });
+        .and_then(|key| if is_small { gateway.pool.take(key) } else { gateway.pool.take_own(key) });
+    if pooled.is_some() && !is_small {
+        // It may have given up one that served, too: what can be sent once alone waits until keyd has one for it.
+        outbound.source.wait();
+    }
+    let head = outbound.head(id)?;
     let mut redials = 0;
     loop {
         let (mut channel, is_reused, key) = match pooled.take() {

@@ -94,12 +94,16 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let (is_head, is_http2) = (head.method == Method::HEAD, head.version == Version::HTTP_2);
         let source = Source::new(body);
-        if expect::is_expected(&head.headers, head.version) {
+        let is_expected = expect::is_expected(&head.headers, head.version);
+        if is_expected {
             source.wait();
         }
         let connection = busy.connection().clone();
         let asked = Asked { door, visitor, source: source.clone(), id: id.clone(), connection: connection.clone() };
         let reply = self.handle(head, asked).await;
+        if !is_expected {
+            source.wait_no_more();
+        }
         if !matches!(reply, Ok(Reply::Upstream(_))) {
             read_on(&source, &connection, is_http2).await;
         }

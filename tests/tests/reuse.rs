@@ -46,6 +46,30 @@ fn an_upstream_that_closes_behind_each_answer_is_not_met_again() {
     assert_eq!(scene.upstream.count(), 60 - failed, "none was sent twice");
 }
 
+/// What cannot be sent again waits for a connection that is good, and one that closed is no reason to mistrust all others.
+#[test]
+fn large_bodies_pass_behind_an_answer_that_ended_its_connection() {
+    let scene = Scene::with(|exchange| {
+        let length = exchange.body()?.len().to_string();
+        let target = exchange.head().target().to_owned();
+        let fields = if target == "/announced" { &[("connection", "close")][..] } else { &[] };
+        exchange.respond("200 OK", fields, length.as_bytes())?;
+        if target != "/stays" {
+            exchange.close();
+        }
+        Ok(())
+    });
+    let body = vec![b'x'; 200_000];
+    for way in ["/announced", "/silently"] {
+        assert_eq!(scene.get(&format!("/openai{way}")).send().status(), 200);
+        let before = scene.upstream.connections();
+        for round in 0..8 {
+            assert_eq!(scene.post("/openai/stays", &body).send().text(), "200000", "{way}, round {round}");
+        }
+        assert_eq!(scene.upstream.connections(), before + 1, "{way}: it is used again");
+    }
+}
+
 /// An upstream that takes a whole request and then says nothing may have done what it asked.
 #[test]
 fn what_must_not_happen_twice_is_sent_once() {

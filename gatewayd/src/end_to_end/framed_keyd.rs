@@ -2,10 +2,12 @@
 //!
 //! It refuses to know policy or TLS, and to survive anything that is out of order.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -63,9 +65,24 @@ where
     while let Some(frames::Frame::Head(head)) = reader.next().await {
         let head = RequestHead::decode(head).unwrap();
         let (feed, body) = Scripted::new();
+        let waits = head.fields.contains_key(EXPECT);
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.target, head.fields);
-        let answering = service(request);
+        let mut answering = Box::pin(service(request));
+        // Who answers at once does not want the body.
+        let mut early = None;
+        if waits {
+            early = poll_fn(|cx| {
+                Poll::Ready(match answering.as_mut().poll(cx) {
+                    Poll::Ready(answer) => Some(answer),
+                    Poll::Pending => None,
+                })
+            })
+            .await;
+            if early.is_none() && send(&mut write, Kind::Continue, Bytes::new()).await.is_none() {
+                return;
+            }
+        }
         let uploading = async {
             let mut more = head.has_body;
             while more {
@@ -82,7 +99,13 @@ where
             }
             std::future::pending::<()>().await;
         };
-        let answered = async { answer(&mut write, answering.await?).await };
+        let answered = async {
+            let response = match early {
+                Some(response) => response,
+                None => answering.await,
+            };
+            answer(&mut write, response?).await
+        };
         tokio::select! {
             biased;
             answered = answered => if answered.is_none() { return },

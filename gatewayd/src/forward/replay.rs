@@ -67,6 +67,11 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         state.waits = !state.is_empty;
     }
 
+    /// Whoever sends it asks for nothing more before.
+    pub fn wait_no_more(&self) {
+        self.0.borrow_mut().waits = false;
+    }
+
     /// Whether the agent has not been asked for it yet.
     #[must_use]
     pub fn waits(&self) -> bool {

@@ -56,6 +56,12 @@ impl Channel {
             self.state.close_at_once.learn(&self.authority);
         }
     }
+
+    /// Comes back when the connection has outlived its last answer for long enough.
+    pub async fn settles(&self) {
+        let rest = self.answered.get().map_or(Duration::ZERO, |answered| AT_ONCE.saturating_sub(answered.elapsed()));
+        tokio::time::sleep(rest).await;
+    }
 }
 
 /// How far the upstream connection has come.

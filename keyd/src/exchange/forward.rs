@@ -160,11 +160,18 @@ async fn connection(
             if let Err(refused) = channel.room.begin(connection.is_http2()) {
                 return Err(put_back(channel, connection, refused));
             }
-            // Where that is known to be likely, it is not tried.
+            // Where that is known to be likely, it is given the time to.
             let is_fleeting = || channel.state.close_at_once.has_lately(&channel.authority, FLEETING);
             if !is_repeatable && !connection.is_http2() && is_fleeting() {
-                *channel.upstream.borrow_mut() = UpstreamState::Gone;
-                return Err(No::stale());
+                tokio::select! {
+                    biased;
+                    () = channel.upstream_gone.cancelled() => {
+                        *channel.upstream.borrow_mut() = UpstreamState::Gone;
+                        return Err(No::stale());
+                    }
+                    reason = ticket.cut() => return Err(No::closing(reason)),
+                    () = channel.settles() => channel.state.close_at_once.forget_one(&channel.authority),
+                }
             }
             // It may have been closed since the last answer, and the news of it be on its way to us: a request that must
             // not be sent twice waits for what the kernel knows.

@@ -85,6 +85,11 @@ impl Learnt {
         known.insert(authority.clone(), Instant::now());
     }
 
+    /// It is not so of this one, or no more.
+    pub fn forget_one(&self, authority: &Authority) {
+        self.0.borrow_mut().remove(authority);
+    }
+
     /// Forgets all: names of hosts are not kept while the vault is locked.
     pub fn forget(&self) {
         self.0.borrow_mut().clear();
@@ -139,6 +144,10 @@ mod tests {
             assert!(known.has(&authority(number)));
         }
         assert!(known.0.borrow().len() <= MOST_KNOWN);
+        known.learn(&authority(0));
+        known.forget_one(&authority(MOST_KNOWN));
+        assert!(known.has(&authority(0)) && !known.has(&authority(MOST_KNOWN)));
+        known.learn(&authority(MOST_KNOWN));
         known.forget();
         assert!(!known.has(&authority(MOST_KNOWN)));
     }

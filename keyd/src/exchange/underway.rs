@@ -6,7 +6,8 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body;
 use hyper::body::Incoming;
 use strongroom_protocol::Refusal;
 
@@ -96,6 +97,7 @@ impl Underway<'_> {
 
     fn answer(mut self, mut response: Response<Incoming>) -> Result<Response<Answer>, No> {
         let (channel, state) = (self.channel, &self.channel.state);
+        let is_last = is_last(&response);
         self.ending.status(response.status());
         // A key that was added while the upstream thought may be in this answer too.
         let newest = state.live().unwrap_or_else(|| Rc::clone(&self.admitted.live));
@@ -115,6 +117,10 @@ impl Underway<'_> {
         };
         let masked = answer::head::scrub(&mut response, &shape, &patterns, self.admitted.leave);
         self.ending.scrubbed(masked);
+        if is_last {
+            // gatewayd is not to offer the channel another request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let is_http2 = self.upstream.is_http2();
         *channel.upstream.borrow_mut() = UpstreamState::Ready(self.upstream);
         self.ticket.answering();
@@ -128,5 +134,46 @@ impl Underway<'_> {
         };
         let answer = Answer::Streaming(Box::new(Streaming::new(body, passage, patterns, newest, self.ending)));
         Ok(Response::from_parts(head, answer))
+    }
+}
+
+/// Whether the upstream says that its connection ends with this answer (RFC 9112, 9.3 and 6.3).
+fn is_last<B: Body>(response: &Response<B>) -> bool {
+    let fields = response.headers();
+    let says = |word: &str| {
+        let values = fields.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(word))
+    };
+    let has_length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| fields.contains_key(name));
+    match response.version() {
+        Version::HTTP_11 => says("close") || !has_length && !response.body().is_end_stream(),
+        Version::HTTP_10 => !says("keep-alive"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+
+    #[test]
+    fn the_last_answer_of_a_connection_is_known() {
+        let last = |version, fields: &[(&str, &str)]| {
+            let answer = fields
+                .iter()
+                .fold(Response::builder().version(version), |answer, (name, value)| answer.header(*name, *value));
+            is_last(&answer.body(Full::<bytes::Bytes>::from("x")).unwrap())
+        };
+        let (length, close) = (("content-length", "1"), ("connection", "x, Close"));
+        assert!(
+            last(Version::HTTP_11, &[length, close]) && !last(Version::HTTP_11, &[length, ("connection", "closed")])
+        );
+        assert!(last(Version::HTTP_11, &[]), "its end is the connection's");
+        assert!(!last(Version::HTTP_11, &[("transfer-encoding", "chunked")]));
+        assert!(last(Version::HTTP_10, &[length]) && !last(Version::HTTP_10, &[length, ("connection", "keep-alive")]));
+        assert!(!last(Version::HTTP_2, &[close]));
+        assert!(!is_last(&Response::new(Empty::<bytes::Bytes>::new())));
     }
 }
