@@ -182,6 +182,42 @@ mod tests {
         }
     }
 
+    /// Segment by segment; `*` stands for one.
+    fn is_denied(id: &str, method: &str, path: &str) -> bool {
+        let is_of = |rule: &Rule| {
+            let (pattern, path): (Vec<_>, Vec<_>) = (rule.path().split('/').collect(), path.split('/').collect());
+            pattern.len() == path.len() && pattern.iter().zip(path).all(|(one, other)| *one == "*" || *one == other)
+        };
+        let deny = find(id).unwrap().deny;
+        deny.iter().any(|rule| ["*", method].contains(&rule.method()) && is_of(rule))
+    }
+
+    #[test]
+    fn sessions_that_programs_get_a_key_for_are_denied() {
+        for path in ["/v1/chatkit/sessions", "/v1/realtime/client_secrets", "/v1/realtime/sessions"] {
+            assert!(is_denied("openai", "POST", path), "{path}");
+        }
+        for path in ["/v1/chatkit/threads", "/v1/chatkit/sessions/one/cancel", "/v1/chat/completions"] {
+            assert!(!is_denied("openai", "POST", path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_denied_of_a_repository_by_name_is_denied_by_number() {
+        let rules = find("github").unwrap().deny.into_iter().filter_map(|rule| {
+            rule.path().strip_prefix("/repos/*/*/").map(|rest| (rule.method().replace('*', "POST"), rest.to_owned()))
+        });
+        let rules: Vec<_> = rules.collect();
+        assert!(rules.contains(&("POST".to_owned(), "keys".to_owned())), "{rules:?}");
+        for (method, rest) in rules {
+            assert!(is_denied("github", &method, &format!("/repositories/1/{rest}")), "{method} {rest}");
+        }
+        assert!(
+            !is_denied("github", "GET", "/repositories/1/keys")
+                && !is_denied("github", "POST", "/repositories/1/issues")
+        );
+    }
+
     #[test]
     fn an_unknown_provider_is_told_what_there_is() {
         let error = find("nobody").unwrap_err();
