@@ -3,7 +3,8 @@
 //! `data` is keyd's alone. `run` can be entered by everybody, for agents of other users reach agent.sock there, and can
 //! be written to by neither daemon where they have users of their own. It refuses a place that the daemons' users
 //! cannot get to, and says which directory stops them; and a link in a directory's place: root gives away what it makes,
-//! and whoever put the link there chose what that is. Called by `init`, and by `up` for what does not outlive a reboot.
+//! and whoever put the link there chose what that is. Called by `init`, and by `up` for what does not outlive a reboot;
+//! `bundle` opens directories here.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -86,8 +87,11 @@ fn directory(home: &Home, path: &Path, mode: u32, owner: Option<RunAs>) -> Outco
     }
 }
 
-/// A directory itself and not what a link in its place leads to.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a directory itself and not what a link in its place leads to.
+///
+/// # Errors
+/// Where it cannot be opened, or is a link or no directory.
+pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits()).open(path)
 }
 

@@ -5,7 +5,7 @@
 //! to them; not even the daemons, where those have users of their own. What is not there is nobody's. Root goes where the
 //! home's name leads, so whoever could rename a directory above it chooses the home; below a user's own directory that is
 //! that user. `init` and `up` refuse the first that is otherwise, `doctor` shows each, `down` ends the daemons all the
-//! same where keyd names them, and `admin_client` gives no passphrase away.
+//! same where keyd names them, `admin_client` gives no passphrase away, and `bundle` writes nothing there as root.
 
 use std::fs;
 use std::io;
@@ -89,7 +89,7 @@ pub fn check_above(home: &Home) -> Outcome<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    match fault_above(home, is_own_directory) {
+    match fault_above(&named(home), is_own_directory) {
         Some(Fault { detail, remedy }) => Err(CtlError::configuration(format!("{detail} {remedy}"))),
         None => Ok(()),
     }
@@ -98,13 +98,23 @@ pub fn check_above(home: &Home) -> Outcome<()> {
 /// Whether nobody but root could put another home in this one's place.
 #[must_use]
 pub fn is_below_root_alone(home: &Home) -> bool {
-    fault_above(home, |_, _| false).is_none()
+    named(home).into_iter().all(is_path_below_root_alone)
 }
 
-/// What is wrong with a directory above, as it is named and as it is where links lead elsewhere. Logs are not read by us.
-fn fault_above(home: &Home, is_accepted: impl Fn(u32, &Path) -> bool) -> Option<Fault> {
-    let named = [&home.config, &home.data, &home.run].map(|path| path.ancestors().skip(1));
-    for above in named.into_iter().flatten() {
+/// The same of any path.
+#[must_use]
+pub fn is_path_below_root_alone(path: &Path) -> bool {
+    fault_above(&[path], |_, _| false).is_none()
+}
+
+/// What a home's name leads to. Logs are not read by us.
+fn named(home: &Home) -> [&Path; 3] {
+    [&home.config, &home.data, &home.run]
+}
+
+/// What is wrong with a directory above these, as it is named and as it is where links lead elsewhere.
+fn fault_above(paths: &[&Path], is_accepted: impl Fn(u32, &Path) -> bool) -> Option<Fault> {
+    for above in paths.iter().flat_map(|path| path.ancestors().skip(1)) {
         let real = fs::canonicalize(above).unwrap_or_default();
         for path in std::iter::once(above).chain(real.ancestors()) {
             // Of a link it is the link that others could change.

@@ -2,20 +2,24 @@
 //!
 //! Most programs take one file in place of their own roots, so it holds both. It is put in place whole, by renaming, so
 //! that nobody reads half of it and no link is followed. It refuses directories that others can write to: whoever can
-//! put a file there chooses what the agent trusts. Called by `env` and `run`.
+//! put a file there chooses what the agent trusts. The directory that was judged is the one that is written to, and root
+//! writes to none that others could exchange: they would choose where. Called by `env` and `run`.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+use ring::rand::{SecureRandom, SystemRandom};
 use rustls_native_certs::CertificateResult;
 use rustls_pki_types::CertificateDer;
 use strongroom_protocol::home::Home;
 
 use crate::error::{CtlError, Outcome};
-use crate::{certificates, output};
+use crate::{certificates, directories, output, ownership};
 
 /// The bundle's text.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ impl Bundle {
     /// Puts it where everybody of this home can read it; none where that is not ours to write to.
     #[must_use]
     pub fn put_into_home(&self, home: &Home) -> Option<PathBuf> {
-        self.put(&home.run).ok()
+        cannot_be_exchanged(&home.run).and_then(|()| self.put(&home.run)).ok()
     }
 
     /// Puts it into a user's cache directory.
@@ -52,19 +56,35 @@ impl Bundle {
             cache.ok_or_else(|| failed("there is no directory for certificates".to_owned()))?.join("strongroom");
         let unusable =
             |error: io::Error| failed(format!("certificates cannot be written to {}: {error}", folder.display()));
+        cannot_be_exchanged(&folder).map_err(unusable)?;
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unusable)?;
         self.put(&folder).map_err(unusable)
     }
 
     fn put(&self, folder: &Path) -> io::Result<PathBuf> {
-        check(folder)?;
-        let path = folder.join(NAME);
-        let mut file = tempfile::Builder::new().prefix(".ca-bundle-").tempfile_in(folder)?;
+        self.put_into(&open(folder)?)?;
+        Ok(folder.join(NAME))
+    }
+
+    /// Into this directory, whatever its name leads to by now.
+    fn put_into(&self, folder: &File) -> io::Result<()> {
+        let mut random = [0; 8];
+        SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the kernel gave no random bytes"))?;
+        let new = format!(".ca-bundle-{:016x}", u64::from_ne_bytes(random));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let file = File::from(openat(folder, new.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        let put = self.write(file).and_then(|()| Ok(renameat(folder, new.as_str(), folder, NAME)?));
+        if put.is_err() {
+            // What failed is what is told.
+            let _ = unlinkat(folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        put
+    }
+
+    fn write(&self, mut file: File) -> io::Result<()> {
         file.write_all(self.0.as_bytes())?;
         // Certificates are no secret, and the umask may be narrow.
-        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(path)
+        file.set_permissions(Permissions::from_mode(0o644))
     }
 }
 
@@ -75,14 +95,24 @@ pub fn cache() -> Option<PathBuf> {
     absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
 }
 
-/// Only root's directories and our own, where nobody else can put anything.
-fn check(folder: &Path) -> io::Result<()> {
-    let metadata = fs::metadata(folder)?;
-    let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
-    if !is_ours || metadata.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users can write there"));
+/// Refuses, as root, what others could put something else in the place of.
+fn cannot_be_exchanged(folder: &Path) -> io::Result<()> {
+    if geteuid().is_root() && !ownership::is_path_below_root_alone(folder) {
+        return Err(others_can_write());
     }
     Ok(())
+}
+
+/// Opens only root's directories and our own, where nobody else can put anything.
+fn open(folder: &Path) -> io::Result<File> {
+    let opened = directories::open(folder)?;
+    let metadata = opened.metadata()?;
+    let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
+    if is_ours && metadata.mode() & 0o022 == 0 { Ok(opened) } else { Err(others_can_write()) }
+}
+
+fn others_can_write() -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, "other users can write there")
 }
 
 fn public_roots() -> Vec<CertificateDer<'static>> {
@@ -111,7 +141,8 @@ const NAME: &str = "ca-bundle.pem";
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
 
     use super::*;
 
@@ -155,6 +186,75 @@ mod tests {
         assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
     }
 
+    /// A home whose directory for sockets is there, and beside it a directory to which we may write.
+    fn with_victim(folder: &tempfile::TempDir) -> (Home, PathBuf) {
+        let (home, victim) = (Home::under(&folder.path().join("above/home")), folder.path().join("victim"));
+        for made in [&home.run, &victim] {
+            DirBuilder::new().recursive(true).mode(0o755).create(made).unwrap();
+            fs::set_permissions(made, Permissions::from_mode(0o755)).unwrap();
+        }
+        (home, victim)
+    }
+
+    fn is_empty(folder: &Path) -> bool {
+        fs::read_dir(folder).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn a_link_in_the_directorys_place_is_not_followed() {
+        let folder = folder();
+        let (home, victim) = with_victim(&folder);
+        let bundle = Bundle::new(&ca());
+        assert!(bundle.put_into_home(&home).is_some(), "the positive twin");
+        fs::remove_dir_all(&home.run).unwrap();
+        symlink(&victim, &home.run).unwrap();
+        assert_eq!(bundle.put_into_home(&home), None);
+        symlink(&victim, folder.path().join("strongroom")).unwrap();
+        assert_eq!(bundle.put_into_cache(Some(folder.path().to_owned())).unwrap_err().code(), 1);
+        assert!(is_empty(&victim));
+    }
+
+    #[test]
+    fn a_directory_that_is_exchanged_after_the_look_is_still_the_one_that_is_written_to() {
+        let folder = folder();
+        let (home, victim) = with_victim(&folder);
+        let judged = open(&home.run).unwrap();
+        let moved = folder.path().join("moved");
+        fs::rename(&home.run, &moved).unwrap();
+        symlink(&victim, &home.run).unwrap();
+        Bundle::new(&ca()).put_into(&judged).unwrap();
+        assert!(is_empty(&victim) && is_a_bundle(&moved.join(NAME)));
+    }
+
+    #[test]
+    fn nothing_is_left_behind_where_it_cannot_be_put_in_place() {
+        let folder = folder();
+        let (home, _) = with_victim(&folder);
+        fs::create_dir(home.run.join(NAME)).unwrap();
+        assert_eq!(Bundle::new(&ca()).put_into_home(&home), None);
+        assert_eq!(fs::read_dir(&home.run).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[ignore = "needs root: a directory of another user's"]
+    fn root_does_not_write_where_another_user_could_put_another_directory() {
+        let folder = folder();
+        let (home, _) = with_victim(&folder);
+        let above = folder.path().join("above");
+        let bundle = Bundle::new(&ca());
+        for (owner, mode, is_written) in
+            [(61_001, 0o755, false), (0, 0o775, false), (0, 0o777, false), (0, 0o1777, true), (0, 0o755, true)]
+        {
+            chown(&above, Some(owner), None).unwrap();
+            fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(bundle.put_into_home(&home).is_some(), is_written, "{owner} {mode:o}");
+            let cache = above.join(format!("cache-{mode:o}"));
+            assert_eq!(bundle.put_into_cache(Some(cache.clone())).is_ok(), is_written, "{owner} {mode:o}");
+            assert_eq!(cache.exists(), is_written, "{owner} {mode:o}");
+            let _ = fs::remove_dir_all(cache);
+        }
+    }
+
     #[test]
     fn a_directory_that_others_can_write_to_is_refused() {
         let folder = folder();
@@ -178,7 +278,7 @@ mod tests {
         let home = Home::under(folder.path());
         fs::create_dir(&home.run).unwrap();
         fs::set_permissions(&home.run, Permissions::from_mode(0o755)).unwrap();
-        std::os::unix::fs::chown(&home.run, Some(61_001), Some(61_001)).unwrap();
+        chown(&home.run, Some(61_001), Some(61_001)).unwrap();
         assert_eq!(Bundle::new(&ca()).put_into_home(&home), None);
     }
 }
