@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use super::percent::{self, MOST_DECODINGS};
 
 /// Whether some server could read a dot segment that is not one as written: after decoding once or more often, behind
-/// another kind of slash, in other characters, beside blanks, or in front of a parameter. So it is said of whatever is
-/// decoded without end, and of UTF-8 that is longer than need be, in which anything can be hidden.
+/// another kind of slash, in other characters, beside blanks, or in front of a parameter or of what looks like a query
+/// after decoding. So it is said of whatever is decoded without end, and of UTF-8 that is longer than need be, in which
+/// anything can be hidden.
 #[must_use]
 pub fn hides_a_dot_segment(path: &str) -> bool {
     // Literal dot segments are resolved and are no secret; only others are judged.
@@ -79,16 +80,16 @@ fn decoded(text: &str, cuts_first: bool) -> String {
 /// A path of the names of these segments.
 fn joined<'a>(segments: impl Iterator<Item = &'a str>) -> String {
     let names = segments.map(|segment| {
-        let name = segment.split([';', '?', '#']).next().unwrap_or(segment);
+        let name = segment.split(NAME_ENDS).next().unwrap_or(segment);
         name.trim_start().trim_end_matches(['.', ' '])
     });
     let kept: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     format!("/{}", kept.join("/"))
 }
 
-/// A segment without parameters and blanks.
+/// A segment without parameters, what looks like a query, and blanks.
 fn name(segment: &[u8]) -> &[u8] {
-    segment.split(|byte| *byte == b';').next().unwrap_or(segment).trim_ascii()
+    segment.split(|byte| NAME_ENDS.contains(&char::from(*byte))).next().unwrap_or(segment).trim_ascii()
 }
 
 /// Whether a character is written in more bytes than it needs (RFC 3629, 4: no such sequence is UTF-8).
@@ -128,6 +129,9 @@ fn in_ascii(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// Where a name ends for some server: parameters, and what is a query or a fragment once it is decoded.
+const NAME_ENDS: [char; 3] = [';', '?', '#'];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +159,17 @@ mod tests {
             "/a/%e0%80%ae/b",
             "/a/%f0%80%80%ae/b",
             "/a/%c1%a1dmin",
+            "/a/..%3f",
+            "/a/..%3Fy",
+            "/a/..%23",
+            "/a/.%3fx/b",
+            "/a/%2e%2e%3f/b",
+            "/a/..%253fx/b",
+            "/a/..%20%23/b",
+            "/a%5c..%3f",
+            "/a/..%3bx%3fy/b",
+            "/a/..%ef%bc%9f/b",
+            "/a/..%ef%bc%83/b",
         ] {
             assert!(hides_a_dot_segment(path), "{path}");
         }
@@ -175,6 +190,13 @@ mod tests {
             "/a/x..%20y",
             "/a;x=..;y/b",
             "/a/1%2e5",
+            "/a/what%3f",
+            "/a/c%23/b",
+            "/v1/a..b%3f",
+            "/a/...%3f",
+            "/a/x%3f..",
+            "/a/x%23..%3f/b",
+            "/a/../b%3f",
         ] {
             assert!(!hides_a_dot_segment(path), "{path}");
         }

@@ -22,6 +22,10 @@ fn evasions(inside: &str, outside: &str) -> Vec<String> {
         "..;",
         "..;x=y",
         "%2e%2e;",
+        "..%3f",
+        "..%3Fx",
+        "%2e%2e%3f",
+        "..%23",
         "..%00",
         "..%20",
         "..\t",
@@ -62,7 +66,7 @@ fn generous(target: &str) -> String {
     }
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
-        match part.split(';').next().unwrap_or_default() {
+        match part.split([';', '?', '#']).next().unwrap_or_default() {
             "" | "." => {}
             ".." => drop(parts.pop()),
             part => parts.push(part),
@@ -108,7 +112,13 @@ fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[test]
 fn the_generous_reader_reads_generously() {
-    for evasive in ["/v1/chat/..%2f%61dmin", "/v1/chat/%252e%252e/admin", "/v1/chat/..;/admin", "/v1/chat\\..\\admin"] {
+    for evasive in [
+        "/v1/chat/..%2f%61dmin",
+        "/v1/chat/%252e%252e/admin",
+        "/v1/chat/..;/admin",
+        "/v1/chat/..%3fx/admin%23",
+        "/v1/chat\\..\\admin",
+    ] {
         assert_eq!(generous(evasive), "/v1/admin", "{evasive}");
     }
     assert_eq!(generous("/v1/models?x=/../admin"), "/v1/models");
