@@ -5,6 +5,8 @@
 //! `gateway.rs`.
 
 mod changes;
+#[cfg(test)]
+pub mod fixture;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;

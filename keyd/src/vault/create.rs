@@ -191,7 +191,7 @@ impl From<NoRandomness> for CreateError {
 const FIRST_SLOT: u32 = 1;
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::MetadataExt;
 

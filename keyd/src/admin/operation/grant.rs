@@ -67,7 +67,7 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewGrant) -> Result<Re
     Ok(Reply::Placeholder(placeholder))
 }
 
-/// Takes a grant away and cuts its exchanges.
+/// Takes every grant of the pair away and cuts their exchanges.
 pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent: &Name) -> Result<(), Failure> {
     let at = now();
     let live = state.live().ok_or(Failure::Locked)?;
@@ -81,26 +81,28 @@ pub async fn revoke(state: &Rc<State>, caller: &Caller, credential: &Name, agent
         .ok_or(Failure::NoSuch(Thing::Credential))?
         .id;
     let of_both = |grant: &&Grant| grant.agent == agent_id && grant.credential == credential_id;
-    let newest = contents.grants.iter().filter(of_both).max_by_key(|grant| grant.id);
-    let newest = newest.ok_or(Failure::NoSuch(Thing::Grant))?;
-    let id = newest.id;
-    if newest.revoked.is_some() {
-        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_grant(id));
+    // Not the newest alone: an expired one beside it would live again where the clock is set back.
+    let grants: Vec<&Grant> = contents.grants.iter().filter(of_both).collect();
+    if grants.is_empty() {
+        return Err(Failure::NoSuch(Thing::Grant));
+    }
+    let ids: Vec<u64> = grants.iter().map(|grant| grant.id).collect();
+    let cut = || state.running.cut(Refusal::Revoked, |exchange| ids.iter().any(|id| exchange.uses_grant(*id)));
+    if grants.iter().all(|grant| grant.revoked.is_some()) {
+        cut();
         return again(state).await;
     }
     note(state, event(state, EventKind::GrantRevoke, caller).of_grant(credential.clone(), agent.clone()));
     let written = state.change(Direction::Narrowing, |contents| {
         let changed = contents.generation;
-        let grant = contents.grants.iter_mut().find(|grant| grant.id == id).ok_or(Failure::NoSuch(Thing::Grant))?;
-        if grant.revoked.is_none() {
+        let is_of_them = |grant: &&mut Grant| ids.contains(&grant.id) && grant.revoked.is_none();
+        for grant in contents.grants.iter_mut().filter(is_of_them) {
             grant.changed = changed;
             grant.revoked = Some(at);
         }
         Ok(())
     });
-    let (outcome, ()) = tokio::join!(biased; written, async {
-        state.running.cut(Refusal::Revoked, |exchange| exchange.uses_grant(id));
-    });
+    let (outcome, ()) = tokio::join!(biased; written, async { cut() });
     outcome
 }
 
@@ -153,3 +155,41 @@ fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
 
 /// A hundred years, in seconds.
 const LONGEST_EXPIRY: u64 = 100 * 365 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::fixture::{ADMIN, Fixture};
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_expired_grant_goes_with_the_newer_one_of_its_pair() {
+        let fixture = Fixture::unlocked();
+        let (state, credential, agent) = (&fixture.state, "openai".parse().unwrap(), "coder".parse().unwrap());
+        let of_the_agent = |state: &State| {
+            let live = state.live().unwrap();
+            let of_it = live.contents().grants.iter().filter(|grant| grant.agent == 3);
+            of_it.map(|grant| (grant.id, grant.revoked.is_some())).collect::<Vec<_>>()
+        };
+        let new = NewGrant {
+            credential: "openai".parse().unwrap(),
+            agent: "coder".parse().unwrap(),
+            rate: None,
+            allow: Vec::new(),
+            expires_in: None,
+            named: false,
+        };
+        fixture
+            .run(async {
+                add(state, &ADMIN, new).await.unwrap();
+                assert_eq!(of_the_agent(state), [(5, false), (7, false)]);
+                revoke(state, &ADMIN, &credential, &agent).await.unwrap();
+                assert_eq!(of_the_agent(state), [(5, true), (7, true)]);
+                let generation = state.live().unwrap().contents().generation;
+                revoke(state, &ADMIN, &credential, &agent).await.unwrap();
+                assert_eq!(state.live().unwrap().contents().generation, generation, "done is done");
+                assert!(state.live().unwrap().contents().grants.iter().any(|grant| grant.revoked.is_none()));
+            })
+            .await;
+    }
+}
