@@ -11,7 +11,7 @@ pub mod fixture;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strongroom_protocol::admin::{Failure, Rate, VaultState};
@@ -99,6 +99,8 @@ pub struct State {
     buckets: RefCell<HashMap<u64, Bucket>>,
     beginnings: Beginnings,
     changing: tokio::sync::Mutex<()>,
+    /// What whoever writes the vault is told of: see `changes`.
+    watched: RefCell<Weak<RefCell<Rc<Live>>>>,
     /// Something was taken away that the file does not know of.
     unwritten: Cell<bool>,
     /// What the file should be, where the vault was locked before it could be written; with its generation.
@@ -189,6 +191,7 @@ impl State {
             buckets: RefCell::default(),
             beginnings,
             changing: tokio::sync::Mutex::new(()),
+            watched: RefCell::default(),
             unwritten: Cell::new(false),
             pending: RefCell::default(),
             purged: Cell::new(false),
@@ -352,16 +355,9 @@ impl State {
     /// are told why.
     pub fn lock(self: &Rc<Self>) {
         if let Some(open) = self.open.take()
-            && self.unwritten.replace(false)
+            && self.unwritten.get()
         {
-            // Sealed, for the keys go: what was taken away must not come back with the next unlocking.
-            let contents = open.live.contents();
-            match open.keys.seal(contents) {
-                Ok(sealed) => *self.pending.borrow_mut() = Some((contents.generation, Rc::new(sealed))),
-                Err(error) => {
-                    tracing::error!(?error, "what was taken away cannot be kept, and is back with the next unlocking")
-                }
-            }
+            self.leave(&open.keys, open.live.contents());
         }
         self.trust.forget();
         self.want_http2.forget();

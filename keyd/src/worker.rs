@@ -66,6 +66,16 @@ impl Worker {
         Self { vault: PathBuf::new(), jobs: mpsc::channel().0 }
     }
 
+    /// Does something of a test's when what was asked before is done.
+    #[cfg(test)]
+    pub fn then(&self, work: impl FnOnce() + Send + 'static) {
+        let work = Box::new(|| {
+            work();
+            Ok(())
+        });
+        let _ = self.jobs.send(Job { work, done: oneshot::channel().0 });
+    }
+
     async fn run(&self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let (done, outcome) = oneshot::channel();
         self.jobs.send(Job { work: Box::new(work), done }).map_err(|_| io::Error::other(JobFailed::NoThread))?;

@@ -4,6 +4,7 @@
 //! the disk. What could not be written is tried again each second, and is not forgotten by locking. It refuses to put a
 //! change in force whose file was not written, unless it takes access away. Called by `admin/`, and by `State::tick`.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
@@ -34,8 +35,8 @@ impl State {
         self.rewrite(Old::Backup, |_, contents| edit(contents).map(|outcome| (None, outcome))).await
     }
 
-    /// Changes the ways to unlock: what `edit` gives are the keys from then on. It may be called more than once, as
-    /// that of [`Self::change`]. The backup is replaced too, for it opens with what was changed.
+    /// Changes the ways to unlock: what `edit` gives are the keys from the moment in which the file has them. The backup
+    /// is replaced too, for it opens with what was changed.
     ///
     /// # Errors
     /// `Locked`; what `edit` says; `NotWritten`.
@@ -56,23 +57,35 @@ impl State {
         let _turn = self.changing.lock().await;
         loop {
             let (keys, live, turn) = self.in_force()?;
+            let last = self.watch(&live);
             let ((others, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
             self.logbook.settle().await.map_err(|_| Failure::Audit)?;
             let sealed = others.as_ref().unwrap_or(&keys).seal(&contents)?;
             self.write(sealed, old).await.map_err(|_| Failure::NotWritten)?;
             self.log_knows(contents.generation);
-            let open = self.open.borrow().as_ref().map(|open| (open.turn == turn, Rc::ptr_eq(&open.live, &live)));
-            match open {
-                Some((true, true)) => {
-                    if let (Some(keys), Some(open)) = (others, self.open.borrow_mut().as_mut()) {
-                        open.keys = Rc::new(keys);
-                    }
+            let is_open = self.open.borrow().as_ref().is_some_and(|open| open.turn == turn);
+            let now = Rc::clone(&last.borrow());
+            match others {
+                others if is_open && Rc::ptr_eq(&now, &live) => {
                     self.unwritten.set(false);
+                    self.take_keys(others);
                     self.install(contents);
                 }
-                // Access was taken away meanwhile: that stands, and this change is made again on top of it, from the
-                // keys of before.
-                Some((true, false)) => continue,
+                // Access was taken away meanwhile: that stands. The file opens with the new keys alone by now, whatever
+                // the disk does next, so they count, and what was taken away is written under them by whoever did it.
+                Some(others) if !Rc::ptr_eq(&now, &live) => {
+                    let mut on_top = now.contents().clone();
+                    on_top.generation += 1;
+                    (on_top.slots, on_top.next_id) = (contents.slots, contents.next_id);
+                    if is_open {
+                        self.take_keys(Some(others));
+                        self.install(on_top);
+                    } else if !self.leave(&others, &on_top) {
+                        return Err(Failure::NotWritten);
+                    }
+                }
+                // This change is made again on top of it.
+                _ if is_open => continue,
                 // Locked meanwhile: the file has the change, and all that was in force when it was made.
                 _ => {
                     self.file_has(live.contents().generation);
@@ -133,6 +146,24 @@ impl State {
         written.map_err(|_| Failure::TakenButNotWritten)?;
         self.file_has(generation);
         Ok(())
+    }
+
+    /// Leaves what could not be written to be written when the keys are gone: sealed, so that what was taken away does not
+    /// come back with the next unlocking. Says whether it could be sealed.
+    pub(super) fn leave(&self, keys: &Keys, contents: &Contents) -> bool {
+        let sealed = keys.seal(contents);
+        self.unwritten.set(sealed.is_err());
+        match sealed {
+            Ok(sealed) => {
+                *self.pending.borrow_mut() = Some((contents.generation, Rc::new(sealed)));
+                self.log_knows(contents.generation);
+                true
+            }
+            Err(error) => {
+                tracing::error!(?error, "what was taken away cannot be kept, and is back with the next unlocking");
+                false
+            }
+        }
     }
 
     /// The file has this generation: what is pending of it or of an older one is no news.
@@ -226,6 +257,19 @@ impl State {
         Ok((Rc::clone(&open.keys), Rc::clone(&open.live), open.turn))
     }
 
+    /// What is in force from now on, as long as somebody holds this; also after a lock, what was last.
+    fn watch(&self, live: &Rc<Live>) -> Rc<RefCell<Rc<Live>>> {
+        let last = Rc::new(RefCell::new(Rc::clone(live)));
+        self.watched.replace(Rc::downgrade(&last));
+        last
+    }
+
+    fn take_keys(&self, keys: Option<Keys>) {
+        if let (Some(keys), Some(open)) = (keys, self.open.borrow_mut().as_mut()) {
+            open.keys = Rc::new(keys);
+        }
+    }
+
     fn edited<T>(live: &Live, edit: impl Fn(&mut Contents) -> Result<T, Failure>) -> Result<(T, Contents), Failure> {
         let mut contents = live.contents().clone();
         contents.generation += 1;
@@ -236,9 +280,16 @@ impl State {
     fn install(&self, contents: Contents) {
         if let Some(open) = self.open.borrow_mut().as_mut() {
             open.live = Rc::new(Live::new(contents));
+            if let Some(last) = self.watched.borrow().upgrade() {
+                last.replace(Rc::clone(&open.live));
+            }
             open.patterns = Cache::default();
         }
         self.trust.forget();
         self.gateways.announce(self);
     }
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

@@ -1,14 +1,16 @@
-//! A state over a vault of its own, unlocked. For tests.
+//! A state over a vault of its own, unlocked, whose disk can be held up and broken. For tests.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::mpsc;
 
 use strongroom_protocol::service_manager::ServiceManager;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
 
 use super::{Given, State};
+use crate::audit::record::{Event, EventKind, Record};
 use crate::audit::{AuditLog, Fsync};
 use crate::config::Config;
 use crate::exchange::trust::Trust;
@@ -17,7 +19,7 @@ use crate::peer::Caller;
 use crate::policy::limit::Beginnings;
 use crate::vault::create::tests::{KEY, new_vault};
 use crate::vault::invariants::tests::furnished;
-use crate::vault::{Contents, LockedVault, create, every_kind};
+use crate::vault::{Contents, Keys, LockedVault, UnlockError, Unlocked, create, every_kind, open_file};
 use crate::worker::Worker;
 
 /// Who asks.
@@ -27,7 +29,7 @@ pub const ADMIN: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
 pub struct Fixture {
     /// Unlocked, with [`furnished`] contents under [`KEY`].
     pub state: Rc<State>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Fixture {
@@ -43,10 +45,13 @@ impl Fixture {
         std::fs::write(&path, keys.seal(&contents).unwrap()).unwrap();
         let worker = Worker::start(path).unwrap();
         let log = AuditLog::open(&directory.path().join("audit")).unwrap();
+        let logbook = Rc::new(Logbook::new(log, Fsync::Never, worker.clone()));
+        logbook.open(&contents.audit_key).unwrap();
+        logbook.keep(Record::Event(Event::new(EventKind::VaultLock).at_generation(contents.generation)));
         let given = Given {
             vault,
             trust: Trust::with_platform(Vec::new()),
-            logbook: Rc::new(Logbook::new(log, Fsync::Never, worker.clone())),
+            logbook,
             worker,
             checks: Vec::new(),
             most_channels: 1,
@@ -57,11 +62,59 @@ impl Fixture {
         };
         let state = Rc::new(State::new(given, &Config::default()));
         state.unlocked(keys, contents).unwrap();
-        Self { state, _directory: directory }
+        Self { state, directory }
     }
 
     /// Runs what starts tasks of its own.
     pub async fn run<T>(&self, test: impl Future<Output = T>) -> T {
         LocalSet::new().run_until(test).await
+    }
+
+    /// Holds the disk up until what this gives is dropped.
+    pub fn hold_the_disk(&self) -> mpsc::Sender<()> {
+        let (held, until) = mpsc::channel();
+        self.state.worker.then(move || {
+            let _ = until.recv();
+        });
+        held
+    }
+
+    /// When what was asked before is written, nothing can be written any more.
+    pub fn break_the_disk(&self) {
+        let temporary = self.temporary();
+        self.state.worker.then(move || std::fs::create_dir(temporary).unwrap());
+    }
+
+    /// It can be written again.
+    pub fn mend_the_disk(&self) {
+        std::fs::remove_dir(self.temporary()).unwrap();
+    }
+
+    /// The bytes of the file, whatever waits to be written.
+    pub fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.directory.path().join("vault")).unwrap()
+    }
+
+    /// What is in it.
+    pub fn file(&self, key: &[u8]) -> Result<(Keys, Contents), UnlockError> {
+        open_file(&self.bytes(), key, every_kind).map(Unlocked::into_parts)
+    }
+
+    /// What is in the one before.
+    pub fn backup(&self, key: &[u8]) -> Result<(Keys, Contents), UnlockError> {
+        let file = std::fs::read(self.directory.path().join("vault.bak")).unwrap();
+        open_file(&file, key, every_kind).map(Unlocked::into_parts)
+    }
+
+    /// The audit log's lines.
+    pub fn audit(&self) -> String {
+        drop(self.state.logbook.log());
+        let files = std::fs::read_dir(self.directory.path().join("audit")).unwrap();
+        files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+    }
+
+    /// A directory in its place stops every write.
+    fn temporary(&self) -> PathBuf {
+        self.directory.path().join("vault.tmp")
     }
 }
