@@ -210,20 +210,28 @@ impl State {
     }
 
     /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
-    /// reads what is there. `keep` takes over what has to outlive the vault that is there, where one is open.
+    /// reads what is there. `keep` takes over what has to outlive the vault that is there, where one is open, and writes
+    /// down that it is replaced.
     ///
     /// # Errors
-    /// `NotWritten`, or why they cannot be sealed. Nothing is changed then.
+    /// `Locked`, where the vault was locked before its turn came; what `keep` says; `NotWritten`, or why they cannot be
+    /// sealed. Nothing is changed then.
     pub async fn replace(
         self: &Rc<Self>,
         keys: &Keys,
         contents: &mut Contents,
-        keep: impl FnOnce(&Contents, &mut Contents),
+        keep: impl FnOnce(&Contents, &mut Contents) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let judged = self.live();
         let _turn = self.changing.lock().await;
         // In force now: another change may have been on its way to the disk when this was asked.
-        if let Some(live) = self.live() {
-            keep(live.contents(), contents);
+        let there = self.live();
+        // Of a vault that was locked since nothing can be kept.
+        if judged.is_some() && there.is_none() {
+            return Err(Failure::Locked);
+        }
+        if let Some(live) = &there {
+            keep(live.contents(), contents)?;
         }
         self.logbook.settle().await.map_err(|_| Failure::Audit)?;
         let sealed = keys.seal(contents)?;
@@ -235,6 +243,8 @@ impl State {
         // What is locked is what whoever unlocks will find.
         if self.live().is_some() {
             self.lock_leaving(contents.generation);
+        } else if there.is_some() {
+            self.log_knows(contents.generation);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use strongroom_protocol::SecretBytes;
 use strongroom_protocol::admin::KeyDerivation;
 
 use super::*;
-use crate::admin::operation::{agent, slot, vault};
+use crate::admin::operation::{agent, restore, slot, vault};
 use crate::state::fixture::{ADMIN, Fixture};
 use crate::vault::create::tests::KEY;
 use crate::vault::every_kind;
@@ -63,4 +63,70 @@ async fn a_changed_passphrase_counts_though_what_was_taken_away_meanwhile_cannot
             })
             .await;
     }
+}
+
+/// Nothing of a locked vault can outlive it, so it stays.
+#[tokio::test(flavor = "current_thread")]
+async fn a_restore_that_a_lock_overtakes_is_refused_and_leaves_no_line() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let (key, backup) = (SecretBytes::new(KEY.to_vec()), fixture.bytes());
+    let (coder, tester) = ("coder".parse().unwrap(), "tester".parse().unwrap());
+    let restores = || restore::restore(state, &ADMIN, &backup, &key);
+    fixture
+        .run(async {
+            let held = fixture.hold_the_disk();
+            let (revoked, restored, ()) = tokio::join!(
+                biased;
+                agent::revoke(state, &ADMIN, &coder, agent::Then::Keep),
+                restores(),
+                async {
+                    vault::lock(state, &ADMIN).unwrap();
+                    drop(held);
+                },
+            );
+            assert_eq!((revoked, restored), (Ok(()), Err(Failure::Locked)));
+            assert!(!fixture.audit().contains("vault.restore"));
+            let (_, contents) = fixture.file(&KEY).unwrap();
+            assert_eq!((contents.generation, is_revoked(&contents, "coder")), (6, true));
+
+            // One that waits and is not overtaken announces the generation that it makes.
+            vault::unlock(state, &ADMIN, Some(&key)).await.unwrap();
+            let held = fixture.hold_the_disk();
+            let (revoked, restored, ()) = tokio::join!(
+                biased;
+                agent::revoke(state, &ADMIN, &tester, agent::Then::Keep),
+                restores(),
+                async { drop(held) },
+            );
+            assert_eq!((revoked, restored), (Ok(()), Ok(())));
+            assert!(state.live().is_none());
+            let (_, contents) = fixture.file(&KEY).unwrap();
+            assert_eq!((contents.generation, is_revoked(&contents, "coder")), (8, false));
+            let announced = |line: &str| line.contains("vault.restore") && line.contains("\"generation\":8");
+            assert!(fixture.audit().lines().any(announced), "{}", fixture.audit());
+        })
+        .await;
+}
+
+/// The line of the lock names the generation of before, and what whoever unlocks finds must not look like news.
+#[tokio::test(flavor = "current_thread")]
+async fn the_log_knows_what_a_restore_made_that_a_lock_met_at_the_disk() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let (key, backup) = (SecretBytes::new(KEY.to_vec()), fixture.bytes());
+    fixture
+        .run(async {
+            let held = fixture.hold_the_disk();
+            let (restored, ()) = tokio::join!(biased; restore::restore(state, &ADMIN, &backup, &key), async {
+                vault::lock(state, &ADMIN).unwrap();
+                drop(held);
+            });
+            assert_eq!(restored, Ok(()));
+            vault::unlock(state, &ADMIN, Some(&key)).await.unwrap();
+            assert_eq!(state.live().unwrap().contents().generation, 6);
+            let lines = fixture.audit();
+            assert!(lines.contains("vault.restore") && !lines.contains("audit.cut"), "{lines}");
+        })
+        .await;
 }

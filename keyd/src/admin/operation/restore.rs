@@ -47,12 +47,13 @@ pub fn look(state: &State, file: &[u8], key: &SecretBytes) -> Result<Reply, Fail
 /// Puts it in the vault's place, keeps the old file aside, and locks.
 pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &SecretBytes) -> Result<(), Failure> {
     let (keys, mut contents) = open(file, key)?;
-    if let Some(live) = state.live() {
-        let generation = generation_after(live.contents(), &contents);
-        record(state, event(state, EventKind::VaultRestore, caller).at_generation(generation))?;
-    }
     let at = now();
-    state.replace(&keys, &mut contents, |there, restored| keep(there, restored, at)).await?;
+    let keep = |there: &Contents, restored: &mut Contents| {
+        keep(there, restored, at);
+        // Only what can be done is announced.
+        record(state, event(state, EventKind::VaultRestore, caller).at_generation(restored.generation))
+    };
+    state.replace(&keys, &mut contents, keep).await?;
     tracing::warn!(uid = caller.uid, generation = contents.generation, "a backup took the vault's place");
     Ok(())
 }
