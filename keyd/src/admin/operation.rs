@@ -43,7 +43,9 @@ fn note(state: &State, event: Event) {
 /// What was taken away already is taken away once: a second event and file would wear out the log and the only backup,
 /// without a passphrase. The first one may be in memory alone, and then it is written now.
 async fn again(state: &State) -> Result<(), Failure> {
-    state.write_what_was_taken().await
+    let written = state.write_what_was_taken().await;
+    // Locked while this waited: by a restore perhaps, with which it is back.
+    if state.live().is_none() { Err(Failure::Locked) } else { written }
 }
 
 /// The next unused id.

@@ -107,8 +107,9 @@ impl State {
         self.install(contents);
         self.unwritten.set(true);
         let _turn = self.changing.lock().await;
+        // Locked while this waited: it is in the file, or left to be written there, be it under a restored vault's keys.
+        let Ok((_, live, now)) = self.in_force() else { return self.write_rest().await.map(|()| outcome) };
         // Locked and unlocked while this waited: the file was read without the change, so it is made again.
-        let (_, live, now) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         if now != turn {
             let (_, contents) = Self::edited(&live, &edit)?;
             self.install(contents);
@@ -136,7 +137,12 @@ impl State {
     /// `TakenButNotWritten` where the disk refuses.
     pub async fn write_what_was_taken(&self) -> Result<(), Failure> {
         let _turn = self.changing.lock().await;
-        // Whoever had the turn may have written it.
+        self.write_rest().await
+    }
+
+    /// The same, for whoever has the turn.
+    async fn write_rest(&self) -> Result<(), Failure> {
+        // Whoever had the turn before may have written it.
         if !self.is_unwritten() {
             return Ok(());
         }
@@ -211,7 +217,7 @@ impl State {
 
     /// Puts other contents, under other keys, in the file's place, keeps the old file aside, and locks: whoever unlocks
     /// reads what is there. `keep` takes over what has to outlive the vault that is there, where one is open, and writes
-    /// down that it is replaced.
+    /// down that it is replaced; `take` takes away what was taken away between the first and the second.
     ///
     /// # Errors
     /// `Locked`, where the vault was locked before its turn came; what `keep` says; `NotWritten`, or why they cannot be
@@ -221,6 +227,7 @@ impl State {
         keys: &Keys,
         contents: &mut Contents,
         keep: impl FnOnce(&Contents, &mut Contents) -> Result<(), Failure>,
+        take: impl FnOnce(&Contents, &Contents, &mut Contents),
     ) -> Result<(), Failure> {
         let judged = self.live();
         let _turn = self.changing.lock().await;
@@ -230,6 +237,7 @@ impl State {
         if judged.is_some() && there.is_none() {
             return Err(Failure::Locked);
         }
+        let last = there.as_ref().map(|live| self.watch(live));
         if let Some(live) = &there {
             keep(live.contents(), contents)?;
         }
@@ -240,11 +248,20 @@ impl State {
         self.unwritten.set(false);
         self.purged.set(false);
         self.pending.take();
+        // But what was taken away since this was judged stands: nobody who did it knew what would come back.
+        let now = last.map(|last| Rc::clone(&last.borrow()));
+        let taken = judged.zip(now).filter(|(judged, now)| !Rc::ptr_eq(judged, now));
+        if let Some((judged, now)) = &taken {
+            take(judged.contents(), now.contents(), contents);
+        }
         // What is locked is what whoever unlocks will find.
         if self.live().is_some() {
             self.lock_leaving(contents.generation);
         } else if there.is_some() {
             self.log_knows(contents.generation);
+        }
+        if taken.is_some() {
+            self.leave(keys, contents);
         }
         Ok(())
     }

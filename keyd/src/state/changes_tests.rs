@@ -130,3 +130,79 @@ async fn the_log_knows_what_a_restore_made_that_a_lock_met_at_the_disk() {
         })
         .await;
 }
+
+/// Whoever takes access away while a backup is written knows nothing of what comes back.
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_taken_away_during_a_restore_stays_so_and_what_was_before_is_back() {
+    for (locks, breaks) in [(false, false), (false, true), (true, false), (true, true)] {
+        let fixture = Fixture::unlocked();
+        let state = &fixture.state;
+        let (key, backup) = (SecretBytes::new(KEY.to_vec()), fixture.bytes());
+        let (coder, tester) = ("coder".parse().unwrap(), "tester".parse().unwrap());
+        let revoke = |name| agent::revoke(state, &ADMIN, name, agent::Then::Keep);
+        fixture
+            .run(async {
+                revoke(&tester).await.unwrap();
+                let held = fixture.hold_the_disk();
+                let (restored, revoked, again, ()) = tokio::join!(
+                    biased;
+                    restore::restore(state, &ADMIN, &backup, &key),
+                    revoke(&coder),
+                    revoke(&tester),
+                    async {
+                        if locks {
+                            vault::lock(state, &ADMIN).unwrap();
+                        }
+                        if breaks {
+                            fixture.break_the_disk();
+                        }
+                        drop(held);
+                    },
+                );
+                let case = format!("locks: {locks}, breaks: {breaks}");
+                assert_eq!(restored, Ok(()), "{case}");
+                let unwritten = if breaks { Err(Failure::TakenButNotWritten) } else { Ok(()) };
+                assert_eq!((&revoked, state.is_unwritten()), (&unwritten, breaks), "{case}");
+                assert_eq!(again, Err(Failure::Locked), "it is back, so it is not done: {case}");
+
+                let is_left = |contents: &Contents| (is_revoked(contents, "coder"), is_revoked(contents, "tester"));
+                vault::unlock(state, &ADMIN, Some(&key)).await.unwrap();
+                assert_eq!(is_left(state.live().unwrap().contents()), (true, false), "{case}");
+                if breaks {
+                    assert_eq!(is_left(&fixture.file(&KEY).unwrap().1), (false, false), "{case}");
+                    fixture.mend_the_disk();
+                    state.write_what_was_taken().await.unwrap();
+                }
+                assert!(!state.is_unwritten());
+                assert_eq!(is_left(&fixture.file(&KEY).unwrap().1), (true, false), "{case}");
+                let lines = fixture.audit();
+                assert!(!lines.contains("audit.cut") && !lines.contains("vault.rolled-back"), "{case}: {lines}");
+            })
+            .await;
+    }
+}
+
+/// The same while it waits for its turn: it was judged by then, and shown what would change.
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_taken_away_while_a_restore_waits_stays_so() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let (key, backup) = (SecretBytes::new(KEY.to_vec()), fixture.bytes());
+    let (coder, tester) = ("coder".parse().unwrap(), "tester".parse().unwrap());
+    let revoke = |name| agent::revoke(state, &ADMIN, name, agent::Then::Keep);
+    fixture
+        .run(async {
+            let held = fixture.hold_the_disk();
+            let outcomes = tokio::join!(
+                biased;
+                revoke(&tester),
+                restore::restore(state, &ADMIN, &backup, &key),
+                revoke(&coder),
+                async { drop(held) },
+            );
+            assert_eq!(outcomes, (Ok(()), Ok(()), Ok(()), ()));
+            let (_, contents) = fixture.file(&KEY).unwrap();
+            assert_eq!((is_revoked(&contents, "coder"), is_revoked(&contents, "tester")), (true, false));
+        })
+        .await;
+}

@@ -2,6 +2,7 @@
 //!
 //! What is put back is a vault of its own time: what was revoked since is there again, which is why the look comes first,
 //! why it takes the passphrase of the vault that is there *and* a key of the backup, and why the vault is locked then.
+//! What is revoked while it is put back stays so, by its name.
 //! Three things are kept from the vault that is there: the audit log's key, for the log goes on; every CA key, for what
 //! is refused once is refused for ever; and every value of every credential, for answers are searched for them as long as
 //! they are not purged. Called by `dispatch`.
@@ -12,7 +13,7 @@ use std::rc::Rc;
 use strongroom_protocol::admin::{Failure, MOST_CHANGES, Reply, RestoreChange, RestoreKind, RestoreView, SlotView};
 use strongroom_protocol::{Name, SecretBytes};
 
-use super::{event, record, slot};
+use super::{agent, credential, event, record, slot};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::state::{State, now};
@@ -53,7 +54,7 @@ pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &Secr
         // Only what can be done is announced.
         record(state, event(state, EventKind::VaultRestore, caller).at_generation(restored.generation))
     };
-    state.replace(&keys, &mut contents, keep).await?;
+    state.replace(&keys, &mut contents, keep, take_away).await?;
     tracing::warn!(uid = caller.uid, generation = contents.generation, "a backup took the vault's place");
     Ok(())
 }
@@ -86,6 +87,46 @@ fn keep(now: &Contents, restored: &mut Contents, at: u64) {
     restored.ca_keys = ca_keys;
     for credential in &now.credentials {
         keep_values(credential, restored, at);
+    }
+}
+
+/// What was taken away between two moments, in which nothing else changed, is taken away from what has its name in the
+/// backup: names are what was said to be without access.
+fn take_away(before: &Contents, now: &Contents, restored: &mut Contents) {
+    restored.generation = generation_after(now, restored);
+    let generation = restored.generation;
+    let is_since = |changed| changed > before.generation;
+    let Contents { credentials, agents, grants, .. } = restored;
+    let mut revoke = |is_meant: &dyn Fn(&Grant) -> bool, at| {
+        for grant in grants.iter_mut().filter(|grant| grant.revoked.is_none() && is_meant(grant)) {
+            (grant.changed, grant.revoked) = (generation, at);
+        }
+    };
+    for grant in now.grants.iter().filter(|grant| is_since(grant.changed)) {
+        let credential = now.credentials.iter().find(|one| one.id == grant.credential);
+        let credential =
+            credential.and_then(|one| credentials.iter().find(|same| credential::is_called(same, &one.name)));
+        let agent = now.agents.iter().find(|one| one.id == grant.agent);
+        let agent = agent.and_then(|one| agents.iter().find(|same| agent::is_called(same, &one.name)));
+        if let (Some(credential), Some(agent)) = (credential, agent) {
+            revoke(&|same| (same.credential, same.agent) == (credential.id, agent.id), grant.revoked);
+        }
+    }
+    for credential in now.credentials.iter().filter(|credential| is_since(credential.changed)) {
+        if let Some(same) = credentials.iter_mut().find(|same| credential::is_called(same, &credential.name)) {
+            (same.changed, same.removed) = (generation, credential.removed);
+            revoke(&|grant| grant.credential == same.id, credential.removed);
+        }
+    }
+    for agent in now.agents.iter().filter(|agent| is_since(agent.changed)) {
+        let then = before.agents.iter().find(|then| then.id == agent.id);
+        if let Some(same) = agents.iter_mut().find(|same| agent::is_called(same, &agent.name)) {
+            (same.changed, same.removed) = (generation, agent.removed);
+            same.revoked = same.revoked.or(agent.revoked);
+            let is_gone =
+                |host: &_| !agent.egress.contains(host) && then.is_some_and(|then| then.egress.contains(host));
+            same.egress.retain(|host| !is_gone(host));
+        }
     }
 }
 

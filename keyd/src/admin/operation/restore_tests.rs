@@ -124,3 +124,57 @@ fn values_that_the_backup_does_not_know_are_searched_for_on_and_not_used() {
     }
     assert_eq!(restored.credentials.len(), backup.credentials.len());
 }
+
+/// Names of two moments and a backup in which everything has another id.
+#[test]
+fn what_is_taken_away_meanwhile_is_taken_from_what_has_its_name() {
+    let before = furnished();
+    let mut backup = before.clone();
+    backup.next_id += 100;
+    for agent in &mut backup.agents {
+        agent.id += 100;
+    }
+    for grant in &mut backup.grants {
+        (grant.id, grant.agent) = (grant.id + 100, grant.agent + 100);
+    }
+    assert_eq!(backup.check(), Ok(()));
+    type Take = fn(&mut Contents, u64);
+    let taken = |take: Take| {
+        let (mut now, mut restored) = (before.clone(), backup.clone());
+        now.generation += 1;
+        take(&mut now, before.generation + 1);
+        take_away(&before, &now, &mut restored);
+        assert_eq!((restored.check(), restored.generation), (Ok(()), now.generation + 1));
+        restored
+    };
+    let revoked = |restored: &Contents| restored.grants.iter().map(|grant| grant.revoked).collect::<Vec<_>>();
+
+    let same = taken(|_, _| {});
+    assert_eq!(said(&backup, &same), []);
+    let restored = taken(|now, changed| (now.grants[1].changed, now.grants[1].revoked) = (changed, Some(9)));
+    assert_eq!(revoked(&restored), [None, Some(9)]);
+    assert!(restored.agents.iter().all(|agent| agent.revoked.is_none()));
+    let restored = taken(|now, changed| (now.agents[0].changed, now.agents[0].revoked) = (changed, Some(9)));
+    let ends = |restored: &Contents| restored.agents.iter().map(|it| (it.revoked, it.removed)).collect::<Vec<_>>();
+    assert_eq!(ends(&restored), [(Some(9), None), (None, None)]);
+    let restored = taken(|now, changed| {
+        (now.agents[1].changed, now.agents[1].revoked, now.agents[1].removed) = (changed, Some(8), Some(9))
+    });
+    assert_eq!(ends(&restored), [(None, None), (Some(8), Some(9))]);
+    let restored = taken(|now, changed| {
+        now.agents[0].changed = changed;
+        now.agents[0].egress.clear();
+    });
+    assert_eq!(restored.agents[0].egress, []);
+    assert_eq!(ends(&restored), [(None, None), (None, None)]);
+    assert_eq!(restored.agents[1].egress, backup.agents[1].egress);
+    let restored = taken(|now, changed| (now.credentials[0].changed, now.credentials[0].removed) = (changed, Some(9)));
+    assert_eq!(restored.credentials[0].removed, Some(9));
+    assert_eq!(revoked(&restored), [Some(9), Some(9)]);
+    // What was gone before is not among it.
+    let mut before = furnished();
+    before.agents[0].revoked = Some(3);
+    let mut restored = backup.clone();
+    take_away(&before, &before, &mut restored);
+    assert_eq!(ends(&restored), [(None, None), (None, None)]);
+}
