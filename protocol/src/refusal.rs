@@ -61,7 +61,7 @@ refusals! {
         "Check the request line, the path and the header fields."
     AuthorityMismatch "authority_mismatch" 400 Useless
         "The request names another host than the one it was sent to, or comes from a web page."
-        "Use the gateway's own address, such as http://127.0.0.1:7777/ROUTE/, as the base URL."
+        "Use an address that 'strongroom status' shows, as http://ADDRESS/ROUTE/, as the base URL."
     NoPlaceholder "no_placeholder" 403 Useless
         "The request carries no placeholder where the credential expects one."
         "Give the client the placeholder that 'strongroom grant add' printed in place of its API key."
@@ -199,6 +199,14 @@ mod tests {
             assert_eq!(later, matches!(refusal.status(), 429 | 503), "{refusal}: Retry-After belongs to 429 and 503");
             assert!(refusal.other_status().is_none_or(|other| other < 500 && other != refusal.status()), "{refusal}");
             assert!(!refusal.message().is_empty() && refusal.message().ends_with('.') && refusal.hint().ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn no_words_name_an_address_that_the_configuration_may_have_changed() {
+        for refusal in Refusal::ALL {
+            let words = format!("{} {}", refusal.message(), refusal.hint());
+            assert!(!words.contains("127.0.0.1") && !words.contains("7777"), "{words}");
         }
     }
 }
