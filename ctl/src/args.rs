@@ -349,6 +349,8 @@ mod tests {
             (&["agent", "allow", "a", "*.*.com"], "'*' stands only in front"),
             (&["credential", "add", "x", "--host", "a.*.com"], "'*' stands only in front"),
             (&["credential", "add", "x", "--host", "*.com"], "everybody's hosts"),
+            (&["credential", "add", "x", "--body-json", "POST /pq/*#/auth"], "the path is exact"),
+            (&["credential", "add", "x", "--body-form", "POST /pq/**#auth"], "the path is exact"),
             (&["credential", "add", "x", "--host", "https://*.example.com/"], "without 'https://'"),
         ] {
             let error = Args::try_parse_from(std::iter::once("strongroom").chain(line.iter().copied())).unwrap_err();

@@ -94,8 +94,9 @@ impl Site {
     /// Parses `/bot{}`.
     ///
     /// # Errors
-    /// Where there is not exactly one `{}`, or the rest is not the beginning of a canonical path.
+    /// Where there is not exactly one `{}`, the rest is not the beginning of a canonical path, or looks like a pattern.
     pub fn parse_path_prefix(template: &str) -> Result<Self, InvalidSite> {
+        refuse_pattern(template)?;
         let (before, after) = template.split_once("{}").ok_or(InvalidSite::PathTemplate)?;
         Self::PathPrefix { before: before.to_owned(), after: after.to_owned() }.checked()
     }
@@ -103,7 +104,7 @@ impl Site {
     /// Parses `POST /path#/pointer`.
     ///
     /// # Errors
-    /// Where one of the three is missing or malformed.
+    /// Where one of the three is missing or malformed, or the path looks like a pattern.
     pub fn parse_body_json(text: &str) -> Result<Self, InvalidSite> {
         let (method, path, pointer) = in_body(text)?;
         Self::BodyJson { method, path, pointer }.checked()
@@ -112,7 +113,7 @@ impl Site {
     /// Parses `POST /path#field`.
     ///
     /// # Errors
-    /// Where one of the three is missing or malformed.
+    /// Where one of the three is missing or malformed, or the path looks like a pattern.
     pub fn parse_body_form(text: &str) -> Result<Self, InvalidSite> {
         let (method, path, field) = in_body(text)?;
         Self::BodyForm { method, path, field }.checked()
@@ -146,7 +147,14 @@ impl Site {
 fn in_body(text: &str) -> Result<(String, String, String), InvalidSite> {
     let (request, place) = text.split_once('#').ok_or(InvalidSite::Body)?;
     let (method, path) = request.split_once(' ').ok_or(InvalidSite::Body)?;
+    refuse_pattern(path)?;
     Ok((method.to_owned(), path.to_owned(), place.to_owned()))
+}
+
+/// Rules of grants have patterns, so people write them here too, where they would wait for a literal `*`. It is for the
+/// parsers alone: a site that is in a vault stays readable.
+fn refuse_pattern(path: &str) -> Result<(), InvalidSite> {
+    if path.contains('*') { Err(InvalidSite::Pattern) } else { Ok(()) }
 }
 
 /// As the command line writes it, but for the two that are written as the header field that is sent.
@@ -216,6 +224,8 @@ pub enum InvalidSite {
     Method,
     /// The path has something in it that canonicalising changes.
     Path,
+    /// A `*` in the path, written as if it were a pattern.
+    Pattern,
     /// No JSON pointer, or the one to the whole body.
     Pointer,
     /// The form field's name is empty, too long, or has control characters.
@@ -248,6 +258,7 @@ impl fmt::Display for InvalidSite {
             Self::Path => {
                 "the path must begin with '/' and be written plainly, without '//', '.' or '..' segments, '%', ';' and '?'"
             }
+            Self::Pattern => "the path is exact, and '*' stands for nothing in it; write the whole path, once for each",
             Self::Pointer => {
                 "the place is no JSON pointer to something inside the body; write it like '/auth/key', with '~0' for '~' and '~1' for '/'"
             }

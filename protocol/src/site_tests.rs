@@ -101,7 +101,9 @@ fn body_sites_name_a_method_a_path_and_a_place() {
             (" /x#/a", InvalidSite::Method),
             ("POST x#/a", InvalidSite::Path),
             ("POST  /x#/a", InvalidSite::Path),
-            ("POST /x/**/%2a#/a", InvalidSite::Path),
+            ("POST /x/%2a#/a", InvalidSite::Path),
+            ("POST /x/*#/a", InvalidSite::Pattern),
+            ("POST /**#/a", InvalidSite::Pattern),
             ("POST /x/../y#/a", InvalidSite::Path),
             ("POST /x//y#/a", InvalidSite::Path),
             ("POST /x;y#/a", InvalidSite::Path),
@@ -120,6 +122,15 @@ fn body_sites_name_a_method_a_path_and_a_place() {
 }
 
 #[test]
+fn a_star_is_refused_where_it_would_be_a_pattern_and_not_in_what_is_kept() {
+    assert_eq!(Site::parse_path_prefix("/*/bot{}"), Err(InvalidSite::Pattern));
+    // Only paths are exact.
+    assert!(Site::parse_body_json("POST /x#/*").is_ok() && Site::parse_body_form("POST /x#*").is_ok());
+    let kept = Site::BodyJson { method: "POST".into(), path: "/x/*".into(), pointer: "/a".into() };
+    assert_eq!(postcard::from_bytes::<Site>(&postcard::to_stdvec(&kept).expect("encodes")), Ok(kept));
+}
+
+#[test]
 fn every_refusal_says_how_to_write_it() {
     for error in [
         InvalidSite::User,
@@ -128,6 +139,7 @@ fn every_refusal_says_how_to_write_it() {
         InvalidSite::Body,
         InvalidSite::Method,
         InvalidSite::Path,
+        InvalidSite::Pattern,
         InvalidSite::Pointer,
         InvalidSite::FormField,
     ] {
