@@ -203,8 +203,8 @@ pub fn judge(path: &Path, most: u32, owners: &[u32]) -> Result<Option<u32>, Faul
     Ok(Some(mode))
 }
 
-/// Who has no number in a user namespace.
-const OVERFLOW: u32 = 65_534;
+/// Who has no number in a user namespace; also the user `nobody`.
+pub const OVERFLOW: u32 = 65_534;
 /// In such a directory each may rename and remove only what is theirs.
 const STICKY: u32 = 0o1000;
 /// Read and enter, for others.

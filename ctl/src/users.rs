@@ -13,6 +13,7 @@ use strongroom_protocol::home::{Home, Kind};
 
 use crate::args::Users;
 use crate::error::{CtlError, Outcome};
+use crate::ownership::OVERFLOW;
 use crate::{config_values, output};
 
 /// A user to run a program as.
@@ -36,7 +37,7 @@ pub struct Separate {
 /// The users that were asked for, or that this home has; nothing in user mode.
 ///
 /// # Errors
-/// Where users are named without being root, are not known, are the same, or the system's are missing.
+/// Where users are named without being root, are not known, stand for nobody, are the same, or the system's are missing.
 pub fn resolve(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
     let (keyd, gateway) = match (&asked.keyd_user, &asked.gateway_user) {
         (Some(keyd), Some(gateway)) => (keyd.as_str(), gateway.as_str()),
@@ -49,6 +50,13 @@ pub fn resolve(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
         ));
     }
     let separate = Separate { keyd: find(keyd)?, gateway: find(gateway)? };
+    // Before 'init' makes a home for them: keyd turns a gateway away that it cannot tell from strangers.
+    let nobodies = [(separate.keyd.uid, &[NO_UID][..]), (separate.gateway.uid, &[NO_UID, OVERFLOW])];
+    if let Some((uid, _)) = nobodies.into_iter().find(|(uid, nobodies)| nobodies.contains(uid)) {
+        return Err(CtlError::usage(format!(
+            "uid {uid} stands for nobody, so no daemon can be known by it. Name a user of its own."
+        )));
+    }
     if !separate.is_sound() {
         return Err(CtlError::usage("keyd and gatewayd need two users, neither of them root. Name two others."));
     }
@@ -160,6 +168,9 @@ fn find(text: &str) -> Outcome<RunAs> {
     Ok(RunAs { uid: uid.as_raw(), gid: gid.as_raw() })
 }
 
+/// `(uid_t)-1`: the kernel's word for none.
+const NO_UID: u32 = u32::MAX;
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::chown;
@@ -217,6 +228,10 @@ mod tests {
         let home = Home::under("/nowhere".as_ref());
         for (keyd, gateway, code) in [("61001", "61001", 64), ("0", "61002", 64), ("no-such-user", "61002", 78)] {
             assert_eq!(resolve(&home, &named(keyd, gateway)).unwrap_err().code(), code, "{keyd} {gateway}");
+        }
+        for (keyd, gateway) in [("61001", "65534"), ("61001", "4294967295"), ("4294967295", "61002")] {
+            let error = resolve(&home, &named(keyd, gateway)).unwrap_err();
+            assert!(error.code() == 64 && error.to_string().contains("stands for nobody"), "{error}");
         }
         assert!(resolve(&home, &named("61001", "61002")).unwrap().is_some());
     }
