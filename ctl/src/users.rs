@@ -145,8 +145,13 @@ pub fn of_existing(home: &Home, asked: &Users) -> Outcome<Option<Separate>> {
 /// The uid of this user, or this number.
 ///
 /// # Errors
-/// Where there is no user of that name.
+/// Where there is no user of that name, or the number is none.
 pub fn uid_of(text: &str) -> Outcome<u32> {
+    if text.parse() == Ok(NO_UID) {
+        return Err(CtlError::failed(format!(
+            "{NO_UID} is no user: it is (uid_t)-1, by which the kernel says that there is none. Give the uid of a user."
+        )));
+    }
     let named = || User::from_name(text).ok().flatten().map(|user| user.uid.as_raw());
     text.parse().ok().or_else(named).ok_or_else(|| {
         CtlError::failed(format!("there is no user {text:?}. Name one of this machine's accounts, or give its uid."))
@@ -200,6 +205,8 @@ mod tests {
         for text in ["no-such-user", "-1", "4294967296", ""] {
             assert_eq!(uid_of(text).unwrap_err().code(), 1, "{text}");
         }
+        let none = uid_of("4294967295").unwrap_err();
+        assert!(none.code() == 1 && none.to_string().contains("(uid_t)-1"), "{none}");
     }
 
     #[test]
