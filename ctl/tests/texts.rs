@@ -67,6 +67,7 @@ fn errors_are_as_in_the_file() {
         &["agent", "disallow", "a", "pypi.org"],
         &["env"],
         &["env", "--agent", "a"],
+        &["env", "--agent", "a", "--json", "--format", "shell"],
         &["run", "--agent", "a"],
         &["run", "--agent", "a", "--", "true"],
         &["ca", "show"],

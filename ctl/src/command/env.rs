@@ -9,6 +9,7 @@ use crate::error::Outcome;
 use crate::{catalogue, output};
 
 pub fn run(context: &Context, asked: &Env) -> Outcome<()> {
+    let format = asked.format()?;
     let environment = source::environment(&context.home, &asked.agent)?;
     let catalogue = catalogue::all()?;
     let file = match asked.mode {
@@ -21,7 +22,7 @@ pub fn run(context: &Context, asked: &Env) -> Outcome<()> {
     };
     let variables = variables::make(&environment, file.as_deref().map_or(Way::BaseUrl, Way::Proxy), &catalogue)?;
     variables.notes.iter().for_each(|note| output::note(note));
-    match asked.format {
+    match format {
         Format::Shell => output::line(&format::shell(&variables.set)),
         Format::Dotenv => output::line(&format::dotenv(&variables.set)),
         Format::Json => output::json(&format::json(&variables.set)),
