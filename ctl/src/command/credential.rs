@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_name_whose_variable_programs_need_is_refused_where_the_key_would_be_in_it() {
-        for name in ["path", "home", "https-proxy", "ssl-cert-file", "ld-preload"] {
+        for name in ["path", "https-proxy", "ssl-cert-file", "ld-preload", "git-ssh-command", "ps1", "OPENAI-BASE-URL"] {
             assert_eq!(from(&[name, "--host", "a.example", "--bearer"]).unwrap_err().code(), 64, "{name}");
             assert!(from(&[name, "--provider", "openai"]).is_ok(), "{name}");
         }

@@ -154,7 +154,8 @@ pub fn can_hold_a_key(name: &str) -> bool {
 /// A credential may be called `path`; its variable must not become PATH.
 fn is_needed_otherwise(name: &str) -> bool {
     STEERING.contains(&name)
-        || ["LD_", "PYTHON", "STRONGROOM_", "XDG_"].iter().any(|start| name.starts_with(start))
+        || STEERING_FAMILIES.iter().any(|start| name.starts_with(start))
+        || BASE_URL_ENDS.iter().any(|end| name.ends_with(end))
         || is_ours(name)
 }
 
@@ -250,26 +251,74 @@ const CERTIFICATES: [&str; 11] = [
 const PROXIES_OF_ONE_TOOL: [&str; 6] =
     ["npm_config_proxy", "npm_config_https_proxy", "npm_config_noproxy", "PIP_PROXY", "CARGO_HTTP_PROXY", "FTP_PROXY"];
 
-/// Programs take more from these than a text.
-const STEERING: [&str; 17] = [
+/// Programs take more from these than a text: where they are and who they work for, or what they run.
+const STEERING: &[&str] = &[
+    // Who and where.
     "PATH",
     "HOME",
     "SHELL",
     "USER",
     "LOGNAME",
     "PWD",
+    "OLDPWD",
     "TERM",
     "LANG",
     "TMPDIR",
+    "SSH_AUTH_SOCK",
+    // Shells expand or run these.
     "IFS",
     "ENV",
     "BASH_ENV",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "CDPATH",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS3",
     "PS4",
+    // Programs that others start.
     "EDITOR",
+    "VISUAL",
     "PAGER",
+    "MANPAGER",
+    "BROWSER",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "RSYNC_RSH",
+    // git's. Not all that begins so: GIT_TOKEN is a key's.
+    "GIT_ASKPASS",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_PROXY_COMMAND",
+    "GIT_EDITOR",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_PAGER",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_EXEC_PATH",
+    "GIT_TEMPLATE_DIR",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    // What interpreters load.
     "NODE_OPTIONS",
     "NODE_PATH",
+    "PERL5OPT",
+    "PERL5LIB",
+    "RUBYOPT",
+    "RUBYLIB",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
 ];
+
+/// All that begins so does.
+const STEERING_FAMILIES: [&str; 7] = ["DYLD_", "GIT_CONFIG", "LC_", "LD_", "PYTHON", "STRONGROOM_", "XDG_"];
+
+/// Clients send their keys where such a variable says; `--mode base-url` sets the providers'.
+const BASE_URL_ENDS: [&str; 2] = ["_BASE_URL", "_API_BASE"];
 
 #[cfg(test)]
 #[path = "variables_tests.rs"]

@@ -171,6 +171,37 @@ fn what_would_steer_programs_or_shells_is_refused() {
     }
 }
 
+#[test]
+fn what_programs_run_or_load_or_send_keys_to_is_no_keys_variable() {
+    for (group, names) in [
+        ("git", &["GIT_SSH_COMMAND", "GIT_SSH", "GIT_ASKPASS", "GIT_EDITOR", "GIT_EXEC_PATH", "GIT_CONFIG_KEY_0"][..]),
+        ("programs that ask or show", &["SSH_ASKPASS", "SUDO_ASKPASS", "VISUAL", "BROWSER", "LESSOPEN"]),
+        ("shells", &["PS0", "PS1", "PS2", "PS3", "PS4", "PROMPT_COMMAND", "SHELLOPTS"]),
+        ("interpreters", &["PERL5OPT", "RUBYOPT", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "DYLD_INSERT_LIBRARIES"]),
+        ("whose and where", &["OLDPWD", "SSH_AUTH_SOCK", "LC_ALL"]),
+        ("base URLs", &["OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "OPENAI_API_BASE", "AZURE_OPENAI_BASE_URL"]),
+    ] {
+        for name in names {
+            assert!(!can_hold_a_key(name), "{group}: {name}");
+        }
+    }
+    for name in ["GIT_TOKEN", "SSH_KEY", "PS", "PERL_KEY", "BASE_URL_KEY", "OPENAI_API_KEY", "LCD_KEY"] {
+        assert!(can_hold_a_key(name), "{name}");
+    }
+}
+
+#[test]
+fn no_base_url_that_is_set_is_a_keys_variable_and_every_providers_key_has_one() {
+    for provider in catalogue::all().unwrap() {
+        for name in provider.base_url.keys() {
+            assert!(!can_hold_a_key(name), "{name}");
+        }
+        for name in &provider.variables {
+            assert!(can_hold_a_key(name), "{name}");
+        }
+    }
+}
+
 fn child(way: Way<'_>, inherited: &[(&str, &str)]) -> BTreeMap<String, String> {
     let environment = of(vec![openai()], None);
     let catalogue = catalogue::all().unwrap();
