@@ -33,7 +33,7 @@ use strongroom_protocol::home::Home;
 
 use crate::admin_client::AdminClient;
 use crate::args::{Args, Command};
-use crate::error::{CtlError, Outcome};
+use crate::error::{CtlError, FAILED, Outcome};
 use crate::output;
 use crate::passphrase::{self, Source};
 
@@ -119,12 +119,27 @@ impl Context {
         }
     }
 
+    /// Asks before something that is shown by this operation is taken away. What is not there needs no question: keyd says
+    /// so when it is told to take it.
+    fn confirm_taking(&self, client: &mut AdminClient, shown: Operation, question: &str) -> Outcome<()> {
+        match client.ask(shown) {
+            Err(error) if error.code() == FAILED => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => self.confirm(question),
+        }
+    }
+
+    /// Whether [`Self::confirm`] has an answer, or somebody to ask.
+    fn can_confirm(&self) -> bool {
+        self.yes || io::stdin().is_terminal()
+    }
+
     /// Asks before something that cannot simply be undone.
     fn confirm(&self, question: &str) -> Outcome<()> {
         if self.yes {
             return Ok(());
         }
-        if !io::stdin().is_terminal() {
+        if !self.can_confirm() {
             return Err(CtlError::usage(format!("{question} There is no terminal to ask at; say --yes.")));
         }
         let mut answer = String::new();

@@ -24,7 +24,8 @@ pub fn run(context: &Context, command: Agent) -> Outcome<()> {
         Agent::Revoke { name } => context.connect()?.ask(Operation::AgentRevoke { name }).map(drop),
         Agent::Remove { name } => {
             let mut client = context.connect()?;
-            context.confirm(&format!("Revoke the agent {name} and take it off the list?"))?;
+            let question = format!("Revoke the agent {name} and take it off the list?");
+            context.confirm_taking(&mut client, Operation::AgentShow { name: name.clone() }, &question)?;
             client.ask(Operation::AgentRemove { name }).map(drop)
         }
         Agent::List(json) => list(context, json.json),

@@ -9,7 +9,7 @@ use super::{Context, only};
 use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Credential, CredentialAdd};
 use crate::environment::variables::can_hold_a_key;
-use crate::error::{CtlError, Outcome};
+use crate::error::{CtlError, FAILED, Outcome};
 use crate::pin::Pin;
 use crate::{catalogue, certificates, output, public_suffix, secret_input};
 
@@ -132,13 +132,27 @@ fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
 
 fn remove(context: &Context, name: Name, purge: bool) -> Outcome<()> {
     let mut client = context.connect()?;
-    let operation = Operation::CredentialRemove { name: name.clone(), purge };
+    let shown = Operation::CredentialShow { name: name.clone() };
     if purge {
-        context.confirm(&format!("Erase the credential {name} and its values for good?"))?;
-        return context.widen(&mut client, operation).map(drop);
+        match client.ask(shown) {
+            // The values of one that was removed can be erased still, and keyd shows only those that are there.
+            Err(error) if error.code() == FAILED => {
+                if !context.can_confirm() {
+                    return Err(CtlError::failed(format!(
+                        "{error} To erase the values of one that was removed, say --yes."
+                    )));
+                }
+                context
+                    .confirm(&format!("There is no credential {name}. Erase the values of one that was removed?"))?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => context.confirm(&format!("Erase the credential {name} and its values for good?"))?,
+        }
+        return context.widen(&mut client, Operation::CredentialRemove { name, purge }).map(drop);
     }
-    context.confirm(&format!("Remove the credential {name} and revoke its grants?"))?;
-    client.ask(operation).map(drop)
+    let question = format!("Remove the credential {name} and revoke its grants?");
+    context.confirm_taking(&mut client, shown, &question)?;
+    client.ask(Operation::CredentialRemove { name, purge }).map(drop)
 }
 
 /// Every credential, page by page.
@@ -261,7 +275,8 @@ mod tests {
 
     #[test]
     fn a_name_whose_variable_programs_need_is_refused_where_the_key_would_be_in_it() {
-        for name in ["path", "https-proxy", "ssl-cert-file", "ld-preload", "git-ssh-command", "ps1", "OPENAI-BASE-URL"] {
+        for name in ["path", "https-proxy", "ssl-cert-file", "ld-preload", "git-ssh-command", "ps1", "OPENAI-BASE-URL"]
+        {
             assert_eq!(from(&[name, "--host", "a.example", "--bearer"]).unwrap_err().code(), 64, "{name}");
             assert!(from(&[name, "--provider", "openai"]).is_ok(), "{name}");
         }

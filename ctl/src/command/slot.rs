@@ -7,7 +7,7 @@
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use strongroom_protocol::SecretBytes;
-use strongroom_protocol::admin::{KeyDerivation, Operation, Reply, SlotKind, SlotView};
+use strongroom_protocol::admin::{Failure, KeyDerivation, Operation, Reply, SlotKind, SlotView, Thing};
 use zeroize::Zeroizing;
 
 use super::{Context, keychain};
@@ -15,7 +15,7 @@ use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{CredentialSlot, NewPassphrase, PassphraseChange, Slot, SlotAdd};
 use crate::error::{CtlError, NOT_PERMITTED, Outcome};
 use crate::recovery::Code;
-use crate::{output, passphrase, secret_input, systemd_credential};
+use crate::{failure, output, passphrase, secret_input, systemd_credential};
 
 pub fn run(context: &Context, command: Slot) -> Outcome<()> {
     match command {
@@ -116,18 +116,19 @@ pub fn name(slot: &SlotView) -> String {
 fn remove(context: &Context, id: u32) -> Outcome<()> {
     let mut client = context.connect()?;
     let all = slots(&mut client)?;
-    let kind = all.iter().find(|slot| slot.id == id).map(|slot| slot.kind);
-    if let Some(kind) = kind {
-        context
-            .confirm(&format!("Remove slot {id}, a {}, so that it does not open the vault any more?", word(kind)))?;
-    }
-    context.widen(&mut client, Operation::SlotRemove { id })?;
-    match kind {
-        Some(SlotKind::Credential) => {
+    let operation = Operation::SlotRemove { id };
+    let Some(slot) = all.iter().find(|slot| slot.id == id) else {
+        return Err(failure::about(Failure::NoSuch(Thing::Slot), &operation));
+    };
+    context
+        .confirm(&format!("Remove slot {id}, a {}, so that it does not open the vault any more?", word(slot.kind)))?;
+    context.widen(&mut client, operation)?;
+    match slot.kind {
+        SlotKind::Credential => {
             output::note("The credential's file stays where it is and opens nothing any more. Delete it.");
         }
-        Some(SlotKind::Keychain) => keychain::removed(context, id, &all),
-        _ => {}
+        SlotKind::Keychain => keychain::removed(context, id, &all),
+        SlotKind::Passphrase | SlotKind::Recovery => {}
     }
     Ok(())
 }
