@@ -42,6 +42,17 @@ fn what_is_not_there_fails_before_any_question() {
     }
 }
 
+#[test]
+fn an_agent_with_another_ones_uid_is_added_with_a_warning() {
+    let (output, operations) = run(&["agent", "add", "new", "--uid", "61011", "--uid", "61010"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(0) && operations.contains(&"AgentAdd".to_owned()), "{said}");
+    assert!(said.contains("uid 61010 is bound to other agents too (known)") && !said.contains("61011"), "{said}");
+    assert!(output.stdout.is_empty());
+    let (output, _) = run(&["agent", "add", "new", "--uid", "61011"]);
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+}
+
 /// Exit code and words, and what keyd was asked.
 fn run(words: &[&str]) -> (Output, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
@@ -101,6 +112,8 @@ fn answer(operation: Operation) -> Reply {
             Reply::Failed(Failure::NoSuch(Thing::Credential))
         }
         Operation::AgentShow { name } if is_known(&name) => Reply::Agents { items: vec![agent()], more: false },
+        Operation::AgentList { after: None } => Reply::Agents { items: vec![agent()], more: false },
+        Operation::AgentAdd { .. } => Reply::Done,
         Operation::AgentRemove { name } if is_known(&name) => Reply::Done,
         Operation::AgentShow { .. } | Operation::AgentRemove { .. } => Reply::Failed(Failure::NoSuch(Thing::Agent)),
         Operation::SlotList => {

@@ -5,7 +5,7 @@ use strongroom_protocol::admin::{AgentView, Operation, Reply};
 use strongroom_protocol::{HostPattern, Name};
 
 use super::{Context, grant, only};
-use crate::admin_client::unexpected;
+use crate::admin_client::{AdminClient, unexpected};
 use crate::args::{Agent, AgentAdd, Egress};
 use crate::error::{CtlError, Outcome};
 use crate::{output, profiles, public_suffix, users};
@@ -55,14 +55,36 @@ fn disallow(context: &Context, name: Name, hosts: Vec<HostPattern>) -> Outcome<(
 
 fn add(context: &Context, add: AgentAdd) -> Outcome<()> {
     // What is wrong in the command line is said before anything is asked for.
-    let uids = add.uids.iter().map(|user| users::uid_of(user)).collect::<Outcome<_>>()?;
-    let operation = Operation::AgentAdd { name: add.name, uids, unit: add.unit, token: add.token };
-    let reply = context.widen(&mut context.connect()?, operation)?;
+    let uids: Vec<u32> = add.uids.iter().map(|user| users::uid_of(user)).collect::<Outcome<_>>()?;
+    let mut client = context.connect()?;
+    let operation =
+        Operation::AgentAdd { name: add.name.clone(), uids: uids.clone(), unit: add.unit, token: add.token };
+    let reply = context.widen(&mut client, operation)?;
     match reply {
-        Reply::Token(token) if add.token => output::line(&token),
-        Reply::Done if !add.token => Ok(()),
-        _ => Err(unexpected()),
+        Reply::Token(token) if add.token => output::line(&token)?,
+        Reply::Done if !add.token => {}
+        _ => return Err(unexpected()),
     }
+    // The agent is there, whatever becomes of this look.
+    let agents = if uids.is_empty() { Vec::new() } else { all(&mut client).unwrap_or_default() };
+    shared_uids(&add.name, &uids, &agents).iter().for_each(|words| output::note(words));
+    Ok(())
+}
+
+/// A warning for each of the new agent's users that other agents have too. One that was revoked is itself still.
+fn shared_uids(name: &Name, uids: &[u32], agents: &[AgentView]) -> Vec<String> {
+    let others = |uid: &u32| {
+        let others = agents.iter().filter(|one| one.name != *name && one.uids.contains(uid));
+        others.map(|one| one.name.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let shared = uids.iter().map(|uid| (uid, others(uid))).filter(|(_, others)| !others.is_empty());
+    shared
+        .map(|(uid, others)| {
+            format!(
+                "Warning: uid {uid} is bound to other agents too ({others}). Agents with this uid are told apart by their placeholders, tokens or units alone."
+            )
+        })
+        .collect()
 }
 
 fn allow(context: &Context, egress: Egress) -> Outcome<()> {
@@ -91,20 +113,24 @@ fn hosts(egress: &Egress) -> Outcome<Vec<HostPattern>> {
     Ok(hosts)
 }
 
-fn list(context: &Context, as_json: bool) -> Outcome<()> {
-    let mut client = context.connect()?;
-    let mut agents: Vec<AgentView> = Vec::new();
+/// Every agent, page by page.
+fn all(client: &mut AdminClient) -> Outcome<Vec<AgentView>> {
+    let mut all: Vec<AgentView> = Vec::new();
     loop {
-        let after = agents.last().map(|last| last.name.clone());
+        let after = all.last().map(|last| last.name.clone());
         let Reply::Agents { items, more } = client.ask(Operation::AgentList { after })? else {
             return Err(unexpected());
         };
         let progress = !items.is_empty();
-        agents.extend(items);
+        all.extend(items);
         if !more || !progress {
-            break;
+            return Ok(all);
         }
     }
+}
+
+fn list(context: &Context, as_json: bool) -> Outcome<()> {
+    let agents = all(&mut context.connect()?)?;
     if as_json {
         return output::json(&agents.iter().map(to_json).collect());
     }

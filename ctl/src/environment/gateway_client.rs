@@ -124,7 +124,9 @@ fn refused(status: StatusCode, body: &[u8]) -> CtlError {
     match error.code.parse() {
         Ok(Refusal::VaultLocked) => CtlError::locked(words),
         Ok(Refusal::KeydUnavailable) => CtlError::unreachable(words),
-        Ok(Refusal::AgentUnknown | Refusal::AgentMismatch) => CtlError::not_permitted(words),
+        // Only an admin may see which it is.
+        Ok(Refusal::AgentUnknown) => CtlError::not_permitted(format!("{words} {SHARED}")),
+        Ok(Refusal::AgentMismatch) => CtlError::not_permitted(words),
         _ => CtlError::failed(words),
     }
 }
@@ -149,6 +151,8 @@ fn lost(reason: &(impl ToString + ?Sized)) -> CtlError {
     ))
 }
 
+/// What it is where the agent is registered.
+const SHARED: &str = "Where several agents are bound to this user, it tells none of them apart: an admin sees them in 'strongroom agent list'.";
 /// gatewayd asks keyd, which may be at work on the vault.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A page is at most some tens of KiB.
@@ -160,14 +164,9 @@ mod tests {
 
     #[test]
     fn refusals_keep_their_words_and_get_their_codes() {
-        for (code, exit) in [
-            ("vault_locked", 75),
-            ("keyd_unavailable", 69),
-            ("agent_unknown", 77),
-            ("agent_mismatch", 77),
-            ("revoked", 1),
-            ("new_one", 1),
-        ] {
+        for (code, exit) in
+            [("vault_locked", 75), ("keyd_unavailable", 69), ("agent_mismatch", 77), ("revoked", 1), ("new_one", 1)]
+        {
             let body = format!(
                 r#"{{"error":{{"type":"strongroom","code":"{code}","message":"It is so.","hint":"Do.\u001b[2J","request_id":"x"}}}}"#
             );
@@ -179,6 +178,12 @@ mod tests {
         let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
         assert_eq!(error.to_string(), "It is so. Do it. (agent_mismatch)");
         assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>").code(), 70);
+        let body = r#"{"error":{"code":"agent_unknown","message":"It is so.","hint":"Do it."}}"#;
+        let error = refused(StatusCode::FORBIDDEN, body.as_bytes());
+        assert!(
+            error.code() == 77 && error.to_string().starts_with("It is so. Do it. Where several agents"),
+            "{error}"
+        );
     }
 
     #[test]
