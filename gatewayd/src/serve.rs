@@ -199,7 +199,7 @@ impl Listener {
 }
 
 async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut draining: watch::Receiver<bool>) {
-    let brake = Brake::new();
+    let (brake, full) = (Brake::new(), Brake::new());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -210,7 +210,13 @@ async fn accept(gateway: Rc<Gateway>, listener: Listener, crowd: Rc<Crowd>, mut 
                 let config = gateway.config();
                 let connection = Connection::new(stream, config.timeouts);
                 let user = connection.user();
-                if let Some(place) = crowd.enter(user, config.limits.connections.get()) {
+                let place = crowd.enter(user, config.limits.connections.get());
+                if !place.as_ref().is_some_and(Place::is_welcome)
+                    && let Some(held) = full.pass(Instant::now())
+                {
+                    tracing::warn!(user, connections = crowd.size(), held, "a connection too many was refused");
+                }
+                if let Some(place) = place {
                     let visitor = Visitor::new(&gateway, &connection, user);
                     spawn_local(converse(gateway.clone(), connection, visitor, door, place, draining.clone()));
                 }

@@ -163,6 +163,7 @@ fn a_user_with_all_connections_leaves_some_to_others() {
     let others = health.clone();
     assert_eq!(with_uid(OTHER, move || others.send().status()), 200);
     health.send().assert_refused(Refusal::Overloaded);
+    assert!(scene.strongroom.logs().contains("a connection too many was refused"));
     drop(held);
     within(Duration::from_secs(20), "their places are free", || (health.send().status() == 200).then_some(()));
 }

@@ -80,7 +80,7 @@ fn another_agent_and_every_refusal_are_told_apart() {
         ("other", 77, "the agent coder and not other"),
         ("late", 75, "strongroom: It is so. Do it. (vault_locked)\n"),
         ("alone", 69, "strongroom: It is so. Do it. (keyd_unavailable)\n"),
-        ("stranger", 77, "strongroom: It is so. Do it. (agent_unknown)\n"),
+        ("stranger", 77, "strongroom: It is so. Do it. (agent_unknown) Where several agents are bound to this user"),
         ("mismatch", 77, "strongroom: It is so. Do it. (agent_mismatch)\n"),
     ] {
         for command in [&["env", "--agent", agent][..], &["run", "--agent", agent, "--", "true"]] {
