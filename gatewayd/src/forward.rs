@@ -65,6 +65,7 @@ pub async fn forward(
 ) -> Result<Response<Relay>, Rejection> {
     let config = gateway.config();
     let is_repeatable = wire::is_repeatable(&outbound.method, &outbound.headers);
+    fields::clean_request(&mut outbound.headers)?;
     // The upstream may have given up a connection on which nobody has said a word: only what can be sent again tries it.
     let is_small = outbound.source.is_small();
     let mut pooled = outbound
@@ -114,7 +115,6 @@ impl Outbound {
     /// Its head for a channel, encoded once however often it is sent.
     fn head(&mut self, id: &RequestId) -> Result<Bytes, Refusal> {
         let mut fields = std::mem::take(&mut self.headers);
-        fields::clean_request(&mut fields)?;
         if self.source.waits() {
             fields.insert(header::EXPECT, HeaderValue::from_static(expect::CONTINUE));
         }

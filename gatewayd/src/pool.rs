@@ -163,9 +163,7 @@ impl<T: Pooled> Pool<T> {
         if self.open.taken() >= most {
             self.sweep(Duration::MAX);
         }
-        if self.open.taken() >= most {
-            self.close_oldest();
-        }
+        while self.open.taken() >= most && self.close_oldest() {}
         self.open.take(&[Holder::Party(party), Holder::Upstream(upstream.clone())], most)
     }
 
@@ -186,21 +184,22 @@ impl<T: Pooled> Pool<T> {
         self.idle.borrow_mut().clear();
     }
 
-    fn close_oldest(&self) {
+    /// Says whether there was one.
+    fn close_oldest(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
         // Each list is in order of time: its first is its oldest.
         let oldest = idle
             .iter()
             .filter_map(|(key, channels)| Some((channels.first()?.since, key.clone())))
             .min_by_key(|(since, _)| *since);
-        if let Some((_, key)) = oldest
-            && let Some(channels) = idle.get_mut(&key)
-        {
+        let Some((_, key)) = oldest else { return false };
+        if let Some(channels) = idle.get_mut(&key) {
             channels.remove(0);
             if channels.is_empty() {
                 idle.remove(&key);
             }
         }
+        true
     }
 }
 
@@ -342,6 +341,22 @@ mod tests {
         assert!(reserve().is_some());
         drop(third);
         assert_eq!(pool.open.taken(), 0);
+    }
+
+    #[test]
+    fn idle_channels_make_room_however_many_there_are() {
+        let pool = pool();
+        let upstreams = ["a.example", "b.example"].map(|name| name.parse().unwrap());
+        let open = |upstream| pool.reserve(Party::default(), upstream, 16);
+        let all: Vec<_> = std::iter::repeat_with(|| open(&upstreams[0])).map_while(|permit| permit).collect();
+        let more = open(&upstreams[1]);
+        assert!(all.len() == 16 && more.is_some(), "one on top");
+        let keys = ["p", "q"].map(|letter| key(&pool, "a.example", &[("authorization", letter)]));
+        for (number, permit) in all.into_iter().chain(more).enumerate() {
+            pool.put(keys[number % 2].clone(), Fake { _permit: Some(permit), ..fake(0) }, 16);
+        }
+        assert!(open(&upstreams[0]).is_some(), "nobody uses any of them");
+        assert_eq!(pool.open.taken(), 15);
     }
 
     #[test]

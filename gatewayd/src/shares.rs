@@ -1,7 +1,8 @@
 //! Places that many want, such as connections and channels: so many for anybody, and a few more for those who have few.
 //!
-//! Whoever takes all that one may take leaves the others those few: an eighth on top, of which nobody gets more than a half.
-//! A place is counted for each of its keys, and one of them that has few is enough. It refuses to know what a place is.
+//! Whoever takes all that one may take leaves the others those few: an eighth on top, of which no key gets more than a half,
+//! be the others with it as many as they like. A place is counted for each of its keys, and one of them that has few is
+//! enough to ask for one on top. It refuses to know what a place is.
 //! Asked by the crowd, by user, and by the pool, by agent and upstream.
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,13 @@ pub struct Shares<K>(Rc<Counts<K>>);
 #[derive(Debug)]
 struct Counts<K> {
     all: Cell<usize>,
-    each: RefCell<HashMap<K, usize>>,
+    each: RefCell<HashMap<K, Count>>,
+}
+
+#[derive(Debug, Default)]
+struct Count {
+    all: usize,
+    on_top: usize,
 }
 
 /// A place; free again when dropped.
@@ -24,6 +31,7 @@ struct Counts<K> {
 pub struct Share<K: Eq + Hash> {
     counts: Rc<Counts<K>>,
     keys: Vec<K>,
+    is_on_top: bool,
 }
 
 impl<K> Default for Shares<K> {
@@ -37,19 +45,20 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     #[must_use]
     pub fn take(&self, keys: &[K], most: usize) -> Option<Share<K>> {
         let (counts, spare) = (&self.0, most / SPARE);
-        let all = counts.all.get();
-        let has_few = || {
-            let each = counts.each.borrow();
-            keys.iter().any(|key| each.get(key).copied().unwrap_or_default() < spare / 2)
-        };
-        if all >= most + spare || all >= most && !has_few() {
+        let (all, mut each) = (counts.all.get(), counts.each.borrow_mut());
+        let is_on_top = all >= most;
+        let mut known = keys.iter().map(|key| each.get(key).map_or((0, 0), |count| (count.all, count.on_top)));
+        let has_few = known.clone().any(|(all, _)| all < spare / 2);
+        if is_on_top && (all >= most + spare || !has_few || known.any(|(_, on_top)| on_top >= spare / 2)) {
             return None;
         }
         counts.all.set(all + 1);
         for key in keys {
-            *counts.each.borrow_mut().entry(key.clone()).or_default() += 1;
+            let count = each.entry(key.clone()).or_default();
+            count.all += 1;
+            count.on_top += usize::from(is_on_top);
         }
-        Some(Share { counts: Rc::clone(counts), keys: keys.to_vec() })
+        Some(Share { counts: Rc::clone(counts), keys: keys.to_vec(), is_on_top })
     }
 
     /// How many are taken.
@@ -65,8 +74,9 @@ impl<K: Eq + Hash> Drop for Share<K> {
         let mut each = self.counts.each.borrow_mut();
         for key in &self.keys {
             if let Some(count) = each.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
+                count.all -= 1;
+                count.on_top -= usize::from(self.is_on_top);
+                if count.all == 0 {
                     each.remove(key);
                 }
             }
@@ -109,7 +119,8 @@ mod tests {
         assert!(shares.take(&["agent", "dead host"], 80).is_none());
         let healthy = take_all(&shares, &["agent", "healthy host"]);
         assert_eq!(healthy.len(), 5);
-        assert!(shares.take(&["other agent", "dead host"], 80).is_some());
+        assert!(shares.take(&["agent", "another host"], 80).is_none(), "an agent gets no more by asking elsewhere");
+        assert_eq!(take_all(&shares, &["other agent", "dead host"]).len(), 5);
     }
 
     #[test]

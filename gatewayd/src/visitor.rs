@@ -37,11 +37,12 @@ pub struct Visitor {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Party {
     user: Option<u32>,
-    token: Option<Token>,
+    /// Whatever name came with it.
+    token: Option<Rc<[u8]>>,
 }
 
 /// What an agent proves itself with.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     /// The name that came with it.
     pub agent: Option<Name>,
@@ -174,7 +175,7 @@ impl Visitor {
     /// Who asks. The token was presented to keyd, and taken: else anybody could be as many as they like.
     #[must_use]
     pub fn party(&self, token: Option<&Token>) -> Party {
-        Party { user: self.user, token: token.cloned() }
+        Party { user: self.user, token: token.map(|token| token.secret.clone()) }
     }
 
     /// What tells this agent from others as far as is known here, so that they do not meet on a channel. keyd has the
