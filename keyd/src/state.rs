@@ -54,6 +54,8 @@ pub struct State {
     pub want_http2: Learnt,
     /// Upstreams that close a connection behind an answer without a word.
     pub close_at_once: Learnt,
+    /// Of those, which have closed while a request waited for it.
+    pub seen_to_close: Learnt,
     /// The thread that waits for the disk.
     pub worker: Worker,
     /// The audit log.
@@ -165,6 +167,7 @@ impl State {
             trust,
             want_http2: Learnt::default(),
             close_at_once: Learnt::default(),
+            seen_to_close: Learnt::default(),
             worker,
             logbook,
             running: Rc::default(),
@@ -362,6 +365,7 @@ impl State {
         self.trust.forget();
         self.want_http2.forget();
         self.close_at_once.forget();
+        self.seen_to_close.forget();
         self.running.cut(Refusal::VaultLocked, |_| true);
         self.channels.cancel_soon();
         self.gateways.announce(self);

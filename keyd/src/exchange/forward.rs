@@ -160,17 +160,27 @@ async fn connection(
             if let Err(refused) = channel.room.begin(connection.is_http2()) {
                 return Err(put_back(channel, connection, refused));
             }
-            // Where that is known to be likely, it is given the time to.
-            let is_fleeting = || channel.state.close_at_once.has_lately(&channel.authority, FLEETING);
+            // Where that is known to be likely, it is given the time to; where it did so, nobody waits for it again.
+            let (known, authority) = (&channel.state.close_at_once, &channel.authority);
+            let is_fleeting = || known.has_lately(authority, FLEETING);
             if !is_repeatable && !connection.is_http2() && is_fleeting() {
-                tokio::select! {
-                    biased;
-                    () = channel.upstream_gone.cancelled() => {
-                        *channel.upstream.borrow_mut() = UpstreamState::Gone;
-                        return Err(No::stale());
+                let seen = &channel.state.seen_to_close;
+                let mut is_gone = seen.has_lately(authority, FLEETING);
+                if !is_gone {
+                    tokio::select! {
+                        biased;
+                        () = channel.upstream_gone.cancelled() => {
+                            is_gone = true;
+                            known.learn(authority);
+                            seen.learn(authority);
+                        }
+                        reason = ticket.cut() => return Err(No::closing(reason)),
+                        () = channel.settles() => known.forget_one(authority),
                     }
-                    reason = ticket.cut() => return Err(No::closing(reason)),
-                    () = channel.settles() => channel.state.close_at_once.forget_one(&channel.authority),
+                }
+                if is_gone {
+                    *channel.upstream.borrow_mut() = UpstreamState::Gone;
+                    return Err(No::stale());
                 }
             }
             // It may have been closed since the last answer, and the news of it be on its way to us: a request that must

@@ -145,9 +145,10 @@ fn is_last<B: Body>(response: &Response<B>) -> bool {
         values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(word))
     };
     let has_length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].iter().any(|name| fields.contains_key(name));
+    let ends_with_it = !has_length && !response.body().is_end_stream();
     match response.version() {
-        Version::HTTP_11 => says("close") || !has_length && !response.body().is_end_stream(),
-        Version::HTTP_10 => !says("keep-alive"),
+        Version::HTTP_11 => says("close") || ends_with_it,
+        Version::HTTP_10 => !says("keep-alive") || ends_with_it,
         _ => false,
     }
 }
@@ -173,6 +174,7 @@ mod tests {
         assert!(last(Version::HTTP_11, &[]), "its end is the connection's");
         assert!(!last(Version::HTTP_11, &[("transfer-encoding", "chunked")]));
         assert!(last(Version::HTTP_10, &[length]) && !last(Version::HTTP_10, &[length, ("connection", "keep-alive")]));
+        assert!(last(Version::HTTP_10, &[("connection", "keep-alive")]), "the same");
         assert!(!last(Version::HTTP_2, &[close]));
         assert!(!is_last(&Response::new(Empty::<bytes::Bytes>::new())));
     }

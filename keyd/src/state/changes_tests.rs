@@ -182,7 +182,7 @@ async fn what_is_taken_away_during_a_restore_stays_so_and_what_was_before_is_bac
     }
 }
 
-/// The same while it waits for its turn: it was judged by then, and shown what would change.
+/// The same while it waits for its turn.
 #[tokio::test(flavor = "current_thread")]
 async fn what_is_taken_away_while_a_restore_waits_stays_so() {
     let fixture = Fixture::unlocked();

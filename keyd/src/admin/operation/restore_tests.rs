@@ -173,7 +173,7 @@ fn what_is_taken_away_meanwhile_is_taken_from_what_has_its_name() {
     assert_eq!(revoked(&restored), [Some(9), Some(9)]);
     // What was gone before is not among it.
     let mut before = furnished();
-    before.agents[0].revoked = Some(3);
+    (before.agents[0].changed, before.agents[0].revoked) = (before.generation, Some(3));
     let mut restored = backup.clone();
     take_away(&before, &before, &mut restored);
     assert_eq!(ends(&restored), [(None, None), (None, None)]);
