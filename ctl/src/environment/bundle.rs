@@ -3,7 +3,7 @@
 //! Most programs take one file in place of their own roots, so it holds both. It is put in place whole, by renaming, so
 //! that nobody reads half of it and no link is followed. It refuses directories that others can write to: whoever can
 //! put a file there chooses what the agent trusts. The directory that was judged is the one that is written to, and root
-//! writes to none that others could exchange: they would choose where. Called by `env` and `run`.
+//! follows no link where others could put one: they would choose where. Called by `env` and `run`.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -43,7 +43,7 @@ impl Bundle {
     /// Puts it where everybody of this home can read it; none where that is not ours to write to.
     #[must_use]
     pub fn put_into_home(&self, home: &Home) -> Option<PathBuf> {
-        cannot_be_exchanged(&home.run).and_then(|()| self.put(&home.run)).ok()
+        self.put(&home.run).ok()
     }
 
     /// Puts it into a user's cache directory.
@@ -56,7 +56,12 @@ impl Bundle {
             cache.ok_or_else(|| failed("there is no directory for certificates".to_owned()))?.join("strongroom");
         let unusable =
             |error: io::Error| failed(format!("certificates cannot be written to {}: {error}", folder.display()));
-        cannot_be_exchanged(&folder).map_err(unusable)?;
+        if others_could_exchange(&folder) {
+            return Err(failed(format!(
+                "certificates are not written to {}, where another user could put another directory",
+                folder.display()
+            )));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unusable)?;
         self.put(&folder).map_err(unusable)
     }
@@ -95,20 +100,32 @@ pub fn cache() -> Option<PathBuf> {
     absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
 }
 
-/// Refuses, as root, what others could put something else in the place of.
-fn cannot_be_exchanged(folder: &Path) -> io::Result<()> {
-    if geteuid().is_root() && !ownership::is_path_below_root_alone(folder) {
-        return Err(others_can_write());
-    }
-    Ok(())
+/// Whether, of root, somebody else could put another directory in this one's place.
+fn others_could_exchange(folder: &Path) -> bool {
+    geteuid().is_root() && !ownership::is_path_below_root_alone(folder)
 }
 
-/// Opens only root's directories and our own, where nobody else can put anything.
+/// Opens only root's directories and our own, where nobody else can put anything. Where others could exchange one above,
+/// no link is followed on the way: so they lead to what is theirs, and to nothing else of root's.
 fn open(folder: &Path) -> io::Result<File> {
-    let opened = directories::open(folder)?;
+    let opened = if others_could_exchange(folder) { without_links(folder)? } else { directories::open(folder)? };
     let metadata = opened.metadata()?;
     let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
     if is_ours && metadata.mode() & 0o022 == 0 { Ok(opened) } else { Err(others_can_write()) }
+}
+
+#[cfg(target_os = "linux")]
+fn without_links(folder: &Path) -> io::Result<File> {
+    use nix::fcntl::{AT_FDCWD, OpenHow, ResolveFlag, openat2};
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(File::from(openat2(AT_FDCWD, folder, how)?))
+}
+
+/// There is no such call elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn without_links(_: &Path) -> io::Result<File> {
+    Err(others_can_write())
 }
 
 fn others_can_write() -> io::Error {
@@ -242,12 +259,21 @@ mod tests {
         let (home, _) = with_victim(&folder);
         let above = folder.path().join("above");
         let bundle = Bundle::new(&ca());
+        let aside = folder.path().join("aside");
         for (owner, mode, is_written) in
             [(61_001, 0o755, false), (0, 0o775, false), (0, 0o777, false), (0, 0o1777, true), (0, 0o755, true)]
         {
             chown(&above, Some(owner), None).unwrap();
             fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            assert!(bundle.put_into_home(&home).is_some(), "a home of another user's, as it was made");
+            // A link, further up than the directory itself, that leads to one of root's.
+            fs::rename(above.join("home"), &aside).unwrap();
+            symlink(&aside, above.join("home")).unwrap();
+            fs::remove_file(aside.join("run").join(NAME)).unwrap();
             assert_eq!(bundle.put_into_home(&home).is_some(), is_written, "{owner} {mode:o}");
+            assert_eq!(aside.join("run").join(NAME).exists(), is_written, "{owner} {mode:o}");
+            fs::remove_file(above.join("home")).unwrap();
+            fs::rename(&aside, above.join("home")).unwrap();
             let cache = above.join(format!("cache-{mode:o}"));
             assert_eq!(bundle.put_into_cache(Some(cache.clone())).is_ok(), is_written, "{owner} {mode:o}");
             assert_eq!(cache.exists(), is_written, "{owner} {mode:o}");

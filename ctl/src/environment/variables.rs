@@ -154,6 +154,7 @@ pub fn can_hold_a_key(name: &str) -> bool {
 /// A credential may be called `path`; its variable must not become PATH.
 fn is_needed_otherwise(name: &str) -> bool {
     STEERING.contains(&name)
+        || LOCALE.contains(&name)
         || STEERING_FAMILIES.iter().any(|start| name.starts_with(start))
         || BASE_URL_ENDS.iter().any(|end| name.ends_with(end))
         || is_ours(name)
@@ -315,7 +316,24 @@ const STEERING: &[&str] = &[
 ];
 
 /// All that begins so does.
-const STEERING_FAMILIES: [&str; 7] = ["DYLD_", "GIT_CONFIG", "LC_", "LD_", "PYTHON", "STRONGROOM_", "XDG_"];
+const STEERING_FAMILIES: [&str; 6] = ["DYLD_", "GIT_CONFIG", "LD_", "PYTHON", "STRONGROOM_", "XDG_"];
+
+/// A locale's categories (setlocale(3)); other names may begin so, as LangChain's.
+const LOCALE: [&str; 13] = [
+    "LC_ADDRESS",
+    "LC_ALL",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
+];
 
 /// Clients send their keys where such a variable says; `--mode base-url` sets the providers'.
 const BASE_URL_ENDS: [&str; 2] = ["_BASE_URL", "_API_BASE"];

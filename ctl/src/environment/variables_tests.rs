@@ -185,7 +185,7 @@ fn what_programs_run_or_load_or_send_keys_to_is_no_keys_variable() {
             assert!(!can_hold_a_key(name), "{group}: {name}");
         }
     }
-    for name in ["GIT_TOKEN", "SSH_KEY", "PS", "PERL_KEY", "BASE_URL_KEY", "OPENAI_API_KEY", "LCD_KEY"] {
+    for name in ["GIT_TOKEN", "SSH_KEY", "PS", "PERL_KEY", "BASE_URL_KEY", "OPENAI_API_KEY", "LCD_KEY", "LC_API_KEY"] {
         assert!(can_hold_a_key(name), "{name}");
     }
 }
