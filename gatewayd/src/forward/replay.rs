@@ -67,7 +67,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         state.waits = !state.is_empty;
     }
 
-    /// Whoever sends it asks for nothing more before.
+    /// It may be read from now on, asked for or not.
     pub fn wait_no_more(&self) {
         self.0.borrow_mut().waits = false;
     }

@@ -162,8 +162,7 @@ async fn connection(
             }
             // Where that is known to be likely, it is given the time to; where it did so, nobody waits for it again.
             let (known, authority) = (&channel.state.close_at_once, &channel.authority);
-            let is_fleeting = || known.has_lately(authority, FLEETING);
-            if !is_repeatable && !connection.is_http2() && is_fleeting() {
+            if !is_repeatable && !connection.is_http2() && known.has_lately(authority, FLEETING) {
                 let seen = &channel.state.seen_to_close;
                 let mut is_gone = seen.has_lately(authority, FLEETING);
                 if !is_gone {

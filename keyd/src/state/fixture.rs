@@ -1,4 +1,6 @@
-//! A state over a vault of its own, unlocked, whose disk can be held up and broken. For tests.
+//! A state over a vault of its own, unlocked, whose disk can be held up and broken.
+//!
+//! It refuses nothing and serves no socket: operations are called as `dispatch` would. Used by the unit tests of changes.
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
