@@ -80,69 +80,72 @@ fn seen(mut scrubber: impl Scrubber, chunks: &[&[u8]], ends: bool) -> (Vec<usize
     (lengths, masked)
 }
 
-/// The guess run: at each place of a form every way to go on is tried, and the first that looks different is given.
-fn guess_run<S: Scrubber>(key: &[u8], form: &[u8], ends: bool, make: &dyn Fn() -> S) -> Result<(), String> {
-    // At a clean end a telling beginning is masked: see `tail`. Before that nothing may be seen. A key that ends in what
-    // looks like an escape may be whole a little before its form is.
-    let odd = key.iter().any(|byte| b"\\%".contains(byte));
-    let known = if ends { 15 } else { form.len() - if odd { 16 } else { 0 } };
-    for known in 0..known {
-        for rest in [&b""[..], b" "] {
-            let mut first: Option<Vec<_>> = None;
-            // Where a form is all escapes one guess in nine has to do, beside the right one.
-            let few = form.len() > 50;
-            let guesses =
-                GUESSES.iter().enumerate().filter(|(at, guess)| !few || at % 9 == 0 || **guess == form[known]);
-            for (_, guess) in guesses {
-                let text = [b"guess: ", &form[..known], &[*guess], rest].concat();
-                if known + 1 == form.len() && standard(*guess).eq_ignore_ascii_case(&standard(form[known])) {
-                    continue;
-                }
-                let at = text.len() - rest.len();
-                let looks: Vec<_> =
-                    [&[&text[..]][..], &[&text[..at - 1], &text[at - 1..]], &[&text[..at], &text[at..]]]
-                        .iter()
-                        .map(|chunks| seen(make(), chunks, ends))
-                        .collect();
-                match &first {
-                    Some(first) if *first != looks => {
-                        return Err(format!(
-                            "{:?} is told after {:?}",
-                            char::from(*guess),
-                            String::from_utf8_lossy(&form[..known])
-                        ));
-                    }
-                    Some(_) => {}
-                    None => first = Some(looks),
-                }
-            }
-        }
-    }
-    Ok(())
+/// The guess run: at each place of a form every way to go on is tried. Gives the places where one looks different.
+fn guess_run<S: Scrubber>(key: &[u8], form: &[u8], ends: bool, make: &dyn Fn() -> S) -> Vec<usize> {
+    // A key that ends in what looks like an escape may be whole a little before its form is.
+    let odd = |bytes: &[u8]| bytes.iter().any(|byte| b"\\%".contains(byte));
+    // And in place of its last symbols an escape that is one, or is cut off, makes a tail, where what is none is too long.
+    let without = match (ends, odd(key), odd(form)) {
+        (true, _, true) => SYMBOL * SYMBOL,
+        (true, _, false) => SYMBOL,
+        (false, true, _) => 16,
+        (false, false, _) => 0,
+    };
+    let last = form.len().saturating_sub(without);
+    (0..last).filter(|known| [&b""[..], b" "].iter().any(|rest| is_told(form, *known, rest, ends, make))).collect()
+}
+
+fn is_told<S: Scrubber>(form: &[u8], known: usize, rest: &[u8], ends: bool, make: &dyn Fn() -> S) -> bool {
+    // Where a form is all escapes one guess in nine has to do, beside the right one.
+    let few = form.len() > 50;
+    let guesses = GUESSES.iter().enumerate().filter(|(at, guess)| !few || at % 9 == 0 || **guess == form[known]);
+    // The last byte makes it whole, and that is seen.
+    let is_whole = |guess: u8| known + 1 == form.len() && standard(guess).eq_ignore_ascii_case(&standard(form[known]));
+    let mut looks = guesses.filter(|(_, guess)| !is_whole(**guess)).map(|(_, guess)| {
+        let text = [b"guess: ", &form[..known], &[*guess], rest].concat();
+        let at = text.len() - rest.len();
+        [&[&text[..]][..], &[&text[..at - 1], &text[at - 1..]], &[&text[..at], &text[at..]]]
+            .map(|chunks| seen(make(), chunks, ends))
+    });
+    let first = looks.next();
+    looks.any(|other| first.as_ref().is_some_and(|first| *first != other))
 }
 
 const GUESSES: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_.~=%\\";
 
 #[test]
 fn a_guesser_learns_nothing_about_the_next_byte() {
-    for key in [KEYS[0], KEYS[2], KEYS[3]].map(str::as_bytes) {
-        let patterns = Rc::new(patterns(&[key], "sk-"));
-        let text = std::str::from_utf8(key).expect("text");
-        for (name, form) in all_forms(text) {
-            for ends in [false, true] {
-                let outcome = guess_run(key, &form, ends, &|| Stream::new(Rc::clone(&patterns)));
-                assert_eq!(outcome, Ok(()), "{text} {name}");
-            }
+    for key in [KEYS[0], KEYS[2], KEYS[3], KNOWN] {
+        let patterns = Rc::new(patterns(&[key.as_bytes()], "sk-"));
+        for (name, form) in all_forms(key) {
+            let told = |ends| guess_run(key.as_bytes(), &form, ends, &|| Stream::new(Rc::clone(&patterns)));
+            assert_eq!(told(false), Vec::<usize>::new(), "{key} {name}");
+            // At a clean end the last symbol of the shortest tail is told.
+            let told = told(true);
+            let (Some(first), Some(last)) = (told.first(), told.last()) else {
+                // The twin is nearer to the end than this one was looked at.
+                assert!(form.iter().any(|byte| b"\\%".contains(byte)), "{key} {name}");
+                continue;
+            };
+            assert!(last - first < SYMBOL, "{key} {name}: {told:?}");
+            let half = key.len().min(2 * 16 + 3) / 2;
+            assert!(*first + 4 >= half, "{key} {name}: {told:?}");
         }
     }
 }
+
+/// A symbol may be written with so many bytes.
+const SYMBOL: usize = 6;
+
+/// Of which the beginning is the same in all keys of one account: only its end is a secret.
+const KNOWN: &str = "sk-176536724812-1987469832345-Zt0aQmPz81LkVbNcXy72RsTu";
 
 #[test]
 fn a_scrubber_that_holds_back_live_beginnings_is_found_out() {
     let key = KEYS[0].as_bytes();
     for form in [key.to_vec(), reference::hex(key), reference::base64_interior(key, 1)] {
-        let outcome = guess_run(key, &form, false, &|| Leaky::new(key));
-        assert!(outcome.is_err_and(|told| told.starts_with("'s' is told") || told.contains("is told after")));
+        let told = guess_run(key, &form, false, &|| Leaky::new(key));
+        assert!(told.len() + 2 > form.len(), "{told:?}");
     }
 }
 

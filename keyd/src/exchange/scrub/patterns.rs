@@ -39,19 +39,18 @@ impl Patterns {
                 continue;
             }
             for version in credential.versions.iter().filter(|version| !version.weak) {
-                let public = version.value.starts_with(credential.key_prefix.as_bytes());
-                let prefix = if public { credential.key_prefix.len() } else { 0 };
+                let tail = tail::shortest(&version.value, credential.key_prefix.as_bytes());
                 match keys.iter_mut().find(|(key, _)| key.matches(&version.value)) {
-                    Some((_, known)) => *known = prefix.max(*known),
-                    None => keys.push((Rc::clone(&version.value), prefix)),
+                    Some((_, known)) => *known = tail.max(*known),
+                    None => keys.push((Rc::clone(&version.value), tail)),
                 }
             }
         }
         let shape = Shape::of(keys.iter().map(|(key, _)| &key[..]));
         let forms: Vec<_> =
             keys.iter().flat_map(|(key, _)| KINDS.map(|kind| Form::new(Rc::clone(key), kind))).collect();
-        let prefixes = keys.iter().flat_map(|(_, prefix)| KINDS.map(|_| *prefix));
-        let beginnings = forms.iter().zip(prefixes).map(|(form, prefix)| Beginning::new(form, prefix)).collect();
+        let tails = keys.iter().flat_map(|(_, tail)| KINDS.map(|_| *tail));
+        let beginnings = forms.iter().zip(tails).map(|(form, tail)| Beginning::new(form, tail)).collect();
         Self { of: Rc::downgrade(live), search: Search::new(forms, shape.class()), beginnings, shape }
     }
 
@@ -63,9 +62,15 @@ impl Patterns {
 
     /// Where tails begin that the text ends in and that are the beginnings of keys.
     pub fn tails(&self, text: &[u8]) -> impl Iterator<Item = usize> {
-        let text = (text.len() >= tail::TELLING).then(|| Text::new(text));
+        let text = self.may_have_a_tail(text.len()).then(|| Text::new(text));
         let forms = self.search.forms().iter().zip(&self.beginnings);
         forms.filter_map(move |(form, beginning)| tail::tail(text.as_ref()?, form, beginning))
+    }
+
+    /// Whether the beginning of a key may be found in a text of that length.
+    #[must_use]
+    pub fn may_have_a_tail(&self, length: usize) -> bool {
+        self.beginnings.iter().any(|beginning| beginning.fits_in(length))
     }
 
     /// What is public of them.

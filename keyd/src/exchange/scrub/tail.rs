@@ -1,11 +1,12 @@
 //! The beginning of a key at the very end of a body: an answer that was cut off, cleanly, in the middle of one.
 //!
-//! It is masked where it is the public prefix and at least [`TELLING`] bytes more, and at most [`MOST_LEFT`] bytes are
-//! missing. Of long keys the beginning may be known (a JWT's header): were it masked as soon as some bytes fit, each
-//! further byte could be guessed by itself. So a tail has to hold many unknown bytes at once. The same for the other
-//! forms, in their own measure. An escape that is cut off, base64 padding and a last character that holds fewer bits
-//! belong to the tail. A form is looked at where the fingerprint fits of the last symbols that a tail must have, and
-//! that comparison takes the same time whatever it finds. Called by `stream`.
+//! It is masked from where it begins to the end of the body, as soon as it holds what is public of the key and
+//! [`TELLING`] bytes more (half of the rest, where that is less), whatever follows up to the length of the whole key. Were
+//! what follows compared too, each further byte could be guessed by itself: who knows the beginning would have one more
+//! echoed at the end, and see the mask where it is right. So the mask tells the last of those bytes to whoever knows all
+//! before it, and nothing of the others. The same for the other forms, in their own measure. An escape that is cut off and
+//! base64 padding belong to the tail. A form is looked at where the fingerprint fits of the last symbols that a tail must
+//! have, and that comparison takes the same time whatever it finds. Called by `stream`, by way of `patterns`.
 
 use std::hint::black_box;
 
@@ -15,26 +16,31 @@ use super::form::{Case, Form, Kind};
 
 /// How a form begins, as far as that is needed to know a tail.
 pub struct Beginning {
-    /// Symbols of the shortest tail.
+    /// Symbols of the shortest tail, and all that are compared.
     least: usize,
-    /// The fingerprint of the last of these; none where there are none to be had.
+    /// The fingerprint of the last of these; none where they are too few for one.
     number: Option<u64>,
 }
 
 impl Beginning {
-    /// Of a form, of whose key so many bytes are public.
+    /// Of a form, of whose key so many bytes make a tail.
     #[must_use]
-    pub fn new(form: &Form, prefix: usize) -> Self {
-        let scale = |bytes: usize| match form.kind() {
+    pub fn new(form: &Form, bytes: usize) -> Self {
+        let least = match form.kind() {
             Kind::Plain => bytes,
             Kind::Hex => 2 * bytes,
             Kind::Base64(_) => (8 * bytes).div_ceil(6),
         };
-        let least = scale(prefix + TELLING).max(form.len().saturating_sub(scale(MOST_LEFT)));
-        let words = Words::of_process().filter(|_| least < form.len());
+        let words = Words::of_process().filter(|_| (LONGEST_WINDOW..form.len()).contains(&least));
         let append = |words: Words, number, at| words.append(number, form.symbol(at));
         let number = words.map(|words| (least - LONGEST_WINDOW..least).fold(0, |number, at| append(words, number, at)));
         Self { least, number }
+    }
+
+    /// Whether a text of so many bytes can hold it: no form has fewer symbols than the key has bytes.
+    #[must_use]
+    pub fn fits_in(&self, bytes: usize) -> bool {
+        self.least <= bytes
     }
 
     fn may_end(&self, symbols: &Symbols, end: usize) -> bool {
@@ -45,14 +51,29 @@ impl Beginning {
     }
 }
 
-/// Where the tail begins that this text ends in and that is the beginning of the form.
+/// How many of its bytes make the shortest tail of a key with this declared prefix.
+///
+/// Of a signed token in its compact form (RFC 7515, section 7.1) all but the signature counts as public: what it claims is
+/// no secret, and begins alike in all that one issuer signs.
+#[must_use]
+pub fn shortest(key: &[u8], prefix: &[u8]) -> usize {
+    let declared = if key.starts_with(prefix) { prefix.len() } else { 0 };
+    let mut dots = key.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+    let public = match (dots.next(), dots.next(), dots.next()) {
+        (Some(_), Some(last), None) if key.starts_with(JSON_OBJECT) => declared.max(last + 1),
+        _ => declared,
+    };
+    public + TELLING.min((key.len() - public) / 2)
+}
+
+/// Where the tail begins that this text ends in.
 #[must_use]
 pub fn tail(text: &Text, form: &Form, beginning: &Beginning) -> Option<usize> {
     let least = beginning.least;
     let in_reading = |(symbols, end): (&Symbols, usize)| {
         let lengths = (least..form.len().min(end + 1)).rev();
-        let mut fitting = lengths.filter(|length| beginning.may_end(symbols, end - length + least));
-        fitting.find_map(|length| symbols.start_of(form, end, length))
+        let mut ends = lengths.map(|length| end - length + least).filter(|end| beginning.may_end(symbols, *end));
+        ends.find_map(|end| symbols.start_of(form, end, least))
     };
     text.ends(matches!(form.kind(), Kind::Base64(_))).filter_map(in_reading).min()
 }
@@ -157,10 +178,10 @@ fn is_cut_off(text: &[u8]) -> bool {
 
 /// After so many symbols one leaves the fingerprint.
 const AGO: u32 = LONGEST_WINDOW as u32;
-/// Bytes of a key that may be missing from a tail that is masked.
-const MOST_LEFT: usize = 24;
-/// Bytes of a key beyond its public prefix that tell too much at the end of a cut-off body.
-pub const TELLING: usize = 16;
+/// Bytes of a long key beyond what is public of it that tell too much at the end of a cut-off body.
+const TELLING: usize = 16;
+/// `{"` in base64.
+const JSON_OBJECT: &[u8] = b"eyJ";
 
 #[cfg(test)]
 mod tests {
@@ -172,17 +193,17 @@ mod tests {
     use crate::secret::Secret;
 
     const KEY: &[u8] = b"sk-test-4f8a9b2c1d0e7f6a5b4c3d2e1f0a9b8c7d6e5f4a";
-    const PREFIX: usize = 8;
+    const PREFIX: &[u8] = b"sk-test-";
 
     /// Where the tail of this text begins.
     fn found(text: &[u8]) -> Option<usize> {
         let key = Rc::new(Secret::copy_from(KEY).expect("room"));
         let text = Text::new(text);
-        KINDS.iter().filter_map(|kind| of_form(&text, &Form::new(Rc::clone(&key), *kind))).min()
+        KINDS.iter().filter_map(|kind| of_form(&text, &Form::new(Rc::clone(&key), *kind), KEY)).min()
     }
 
-    fn of_form(text: &Text, form: &Form) -> Option<usize> {
-        tail(text, form, &Beginning::new(form, PREFIX))
+    fn of_form(text: &Text, form: &Form, key: &[u8]) -> Option<usize> {
+        tail(text, form, &Beginning::new(form, shortest(key, PREFIX)))
     }
 
     #[test]
@@ -214,22 +235,45 @@ mod tests {
         }
         let escaped = cut.iter().flat_map(|byte| format!("%{byte:02x}").into_bytes()).collect::<Vec<_>>();
         assert_eq!(found(&[b"a ", &escaped[..]].concat()), Some(2));
-        for (length, rest) in [(40, "A=="), (40, "A"), (40, "="), (40, "==")] {
-            assert_eq!(
-                found(&[b"a ", &base64_interior(KEY, 0)[..length], rest.as_bytes()].concat()),
-                Some(2),
-                "{rest}"
-            );
+        let whole = base64_interior(KEY, 0);
+        for (length, rest) in [(40, "A=="), (40, "A"), (40, "="), (40, "=="), (whole.len() - 1, "A==")] {
+            assert_eq!(found(&[b"a ", &whole[..length], rest.as_bytes()].concat()), Some(2), "{rest}");
         }
-        assert_eq!(found(&[b"a ", cut, b"."].concat()), None, "the positive twin");
     }
 
     #[test]
-    fn of_a_long_key_nearly_all_has_to_be_there() {
-        let key = Rc::new(Secret::copy_from(&[KEY, KEY].concat()).expect("room"));
-        let form = Form::new(key, Kind::Plain);
-        let text = [b"a ", KEY, KEY].concat();
-        assert_eq!(of_form(&Text::new(&text[..2 + 71]), &form), None);
-        assert_eq!(of_form(&Text::new(&text[..2 + 72]), &form), Some(2));
+    fn what_follows_a_telling_beginning_is_not_looked_at() {
+        for known in 24..KEY.len() {
+            for rest in 0..=KEY.len() {
+                let text = [b"a ", &KEY[..known], &vec![b'+'; rest][..]].concat();
+                let expected = (known + rest < KEY.len()).then_some(2);
+                assert_eq!(found(&text), expected, "{known} bytes and {rest} others");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_key_is_found_as_soon_as_a_short_one_and_of_a_shorter_one_half_is_enough() {
+        let of = |key: &[u8]| shortest(key, PREFIX);
+        assert_eq!(of(&[KEY, KEY].concat()), 24);
+        assert_eq!(of(b"Zt0aQmPz81LkVbNc"), 8);
+        assert_eq!(of(b"sk-test-Zt0aQmPz81LkVbNc"), 16);
+        for length in 6..16 {
+            let key = b"Zt0aQmPz81LkVbNc";
+            let form = Form::new(Rc::new(Secret::copy_from(key).expect("room")), Kind::Plain);
+            let text = Text::new(&[b"a ", &key[..length]].concat());
+            assert_eq!(of_form(&text, &form, key), (length >= 8).then_some(2), "{length}");
+        }
+    }
+
+    #[test]
+    fn of_a_signed_token_all_but_the_signature_is_public() {
+        let token = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert_eq!(shortest(token, b""), token.len() - 43 + 16);
+        for other in [&b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtZSJ9"[..], b"dBjftJeZ.4CVP-mB92K27.uhbUJU1p1r_wW1gFWFOEjXk"] {
+            assert!(shortest(other, b"") <= 16);
+        }
+        let unsigned = b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJtZSJ9.";
+        assert_eq!(shortest(unsigned, b""), unsigned.len());
     }
 }
