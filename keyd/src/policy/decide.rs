@@ -252,8 +252,32 @@ fn stand_together(live: &Live, asked: &Asked<'_>, uses: &[(&Grant, Use)], is_who
     Ok(binding)
 }
 
-/// Frameworks take the method from this parameter where they find it, whatever the request line says.
-const METHOD_PARAMETER: &str = "_method";
+/// Frameworks take the method from the first of these parameters where they find it, whatever the request line says;
+/// some servers do so with the others.
+const METHOD_PARAMETERS: [&str; 8] = [
+    "_method",
+    "$httpmethod",
+    "_httpmethod",
+    "httpmethod",
+    "http_method",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];
+
+/// Some take it from this one as well, which has many other meanings.
+const PERHAPS_METHOD: &str = "method";
+
+/// Values that it has then.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Whether a server could read another method out of this part of a query.
+fn names_a_method(part: &[u8]) -> bool {
+    let mut halves = part.splitn(2, |byte| *byte == b'=');
+    let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    let is = |text: &[u8], names: &[&str]| names.iter().any(|one| form::same_name(text, one));
+    is(name, &METHOD_PARAMETERS) || form::same_name(name, PERHAPS_METHOD) && is(value, &METHODS)
+}
 
 /// Denials are matched on the path as lenient servers might read it: what mints keys must not be reached in
 /// another spelling.
@@ -262,11 +286,8 @@ fn is_allowed(live: &Live, grant: &Grant, method: &Method, target: &Target) -> b
     let denials = live.denials(grant.credential);
     let query = target.query().unwrap_or_default().as_bytes();
     // Some servers take `;` for `&`.
-    let overrides = query.split(|byte| matches!(byte, b'&' | b';')).any(|part| {
-        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
-        form::same_name(name, METHOD_PARAMETER)
-    });
-    if overrides && !(denials.is_empty() && grant.allow.is_empty()) {
+    let overrides = || query.split(|byte| matches!(byte, b'&' | b';')).any(names_a_method);
+    if !(denials.is_empty() && grant.allow.is_empty()) && overrides() {
         return false;
     }
     let denied = !denials.is_empty() && lenient::readings(target.path()).iter().any(|path| covered(denials, path));

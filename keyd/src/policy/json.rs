@@ -201,7 +201,7 @@ impl Scanner<'_> {
         let step = &*self.steps[way];
         let exact = name == step;
         // Some servers look members up without regard to case: then these are the same one.
-        if exact || name.eq_ignore_ascii_case(step) {
+        if exact || is_same_but_for_case(&name, step) {
             drop(name);
             let Some(open) = self.open.last_mut() else { return Err(Fault::Malformed) };
             if open.seen {
@@ -328,6 +328,14 @@ fn unit(bytes: &[u8], at: usize) -> Option<(char, usize)> {
     }
     let second = four(at + 6).filter(|second| (0xdc00..0xe000).contains(second))?;
     Some((char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00))?, 12))
+}
+
+/// Whether two names differ in case alone, for servers that fold the two characters beyond ASCII that become ASCII: the
+/// Kelvin sign and the long s (Unicode, CaseFolding.txt).
+fn is_same_but_for_case(one: &str, other: &str) -> bool {
+    let folded = |text: &str| text.replace('\u{212a}', "k").replace('\u{17f}', "s");
+    one.eq_ignore_ascii_case(other)
+        || !(one.is_ascii() && other.is_ascii()) && folded(one).eq_ignore_ascii_case(&folded(other))
 }
 
 /// A step of a pointer, without `~0` and `~1`.

@@ -64,6 +64,10 @@ fn a_member_that_comes_twice_on_the_way_is_refused() {
     for text in [r#"{"a": {"b": "x"}, "c": 1, "c": 2}"#, r#"{"c": {"a": 1, "a": 2}, "a": {"b": "x"}}"#] {
         assert_eq!(string(text, "/a/b"), Ok(Some("x".to_owned())), "elsewhere it is nothing to us: {text}");
     }
+    for text in [r#"{"sk": "x", "s\u212a": "y"}"#, "{\"sk\": \"x\", \"\u{17f}K\": \"y\"}"] {
+        assert_eq!(locate(text, "/sk"), Err(Fault::Twice), "{text}");
+    }
+    assert_eq!(string(r#"{"sk": "x", "\u0161k": "y"}"#, "/sk"), Ok(Some("x".to_owned())), "another letter");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! deliberately crude: bytes × the bits of the character classes that occur, halved where few characters make it up.
 //! Called by `admin/`.
 
+use std::collections::HashMap;
+
 use strongroom_protocol::admin::{BadKey, LONGEST_KEY};
 
 /// Judges a value. `prefix` is the public beginning of the provider's keys and adds no strength.
@@ -26,7 +28,18 @@ pub fn judge(value: &[u8], prefix: &str) -> Result<(), BadKey> {
     if value.len() < SHORTEST {
         return Err(BadKey::Short);
     }
-    if bits(own) < LEAST_BITS { Err(BadKey::Guessable) } else { Ok(()) }
+    if bits(own) < LEAST_BITS || is_repetitive(value) { Err(BadKey::Guessable) } else { Ok(()) }
+}
+
+/// Whether some stretch comes again and again: each time that it stands in an answer, all places that it could be would
+/// have to be looked at, which an upstream could use to keep keyd busy.
+fn is_repetitive(value: &[u8]) -> bool {
+    let mut counts: HashMap<&[u8], usize> = HashMap::new();
+    value.windows(STRETCH).any(|stretch| {
+        let count = counts.entry(stretch).or_default();
+        *count += 1;
+        *count > MOST_REPEATED
+    })
 }
 
 fn bits(value: &[u8]) -> usize {
@@ -54,6 +67,10 @@ fn bits(value: &[u8]) -> usize {
 
 const SHORTEST: usize = 16;
 const LEAST_BITS: usize = 80;
+/// As many bytes as the scrubber compares at least before it looks closer.
+const STRETCH: usize = 8;
+/// Zeros in base64 are `A`s: some dozens of them are in good keys.
+const MOST_REPEATED: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -81,6 +98,18 @@ mod tests {
         assert_eq!(judge(b"sk-ant-api03-abcd", "sk-ant-api03-"), Err(BadKey::Guessable));
         assert_eq!(judge(b"a-prefix-and-nothing-behind-it", "a-prefix-and-nothing-behind-it"), Err(BadKey::Guessable));
         assert_eq!(judge(&[b'x'; LONGEST_KEY + 1], ""), Err(BadKey::TooLong));
+    }
+
+    #[test]
+    fn a_key_that_is_mostly_repetition_is_weak_however_long_it_is() {
+        let random = "Zt0aQmPz81LkVbNcXsWqEdRf";
+        for (filler, most) in [("a", 64 + 7), ("\\", 64 + 7), ("ab", 64 + 3)] {
+            let key = |times| [random, &filler.repeat(times)].concat();
+            assert_eq!(judge(key(most).as_bytes(), ""), Ok(()), "{filler}");
+            for times in [most + 1, 8000 / filler.len()] {
+                assert_eq!(judge(key(times).as_bytes(), ""), Err(BadKey::Guessable), "{filler} {times} times");
+            }
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub fn hides_a_dot_segment(path: &str) -> bool {
         if is_overlong(&current) {
             return true;
         }
-        let read = in_ascii(&current);
+        let read = without_controls(&in_ascii(&current));
         let names = read.split(|byte| matches!(byte, b'/' | b'\\')).map(name);
         if names.filter(|name| matches!(*name, b"." | b"..")).count() > literal {
             return true;
@@ -72,9 +72,9 @@ fn decoded(text: &str, cuts_first: bool) -> String {
             let cut = current.split(|byte| *byte == b'/').map(|segment| segment.split(|byte| *byte == b';').next());
             current = cut.map(Option::unwrap_or_default).collect::<Vec<_>>().join(&b'/');
         }
-        current = percent::decode_where(&in_ascii(&current), |_| true);
+        current = percent::decode_where(&without_controls(&in_ascii(&current)), |_| true);
     }
-    String::from_utf8_lossy(&in_ascii(&current)).to_ascii_lowercase()
+    String::from_utf8_lossy(&without_controls(&in_ascii(&current))).to_ascii_lowercase()
 }
 
 /// A path of the names of these segments.
@@ -121,12 +121,28 @@ fn in_ascii(bytes: &[u8]) -> Cow<'_, [u8]> {
                 '\u{fe6a}' | '\u{066a}' => out.push(b'%'),
                 '\u{037e}' | '\u{fe54}' => out.push(b';'),
                 '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{3000}' => out.push(b' '),
+                // Letters in circles, in alphabets of mathematics, and two that case folding makes ASCII.
+                '\u{24b6}'..='\u{24cf}' => out.push(letter(character, '\u{24b6}')),
+                '\u{24d0}'..='\u{24e9}' => out.push(letter(character, '\u{24d0}')),
+                '\u{1d400}'..='\u{1d6a3}' => out.push(letter(character, '\u{1d400}')),
+                '\u{212a}' => out.push(b'k'),
+                '\u{17f}' => out.push(b's'),
                 other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         }
         out.extend_from_slice(chunk.invalid());
     }
     Cow::Owned(out)
+}
+
+/// Which letter this is, in alphabets that follow each other from `first` on.
+fn letter(character: char, first: char) -> u8 {
+    b"abcdefghijklmnopqrstuvwxyz"[(character as usize - first as usize) % 26]
+}
+
+/// Without control characters, which some parsers drop wherever they stand (WHATWG URL, 4.4).
+fn without_controls(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|byte| !byte.is_ascii_control()).collect()
 }
 
 /// Where a name ends for some server: parameters, and what is a query or a fragment once it is decoded.
@@ -170,6 +186,8 @@ mod tests {
             "/a/..%3bx%3fy/b",
             "/a/..%ef%bc%9f/b",
             "/a/..%ef%bc%83/b",
+            "/a/.%2509./b",
+            "/a/%2e%250d%252e/b",
         ] {
             assert!(hides_a_dot_segment(path), "{path}");
         }
@@ -227,6 +245,13 @@ mod tests {
             "/v1/admin/keys%3Fx/y",
             "/v1;a%2Fb/admin/keys",
             "/v1/admin;a%2fb%3Bc/keys",
+            "/v1/%E2%93%90dmin/keys",
+            "/v1/%E2%92%B6dmin/keys",
+            "/v1/admin/%E2%84%AAeys",
+            "/v1/admin/key%C5%BF",
+            "/v1/%F0%9D%90%9Admin/keys",
+            "/v1/%F0%9D%98%88dmin/keys",
+            "/v1/ad%2509min/keys%250a",
         ] {
             assert!(readings(path).contains(&"/v1/admin/keys".to_owned()), "{path}");
         }

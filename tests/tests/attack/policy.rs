@@ -165,21 +165,34 @@ fn what_is_allowed_is_not_left_in_any_spelling() {
     siege.hold();
 }
 
-/// Frameworks take `_method` for the method.
+/// Frameworks take `_method` for the method, and other servers other parameters.
 #[test]
 fn a_parameter_that_names_another_method_is_refused_where_methods_matter() {
     let siege = Siege::lay();
     siege.scene.strongroom.must(&["agent", "add", "narrow"]);
     let narrow = siege.scene.grant(CREDENTIAL, "narrow", &["--allow", "POST /v1/**"]);
-    for query in
-        ["_method=DELETE", "a=b;_method=DELETE", "a=b&_METHOD=delete", "%5fmethod=DELETE", "_method", "x&_method=GET&y"]
-    {
+    let names =
+        ["_HttpMethod", "httpMethod", "http_method", "x-http-method", "X-HTTP-Method-Override", "x-method-override"];
+    let names = names.map(|name| format!("{name}=DELETE"));
+    let spelled = [
+        "_method=DELETE",
+        "a=b;_method=DELETE",
+        "a=b&_METHOD=delete",
+        "%5fmethod=DELETE",
+        "_method",
+        "x&_method=GET&y",
+        "$httpMethod=DELETE",
+        "%24httpMethod=DELETE",
+        "method=DELETE",
+        "a=b&Method=%64elete",
+    ];
+    for query in spelled.into_iter().chain(names.iter().map(String::as_str)) {
         let target = format!("/v1/items/7?{query}");
         let heard = siege.dial().ask(&Ask::bearer("POST", &target, &narrow));
         assert_eq!(heard.refusal(), Some(Refusal::RequestNotAllowed), "{query}");
         assert_eq!(siege.dial().ask(&siege.ask(&target)).status(), Some(200), "its twin has no rule");
     }
-    for query in ["method=DELETE", "x_method=1", "q=_method"] {
+    for query in ["method=flickr.photos.search", "x_method=1", "q=_method", "methods=DELETE"] {
         let heard = siege.dial().ask(&Ask::bearer("POST", &format!("/v1/items/7?{query}"), &narrow));
         assert_eq!(heard.status(), Some(200), "{query}");
     }
