@@ -15,6 +15,7 @@ use strongroom_protocol::{Authority, Refusal};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::decode::memory::Share;
 use super::forward;
 use super::link::Link;
 use super::room::Room;
@@ -33,6 +34,8 @@ pub struct Channel {
     pub authority: Authority,
     /// Its part of the memory.
     pub room: Room,
+    /// What the head of the request under way has of the room for large ones, until it is handed to the connection.
+    pub head: Cell<Option<Share>>,
     /// Its upstream connection.
     pub upstream: RefCell<UpstreamState>,
     /// Whom it serves, once it serves somebody.
@@ -130,6 +133,7 @@ pub async fn serve(state: Rc<State>, sessions: Rc<Sessions>, authority: Authorit
         sessions,
         authority,
         room,
+        head: Cell::default(),
         upstream: RefCell::new(sockets.upstream),
         bound: RefCell::new(None),
         has_waited: Cell::new(false),
@@ -165,7 +169,12 @@ async fn serve_requests(channel: &Rc<Channel>, link: &Rc<Link>) {
         };
         let Ok(next) = next else { return link.retire() };
         let Some(request) = next else { return };
-        let exchange = async { link.answer(forward::handle(Rc::clone(channel), request).await).await };
+        channel.head.set(link.take_share());
+        let exchange = async {
+            let answer = forward::handle(Rc::clone(channel), request).await;
+            channel.head.take();
+            link.answer(answer).await
+        };
         let answered = tokio::select! {
             biased;
             answered = exchange => answered,

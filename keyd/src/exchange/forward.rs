@@ -102,6 +102,8 @@ async fn admitted(
     })?;
     ending.count_upload(upload.count());
     let is_head = parts.method == Method::HEAD;
+    // What an exchange takes of the room for channels counts it from here on.
+    channel.head.take();
     Underway { channel, admitted, ending, upstream, ticket, served_before, is_repeatable, is_head }
         .run(Request::from_parts(parts, upload))
         .await

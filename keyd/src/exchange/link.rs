@@ -39,7 +39,7 @@ pub struct Link {
     turn: Cell<u64>,
     /// Waits for the end of the upload, to watch for the hang-up from then on.
     watching: Cell<Option<Waker>>,
-    /// What all channels share for large heads, and our part while one is coming.
+    /// What all channels share for large heads, and our part while one is coming or has come.
     room: Memory,
     share: Cell<Option<Share>>,
 }
@@ -88,6 +88,7 @@ impl Link {
             yield_now().await;
         }
         turn::next().await;
+        self.account_for(RequestHead::cost(&payload))?;
         let head = RequestHead::decode(payload).ok()?;
         let waits = head.fields.get(header::EXPECT).is_some_and(|value| value == CONTINUE);
         self.upload.set(match (head.has_body, waits) {
@@ -100,6 +101,22 @@ impl Link {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (head.method, head.target, head.fields);
         Some(request)
+    }
+
+    /// Has a part of the room for a head, if it is large; nothing where there is none left.
+    fn account_for(&self, bytes: usize) -> Option<()> {
+        let share = self.share.take();
+        if bytes > SMALL_HEAD {
+            let mut share = share.or_else(|| self.room.share(0))?;
+            share.resize(bytes).then(|| self.share.set(Some(share)))?;
+        }
+        Some(())
+    }
+
+    /// The part of the room that the head has which was read last: whoever takes it holds the head.
+    #[must_use]
+    pub fn take_share(&self) -> Option<Share> {
+        self.share.take()
     }
 
     /// Says that no request will be looked at any more, before the end. One that is on its way here may be sent again.
@@ -264,14 +281,15 @@ impl Link {
                 let turn = ready!(coop::poll_proceed(cx));
                 if let Some(frame) = decoder.next_frame().map_err(|_| Broken)? {
                     turn.made_progress();
-                    self.share.take();
+                    if !matches!(frame, Frame::Head(_)) {
+                        self.share.take();
+                    }
                     return Poll::Ready(Ok(frame));
                 }
             }
             // Before it is held: a thousand channels with heads that never end must not fill the memory.
-            if let Some(length) = decoder.awaits().filter(|length| *length > SMALL_HEAD) {
-                let share = self.share.take().or_else(|| self.room.share(length));
-                self.share.set(Some(share.ok_or(Broken)?));
+            if let Some(length) = decoder.awaits() {
+                self.account_for(length).ok_or(Broken)?;
             }
             match ready!(poll_read_buf(Pin::new(&mut *socket), cx, decoder.room())) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(Broken)),

@@ -288,7 +288,7 @@ async fn a_body_has_the_length_that_was_announced_or_breaks() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn large_heads_share_their_room() {
-    let room = Memory::of(100_000);
+    let room = Memory::of(150_000);
     let (ours, mut theirs) = UnixStream::pair().expect("a pair");
     let link = Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket"), room.clone());
     let value: &'static str = Box::leak("x".repeat(60_000).into_boxed_str());
@@ -296,13 +296,27 @@ async fn large_heads_share_their_room() {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     theirs.write_all(&[&[1], &length[1..], &payload[..50_000]].concat()).expect("room");
     assert!(timeout(Duration::from_millis(50), link.request()).await.is_err(), "it waits for the rest");
-    assert!(room.share(60_000).is_none(), "and has its share");
+    assert!(room.share(100_000).is_none(), "and has its share");
     theirs.write_all(&payload[50_000..]).expect("room");
     assert!(link.request().await.is_some());
-    let all = room.share(100_000);
+    let share = link.take_share();
+    assert!(room.share(40_000).is_none(), "it holds more than its bytes");
+    drop(share);
+    let all = room.share(150_000);
     assert!(all.is_some(), "it gives it back");
     theirs.write_all(&[1, 0, 0x60, 0, 0]).expect("room");
     assert!(link.request().await.is_none(), "and none is left for the next");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_head_of_many_small_fields_counts_as_a_large_one() {
+    let many: Vec<_> = (0..500).map(|number| (&*format!("x{number}").leak(), "")).collect();
+    for (fields, room, is_taken) in [(&many[..], 100_000, false), (&many, 200_000, true), (&many[..10], 0, true)] {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let link = Link::new(PassedSocket::new(OwnedFd::from(ours)).expect("a socket"), Memory::of(room));
+        say(&theirs, &[(Kind::Head, &head(false, fields))]);
+        assert_eq!(link.request().await.is_some(), is_taken, "{} fields, {room} bytes of room", fields.len());
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

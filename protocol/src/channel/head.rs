@@ -81,6 +81,14 @@ impl RequestHead {
         if head.frames_agree() { Ok(head) } else { Err(Malformed) }
     }
 
+    /// About how many bytes of memory it will hold, decoded and with the buffer that its payload came in. What is no head is
+    /// said to hold no more than its bytes.
+    #[must_use]
+    pub fn cost(payload: &[u8]) -> usize {
+        // It may lie in a buffer that was made twice as large as it.
+        2 * payload.len() + COST_OF_FIELD * fields_in(payload).unwrap_or(0)
+    }
+
     /// Bytes of the body, where the head says so.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
@@ -129,6 +137,30 @@ impl AnswerHead {
         let fields = fields(payload)?;
         Ok(Self { has_body: flags & 1 != 0, is_last: flags & 2 != 0, status, reason, fields })
     }
+}
+
+/// How many fields a request's payload has.
+fn fields_in(payload: &[u8]) -> Option<usize> {
+    let mut rest = payload.get(1..)?;
+    let short = |rest: &mut &[u8]| {
+        let (length, behind) = rest.split_first_chunk()?;
+        *rest = behind.get(usize::from(u16::from_be_bytes(*length))..)?;
+        Some(())
+    };
+    let long = |rest: &mut &[u8]| {
+        let (length, behind) = rest.split_first_chunk()?;
+        *rest = behind.get(usize::try_from(u32::from_be_bytes(*length)).ok()?..)?;
+        Some(())
+    };
+    short(&mut rest)?;
+    long(&mut rest)?;
+    let mut count = 0;
+    while !rest.is_empty() && count < MOST_FIELDS {
+        short(&mut rest)?;
+        long(&mut rest)?;
+        count += 1;
+    }
+    Some(count)
 }
 
 /// Digits alone: a sign or a space is read by some and not by others.
@@ -201,6 +233,8 @@ fn take(payload: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
 }
 
 const USUAL_FIELDS: usize = 16;
+/// Of a map's entry, its place in the index, and a short name.
+const COST_OF_FIELD: usize = 240;
 /// More than either daemon lets through.
 const MOST_FIELDS: usize = 1024;
 

@@ -351,6 +351,40 @@ fn narrow_relay(upstream: SocketAddr, most: usize, go_on: &Arc<AtomicBool>) -> (
     (ours, taken)
 }
 
+/// The heads of requests whose bodies keyd waits for, before anything is judged: many fields, and many bytes.
+#[test]
+fn heads_whose_bodies_are_awaited_are_held_within_their_room() {
+    let siege = Siege::lay();
+    siege.scene.add_credential("login", &["--host", HOST, "--body-json", "POST /login#/key"]);
+    let empty = Ask { flags: 1, method: b"POST".into(), target: b"/login".into(), fields: Vec::new() };
+    let with = |count: usize, length: usize| {
+        let ask = empty.clone().field("host", HOST).field("content-type", "application/json");
+        (0..count).fold(ask, |ask, number| ask.field(&format!("x{number:0length$}"), "v"))
+    };
+    for (what, ask) in [("large", with(1000, 240)), ("small, of many fields", with(1000, 4))] {
+        let payload = ask.payload();
+        let before = process::resident(siege.daemons[0]);
+        let mut channels: Vec<Channel> = (0..CHANNELS).map(|_| siege.failing(DialFailure::Unreachable)).collect();
+        // Where there is no room it is cut, in the middle too.
+        channels.iter_mut().for_each(|channel| drop(channel.frame(HEAD, &payload)));
+        let waiting = channels.iter_mut().filter_map(|channel| channel.frame(DATA, b"{").ok()).count();
+        assert!((1..=CHANNELS).contains(&waiting), "{what}: {waiting} wait");
+        let grown = process::resident(siege.daemons[0]).saturating_sub(before);
+        assert!(grown < 48 * 1024 * 1024, "{what}: {grown} bytes more, {waiting} wait");
+        drop(channels);
+        within(Duration::from_secs(20), "room is given back", || {
+            let mut channel = siege.failing(DialFailure::Unreachable);
+            channel.frame(HEAD, &payload).ok()?;
+            channel.frame(DATA, b"{\"key\":\"x\"}").and_then(|()| channel.frame(END, b"")).ok()?;
+            channel.hear().refusal().is_some().then_some(())
+        });
+    }
+    siege.hold();
+}
+
+/// Their heads would be 200 MB, and 100 MB where they have many small fields.
+const CHANNELS: usize = 350;
+
 /// What waits for an upstream that takes nothing is in keyd's memory, whoever holds it there.
 #[test]
 fn bodies_that_an_upstream_does_not_take_keep_their_room() {
