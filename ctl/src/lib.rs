@@ -3,7 +3,7 @@
 //! A library, so that the tests and the demo share its parts; `main.rs` is a few lines. It holds the passphrase for one
 //! call, derives the key from it and sends that. It refuses secrets in arguments and in the values of environment
 //! variables.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod admin_client;
 pub mod args;
@@ -34,6 +34,7 @@ pub mod public_suffix;
 pub mod quantity;
 pub mod recovery;
 pub mod secret_input;
+pub mod session_keyring;
 pub mod sockets;
 pub mod systemd;
 pub mod systemd_credential;

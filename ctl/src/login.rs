@@ -1,7 +1,8 @@
 //! Another user for a program: found while root, become before it starts.
 //!
-//! Groups, group and user change in this order, for each needs what the next takes away; nothing of root is left. It
-//! refuses to do anything for others than root. Called by `run --user`.
+//! The session keyring goes first, while its keys are nobody else's yet. Groups, group and user change in this order, for
+//! each needs what the next takes away; nothing of root is left. It refuses to do anything for others than root. Called by
+//! `run --user`.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
 
 use crate::error::{CtlError, Outcome};
+use crate::session_keyring;
 
 /// A user to become.
 #[derive(Debug)]
@@ -51,11 +53,12 @@ impl Login {
         self.uid.as_raw()
     }
 
-    /// Becomes the user, for good.
+    /// Becomes the user, for good, with none of the caller's keys in the kernel.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn become_it(&self) -> Outcome<()> {
+        session_keyring::leave()?;
         let refused = |error: nix::Error| {
             CtlError::not_permitted(format!(
                 "the kernel does not let us become uid {}: {error}. Run it as root.",

@@ -2,8 +2,8 @@
 //!
 //! The program takes this one's place, so signals, the terminal, job control and the exit code are its own. It refuses
 //! to pass on keys that lie in the caller's environment. With `--user` privileges go down before anything is written
-//! for the program or started, and it can get none of them back; the caller's session and terminal are not its either:
-//! `terminal` stays between.
+//! for the program or started, and it can get none of them back; the caller's session, terminal and session keyring are
+//! not its either: `terminal` stays between.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

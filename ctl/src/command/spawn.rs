@@ -1,16 +1,18 @@
-//! Starts a daemon's program with an environment of its own: only what it needs to find its home.
+//! Starts a daemon's program with an environment of its own: only what it needs to find its home. As another user it gets
+//! none of the caller's keys in the kernel either. Called by `init` and `up`.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::error::Outcome;
 use crate::programs;
+use crate::session_keyring;
 use crate::users::RunAs;
 
 /// A command for one of the daemons, as this user where one is given. The child's groups are its user's alone.
 ///
 /// # Errors
-/// Where the program is not installed.
+/// Where the program is not installed, or the session keyring cannot be left behind.
 pub fn program(name: &str, user: Option<RunAs>) -> Outcome<Command> {
     let mut command = Command::new(programs::find(name)?);
     command.env_clear().current_dir("/");
@@ -28,6 +30,8 @@ pub fn program(name: &str, user: Option<RunAs>) -> Outcome<Command> {
             }
             command.env("HOME", "/nonexistent");
         }
+        // Ours goes with it: neither 'init' nor 'up' has any use for it.
+        session_keyring::leave()?;
         command.gid(user.gid).uid(user.uid);
     }
     Ok(command)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemons;
+mod keyring;
 mod passphrases;
 mod terminal;
 
