@@ -107,6 +107,13 @@ pub fn is_path_below_root_alone(path: &Path) -> bool {
     fault_above(&[path], |_, _| false).is_none()
 }
 
+/// Whether nobody but root decides what this name leads to: the directory that has it, and a link that does, is root's.
+#[must_use]
+pub fn is_roots_name(path: &Path) -> bool {
+    let is_roots = |owner: u32| owner == 0 || is_outside(owner);
+    is_path_below_root_alone(path) && fs::symlink_metadata(path).is_ok_and(|metadata| is_roots(metadata.uid()))
+}
+
 /// What a home's name leads to. Logs are not read by us.
 fn named(home: &Home) -> [&Path; 3] {
     [&home.config, &home.data, &home.run]

@@ -1,12 +1,19 @@
-//! `init` and `up` as root where others have a hand in it: a caller's session.
+//! `init` and `up` as root where others have a hand in it: a caller's session, links that are put in the way, a disk
+//! that is full.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::process::{Command, ExitStatus};
 
+use nix::pty::openpty;
 use nix::unistd::geteuid;
 use strongroom_tests::prelude::*;
-use strongroom_tests::programs;
+use strongroom_tests::strongroom::PASSPHRASE;
+use strongroom_tests::{disk, programs};
+
+const CONFIGURATION: i32 = 78;
+const STRANGER: u32 = 61_003;
 
 /// What root's session holds, a daemon could else use, which runs as another user.
 #[test]
@@ -36,4 +43,76 @@ fn daemons_of_other_users_have_nothing_of_the_callers_session_keyring() {
     changed.args(["--reuid", "61001", "--regid", "61001", "--clear-groups"]).arg(&keyd);
     let twin = in_a_session(&changed);
     assert!(twin.stderr.contains("61001\n") && !twin.stderr.contains("has none"), "{twin:?}");
+}
+
+/// `init` at a terminal, where this is done while it asks for the passphrase.
+fn init_while(strongroom: &Strongroom, meanwhile: impl FnOnce()) -> (ExitStatus, String) {
+    let ends = openpty(None, None).unwrap();
+    let (mut desk, terminal) = (File::from(ends.master), File::from(ends.slave));
+    let init = strongroom.command(&[&["init"], strongroom.users()].concat());
+    let mut command = Command::new("setsid");
+    command.arg("--ctty").arg(init.get_program()).args(init.get_args()).env_clear();
+    command.env("STRONGROOM_HOME", strongroom.root());
+    let end = || terminal.try_clone().unwrap();
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(command);
+    drop(terminal);
+    let (mut said, mut meanwhile) = (String::new(), Some(meanwhile));
+    let mut asked = 0;
+    let mut bytes = [0; 4096];
+    // It ends with the last who has the terminal.
+    while let Ok(length @ 1..) = desk.read(&mut bytes) {
+        said += &String::from_utf8_lossy(&bytes[..length]);
+        for (number, question) in ["New passphrase: ", "The same again: "].into_iter().enumerate() {
+            if asked == number && said.contains(question) {
+                asked += 1;
+                meanwhile.take().into_iter().for_each(|act| act());
+                desk.write_all(format!("{PASSPHRASE}\n").as_bytes()).unwrap();
+            }
+        }
+    }
+    (child.wait().unwrap(), said)
+}
+
+#[test]
+#[ignore = "needs root: links of somebody else"]
+fn what_is_exchanged_while_init_asks_for_the_passphrase_is_seen() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().empty();
+    let root = strongroom.root();
+    let victim = root.with_file_name("victim");
+    fs::create_dir(&victim).unwrap();
+    let before = victim.metadata().unwrap();
+    let (ended, said) = init_while(&strongroom, || {
+        fs::remove_dir(&root).unwrap();
+        symlink(&victim, &root).unwrap();
+        lchown(&root, Some(STRANGER), Some(STRANGER)).unwrap();
+    });
+    assert!(ended.code() == Some(CONFIGURATION) && said.contains("61003"), "{ended} {said}");
+    let after = victim.metadata().unwrap();
+    assert_eq!((after.uid(), after.mode(), fs::read_dir(&victim).unwrap().count()), (0, before.mode(), 0));
+    fs::remove_file(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+    let (ended, said) = init_while(&strongroom, || {});
+    assert!(ended.success() && strongroom.home().vault().exists(), "{ended} {said}");
+}
+
+#[test]
+#[ignore = "needs root: mounts a disk of its own"]
+fn an_init_that_cannot_write_its_configuration_makes_no_vault_and_can_be_repeated() {
+    assert!(geteuid().is_root());
+    let strongroom = Strongroom::new().empty();
+    let home = strongroom.home();
+    fs::create_dir(&home.config).unwrap();
+    disk::mount(&home.config, "64k");
+    let filling = disk::fill(&home.config);
+    let init = [&["init"], strongroom.users()].concat();
+    let failed = strongroom.ctl(&init);
+    assert!(failed.assert_code(1).stderr.contains("keyd.toml cannot be written"), "{failed:?}");
+    assert!(!home.vault().exists(), "the next 'init' would refuse");
+    assert!(!home.keyd_config().exists() && !home.gatewayd_config().exists(), "half a file is none");
+    drop(filling);
+    strongroom.must(&init);
+    assert!(home.vault().exists() && fs::read_to_string(home.keyd_config()).unwrap().contains("61002"));
 }

@@ -1,16 +1,20 @@
 //! `init`: directories, default configuration, and the vault, which keyd makes itself.
 //!
 //! The key is derived from the new passphrase here and handed to `strongroom-keyd create-vault`, so the only program
-//! that writes vaults is keyd. It refuses to touch a vault that is there, and a home that others could change. Needs no
-//! running daemon; in the system's home it has systemd start both.
+//! that writes vaults is keyd. It refuses to touch a vault that is there, and a home that others could change, also where
+//! that happens while the passphrase is typed. The vault comes last: an `init` that fails can be repeated. Needs no running
+//! daemon; in the system's home it has systemd start both.
 
-use std::fs::{OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::unistd::geteuid;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use ring::rand::{SecureRandom, SystemRandom};
 use strongroom_protocol::admin::{KeyDerivation, NewVault};
 use strongroom_protocol::frame::{self, ADMIN_LIMIT};
@@ -34,13 +38,16 @@ pub fn run(context: &Context, asked: &Users) -> Outcome<()> {
         )));
     }
     let phrase = context.passphrase.new_one()?;
-    directories::make(home, separate)?;
     let mut salt = [0; 16];
     SystemRandom::new().fill(&mut salt).map_err(|_| CtlError::fault("the kernel gave no random bytes. Try again."))?;
     let derivation = KeyDerivation::recommended(salt);
     let key = passphrase::derive(&phrase, &derivation)?;
-    create_vault(separate, &NewVault { derivation, key })?;
-    configuration(home, separate)?;
+    // Again, and last: while somebody typed, others had all the time to exchange what was looked at.
+    ownership::check(home)?;
+    let config = directories::make(home, separate)?;
+    // Before the vault: where there is one, the next 'init' refuses.
+    let written = configuration(home, &config, separate)?;
+    create_vault(separate, &NewVault { derivation, key }).inspect_err(|_| take_away(&config, &written))?;
     let next = if home.kind == Kind::System && systemd_runs_both() {
         "systemd has started both daemons. Next: 'strongroom unlock'."
     } else {
@@ -91,7 +98,9 @@ fn create_vault(separate: Option<Separate>, new: &NewVault) -> Outcome<()> {
     })
 }
 
-fn configuration(home: &Home, separate: Option<Separate>) -> Outcome<()> {
+/// Writes both files, in the directory that was made, whatever its name leads to by now. Gives the names of those that
+/// were not there; where one cannot be written, none is left.
+fn configuration(home: &Home, config: &File, separate: Option<Separate>) -> Outcome<Vec<OsString>> {
     let uids = match separate {
         Some(separate) => {
             let admin = geteuid().as_raw();
@@ -99,22 +108,38 @@ fn configuration(home: &Home, separate: Option<Separate>) -> Outcome<()> {
         }
         None => "# admin-uids = [1000]\n# gateway-uid = 998\n".to_owned(),
     };
-    write_new(&home.keyd_config(), &format!("{KEYD_HEAD}{uids}{KEYD_REST}"))?;
-    write_new(&home.gatewayd_config(), GATEWAYD)
+    let files =
+        [(home.keyd_config(), format!("{KEYD_HEAD}{uids}{KEYD_REST}")), (home.gatewayd_config(), GATEWAYD.to_owned())];
+    let mut written = Vec::new();
+    for (path, text) in files {
+        let name = path.file_name().unwrap_or_default();
+        match write_new(config, name, &text) {
+            Ok(()) => written.push(name.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                take_away(config, &written);
+                return Err(CtlError::failed(format!(
+                    "{} cannot be written: {error}. Check the directory.",
+                    path.display()
+                )));
+            }
+        }
+    }
+    Ok(written)
 }
 
-fn write_new(path: &Path, text: &str) -> Outcome<()> {
-    let failed = |error: io::Error| {
-        CtlError::failed(format!("{} cannot be written: {error}. Check the directory.", path.display()))
-    };
-    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
-        Ok(mut file) => {
-            // The umask may have taken the bits by which the daemons' users read it.
-            file.set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
-            file.write_all(text.as_bytes()).map_err(failed)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(failed(error)),
+fn write_new(folder: &File, name: &OsStr, text: &str) -> io::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let mut file = File::from(openat(folder, name, flags, Mode::from_bits_truncate(0o644))?);
+    // The umask may have taken the bits by which the daemons' users read it.
+    let written = file.set_permissions(Permissions::from_mode(0o644)).and_then(|()| file.write_all(text.as_bytes()));
+    written.inspect_err(|_| take_away(folder, &[name.to_owned()]))
+}
+
+/// Where it stays, the next 'init' takes it for the user's own; there is no more that could be done.
+fn take_away(folder: &File, names: &[OsString]) {
+    for name in names {
+        let _ = unlinkat(folder, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
     }
 }
 

@@ -105,27 +105,13 @@ fn others_could_exchange(folder: &Path) -> bool {
     geteuid().is_root() && !ownership::is_path_below_root_alone(folder)
 }
 
-/// Opens only root's directories and our own, where nobody else can put anything. Where others could exchange one above,
-/// no link is followed on the way: so they lead to what is theirs, and to nothing else of root's.
+/// Opens only root's directories and our own, where nobody else can put anything. Links that others could put on the way
+/// are not followed: so they lead to what is theirs, and to nothing else of root's.
 fn open(folder: &Path) -> io::Result<File> {
-    let opened = if others_could_exchange(folder) { without_links(folder)? } else { directories::open(folder)? };
+    let opened = directories::open(folder)?;
     let metadata = opened.metadata()?;
     let is_ours = metadata.uid() == 0 || metadata.uid() == geteuid().as_raw();
     if is_ours && metadata.mode() & 0o022 == 0 { Ok(opened) } else { Err(others_can_write()) }
-}
-
-#[cfg(target_os = "linux")]
-fn without_links(folder: &Path) -> io::Result<File> {
-    use nix::fcntl::{AT_FDCWD, OpenHow, ResolveFlag, openat2};
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(File::from(openat2(AT_FDCWD, folder, how)?))
-}
-
-/// There is no such call elsewhere.
-#[cfg(not(target_os = "linux"))]
-fn without_links(_: &Path) -> io::Result<File> {
-    Err(others_can_write())
 }
 
 fn others_can_write() -> io::Error {
