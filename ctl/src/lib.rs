@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod checkpoint;
 pub mod command;
 pub mod config_values;
+pub mod daemon_process;
 pub mod demo;
 pub mod directories;
 pub mod discreet;

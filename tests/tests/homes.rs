@@ -1,18 +1,25 @@
-//! `init` and `up` as root where others have a hand in it: a caller's session, links that are put in the way, a disk
-//! that is full.
+//! `init`, `up` and `down` as root where others have a hand in it: a caller's session, links that are put in the way, a disk
+//! that is full, a home whose owner names somebody else's daemons.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, ExitStatus};
+use std::thread;
 
 use nix::pty::openpty;
 use nix::unistd::geteuid;
+use strongroom_protocol::admin::{Reply, Status, VaultState};
+use strongroom_protocol::frame::{self, ADMIN_LIMIT, HEADER};
+use strongroom_protocol::home::Home;
+use strongroom_tests::hostile::with_uid;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::PASSPHRASE;
 use strongroom_tests::{disk, programs};
 
 const CONFIGURATION: i32 = 78;
+const NOT_PERMITTED: i32 = 77;
 const STRANGER: u32 = 61_003;
 
 /// What root's session holds, a daemon could else use, which runs as another user.
@@ -115,4 +122,56 @@ fn an_init_that_cannot_write_its_configuration_makes_no_vault_and_can_be_repeate
     drop(filling);
     strongroom.must(&init);
     assert!(home.vault().exists() && fs::read_to_string(home.keyd_config()).unwrap().contains("61002"));
+}
+
+/// A keyd that serves this home's admin.sock, as this user, and says that these are the daemons.
+fn false_keyd(home: &Home, uid: u32, keyd_pid: u32, gatewayd_pid: u32) {
+    let path = home.admin_socket();
+    let listener = with_uid(uid, move || UnixListener::bind(path).unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut header = [0; HEADER];
+            while stream.read_exact(&mut header).is_ok() {
+                let mut request = vec![0; frame::payload_length(&header, ADMIN_LIMIT).unwrap()];
+                stream.read_exact(&mut request).unwrap();
+                let reply = Reply::Status(Status {
+                    version: "0".to_owned(),
+                    state: VaultState::Locked,
+                    keyd_pid,
+                    gatewayd_pid: Some(gatewayd_pid),
+                    exchanges: 0,
+                    unlock: None,
+                    generation: None,
+                    audit_broken: false,
+                    mismatches: Vec::new(),
+                });
+                let _ = stream.write_all(&frame::encode(&reply, ADMIN_LIMIT).unwrap());
+            }
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root: a home of somebody else"]
+fn down_by_root_at_a_strangers_home_ends_nobody_elses_daemons() {
+    assert!(geteuid().is_root());
+    let victims = Strongroom::new().locked();
+    let daemons = [victims.keyd(), victims.gatewayd()];
+    let strangers = Strongroom::new().empty();
+    let home = strangers.home();
+    for path in [&home.config, &home.data, &home.run] {
+        fs::create_dir(path).unwrap();
+        chown(path, Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+    // It says whatever makes the others its own.
+    fs::write(home.keyd_config(), "gateway-uid = 61002\n").unwrap();
+    chown(home.keyd_config(), Some(STRANGER), Some(STRANGER)).unwrap();
+    false_keyd(home, STRANGER, daemons[0], daemons[1]);
+    let down = strangers.ctl(&["down"]);
+    assert!(down.assert_code(NOT_PERMITTED).stderr.contains("runs as uid 61002"), "{down:?}");
+    assert!(daemons.into_iter().all(process::is_ours), "they are another home's");
+    fs::remove_file(home.admin_socket()).unwrap();
+    victims.must(&["down"]);
+    assert!(!daemons.into_iter().any(process::is_alive), "the positive twin");
 }

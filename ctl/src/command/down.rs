@@ -1,9 +1,10 @@
 //! `down`: ends both daemons, gatewayd first so that it drains.
 //!
 //! Both processes are known from keyd, or from `up`'s notes where it does not answer. It refuses to signal a process that
-//! is not one of the daemons' programs, and one that began at another time than the noted one: its number was used
-//! again; notes that others could have written, but not to end whom keyd names; without `--yes`, a keyd that could not
-//! write down what was taken away; and what systemd runs. Called by `main`; `up` and `status` use the notes too.
+//! is not one of the daemons' programs or runs as somebody who is none of this home's, and one that began at another time
+//! than the noted one: its number was used again; notes that others could have written, but not to end whom keyd names;
+//! without `--yes`, a keyd that could not write down what was taken away; and what systemd runs. Called by `main`; `up` and
+//! `status` use the notes too.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +13,6 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use strongroom_protocol::CheckState;
@@ -21,6 +21,7 @@ use strongroom_protocol::home::Home;
 
 use super::{Context, turn};
 use crate::admin_client::AdminClient;
+use crate::daemon_process::{DaemonProcess, is_program};
 use crate::error::{CtlError, NOT_PERMITTED, Outcome, UNREACHABLE};
 use crate::{config_values, files, output, ownership, systemd};
 
@@ -63,9 +64,9 @@ pub fn run(context: &Context) -> Outcome<()> {
     }
     let (mut ended, mut stopped) = (0, Ok(()));
     for (name, pid) in [("strongroom-gatewayd", gatewayd), ("strongroom-keyd", keyd)] {
-        let Some(pid) = pid.filter(|pid| is_program(*pid, name)) else { continue };
+        let Some(process) = pid.and_then(|pid| DaemonProcess::find(name, pid)) else { continue };
         // A gateway that hangs must not leave the keys in memory.
-        stopped = stopped.and(stop(name, pid, patience_with(home, name)));
+        stopped = stopped.and(stop(home, name, &process));
         ended += 1;
     }
     stopped?;
@@ -144,47 +145,16 @@ pub fn end(child: &mut Child, patience: Duration) {
     }
 }
 
-fn stop(name: &str, pid: u32, patience: Duration) -> Outcome<()> {
-    let process =
-        Pid::from_raw(i32::try_from(pid).map_err(|_| CtlError::fault("the process number is none. Report it."))?);
-    match kill(process, Signal::SIGTERM) {
-        Ok(()) => {}
-        Err(Errno::ESRCH) => return Ok(()),
-        Err(error) => {
-            return Err(CtlError::not_permitted(format!(
-                "{name} (pid {pid}) could not be ended: {error}. Use the account that started it."
-            )));
-        }
-    }
-    let begin = Instant::now();
-    let mut is_told = false;
-    while is_program(pid, name) {
-        if !is_told && begin.elapsed() > SILENCE {
-            is_told = true;
-            output::note(&waits(name, patience));
-        }
-        if begin.elapsed() > patience {
-            return Err(CtlError::failed(format!(
-                "{name} (pid {pid}) has not ended in {} s. See its log; end it with 'kill -9 {pid}'.",
-                patience.as_secs()
-            )));
-        }
-        thread::sleep(POLL);
-    }
-    Ok(())
+fn stop(home: &Home, name: &str, process: &DaemonProcess) -> Outcome<()> {
+    process.is_of(home)?;
+    process.ask_to_end()?;
+    let patience = patience_with(home, name);
+    process.wait(patience, || output::note(&waits(name, patience)))
 }
 
 fn waits(name: &str, patience: Duration) -> String {
     let what = if name == "strongroom-gatewayd" { "until running requests end" } else { "for it to end" };
     format!("{name} has not ended yet; waiting {what}, for {} s at most.", patience.as_secs())
-}
-
-/// Whether the process is alive and runs this program. The kernel cuts the name at 15 characters.
-fn is_program(pid: u32, name: &str) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let Some((head, tail)) = stat.rsplit_once(") ") else { return false };
-    let running = head.split_once('(').is_some_and(|(_, comm)| comm == &name[..name.len().min(15)]);
-    running && !tail.starts_with('Z')
 }
 
 /// When the process began, in clock ticks since the machine did: with the number this names a process for good.
@@ -210,26 +180,11 @@ const BEGAN: &str = "began";
 const PATIENCE: Duration = Duration::from_secs(40);
 /// What is left to do for a gatewayd that has drained.
 const AFTER_DRAINING: Duration = Duration::from_secs(10);
-/// After this, people wonder.
-const SILENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_programs_are_never_taken_for_a_daemon() {
-        assert!(!is_program(std::process::id(), "strongroom-keyd"));
-        assert!(!is_program(1, "strongroom-keyd"));
-        assert!(!is_program(u32::MAX, "strongroom-keyd"));
-    }
-
-    #[test]
-    fn a_name_is_known_by_what_the_kernel_keeps_of_it() {
-        let own = fs::read_to_string("/proc/self/comm").unwrap();
-        assert!(is_program(std::process::id(), own.trim()));
-    }
 
     #[test]
     fn gatewayd_is_waited_for_longer_than_it_drains() {
