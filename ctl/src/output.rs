@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
@@ -36,6 +37,12 @@ pub fn json(value: &Value) -> Outcome<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| CtlError::fault(format!("JSON could not be made: {error}. Report it.")))?;
     line(&escaped(&text))
+}
+
+/// A path in JSON, which holds text alone: serde gives up where it is none.
+#[must_use]
+pub fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
 }
 
 /// JSON that says the same without what would steer a terminal: JSON itself lets all but the lowest characters stand.

@@ -38,7 +38,7 @@ pub fn check(context: &Context, as_json: bool) -> Outcome<u8> {
             output::note(&format!("Warning: {words} {LISTEN_REMEDY}"));
         }
         rows.push(vec![file.display().to_string(), state.to_owned()]);
-        found.push(json!({ "file": file, "good": wrong.is_none(), "wrong": wrong, "warning": warning }));
+        found.push(json!({ "file": output::path(&file), "good": wrong.is_none(), "wrong": wrong, "warning": warning }));
     }
     if as_json {
         output::json(&found.into())?

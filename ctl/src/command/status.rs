@@ -52,7 +52,12 @@ fn to_json(context: &Context, status: Option<&Status>) -> Value {
         "vault_fault": fault(status),
         "mismatches": status.map(|status| status.mismatches.iter().map(mismatch_to_json).collect::<Vec<_>>()),
         "listen": listen(context, status),
-        "home": { "config": home.config, "data": home.data, "run": home.run, "log": log_files(home, status) },
+        "home": {
+            "config": output::path(&home.config),
+            "data": output::path(&home.data),
+            "run": output::path(&home.run),
+            "log": log_files(home, status).as_deref().map(output::path),
+        },
     })
 }
 

@@ -40,9 +40,11 @@ impl Bundle {
         Self(text)
     }
 
-    /// Puts it where everybody of this home can read it; none where that is not ours to write to.
+    /// Puts it where everybody of this home can read it; none where that is not ours to write to, or no text: a variable
+    /// has to name it.
     #[must_use]
     pub fn put_into_home(&self, home: &Home) -> Option<PathBuf> {
+        home.run.to_str()?;
         self.put(&home.run).ok()
     }
 

@@ -3,6 +3,7 @@
 
 mod daemons;
 mod keyring;
+mod odd_paths;
 mod passphrases;
 mod terminal;
 
