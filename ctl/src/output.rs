@@ -1,7 +1,7 @@
 //! Results on standard output: tables for people, tab-separated lines for pipes, JSON for machines.
 //!
-//! Colours and frames only on a terminal, and none where NO_COLOR is set. A reader that goes away is no error. Called
-//! by the commands.
+//! Colours and frames only on a terminal, and none where NO_COLOR is set. A reader that goes away is no error, but for
+//! what is shown only once. Called by the commands.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,6 +21,17 @@ use crate::error::{CtlError, Outcome};
 /// Where it cannot be written.
 pub fn line(text: &str) -> Outcome<()> {
     write(&format!("{text}\n"))
+}
+
+/// Prints a line that will not be shown again.
+///
+/// # Errors
+/// As [`line`], and where nobody reads it.
+pub fn only_once(text: &str) -> Outcome<()> {
+    match one_of_many(text)? {
+        Reader::Reads => Ok(()),
+        Reader::Gone => Err(CtlError::fault("nobody reads standard output. Check where it leads.")),
+    }
 }
 
 /// Prints words on standard error. Paths and names in them may hold anything.

@@ -142,11 +142,26 @@ fn in_a_session_of_its_own(command: &mut std::process::Command) -> &mut std::pro
 fn a_recovery_code_that_cannot_be_shown_opens_nothing() {
     let strongroom = furnished();
     let ids = slots(&strongroom);
-    let nowhere = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let unseen = strongroom.command(&["slot", "add", "recovery"]).stdout(nowhere).output().unwrap();
-    assert_eq!(unseen.status.code(), Some(70), "{unseen:?}");
-    assert!(String::from_utf8_lossy(&unseen.stderr).contains("was removed again"), "{unseen:?}");
-    assert_eq!(slots(&strongroom), ids, "a code that nobody could read opens nothing");
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    // As in `strongroom slot add recovery | true`.
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        std::process::Stdio::from(writer)
+    };
+    for nowhere in [full(), unread()] {
+        let unseen = strongroom.command(&["slot", "add", "recovery"]).stdout(nowhere).output().unwrap();
+        assert_eq!(unseen.status.code(), Some(70), "{unseen:?}");
+        assert!(String::from_utf8_lossy(&unseen.stderr).contains("was removed again"), "{unseen:?}");
+        assert_eq!(slots(&strongroom), ids, "a code that nobody could read opens nothing");
+    }
+    // What can be shown again is no loss.
+    for words in [&["agent", "add", "reader", "--token"][..], &["grant", "add", "openai", "--agent", "reader"]] {
+        let told = strongroom.command(words).stdout(unread()).output().unwrap();
+        assert_eq!(told.status.code(), Some(0), "{told:?}");
+    }
+    let shown = strongroom.must(&["env", "--agent", "reader", "--format", "json"]);
+    assert!(shown.contains("reader:strongroom-agent-") && shown.contains("OPENAI_API_KEY"), "{shown}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn add(context: &Context, what: &SlotAdd) -> Outcome<()> {
             let again = SecretBytes::new(proof.expose().to_vec());
             let id = added(&mut client, proof, SlotKind::Recovery, code.key())?;
             output::note("Write this code down and keep it where the vault is not. It is not shown again:");
-            output::line(&code.text()).inspect_err(|_| take_back(&mut client, again, id))
+            output::only_once(&code.text()).inspect_err(|_| take_back(&mut client, again, id))
         }
         SlotAdd::Keychain(options) => {
             let (mut client, proof, _) = opened(context)?;
