@@ -84,6 +84,12 @@ impl Logbook {
         self.told.get()
     }
 
+    /// Whether half of the room for lines that wait is free: who never stops guessing at a locked vault gets no more.
+    #[must_use]
+    pub fn has_room_for_guesses(&self) -> bool {
+        self.owed.borrow().len() < MOST_OWED / 2
+    }
+
     /// The vault was locked: what was counted is written, and the key is wiped.
     pub fn close(self: &Rc<Self>) {
         let counted = self.refusals.borrow_mut().take_all();
@@ -256,6 +262,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::audit::writer::tests::KEY;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn guesses_at_a_locked_vault_leave_room_for_other_lines_and_are_written_when_it_opens() {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = Worker::start(directory.path().join("vault")).unwrap();
+        let book = Logbook::new(AuditLog::open(directory.path()).unwrap(), Fsync::Never, worker);
+        let guess = || Record::Event(Event::new(EventKind::WrongPassphrase));
+        let mut kept = 0;
+        while book.has_room_for_guesses() {
+            book.keep(guess());
+            kept += 1;
+        }
+        assert_eq!((kept, book.is_broken()), (MOST_OWED / 2, false));
+        book.open(&KEY).unwrap();
+        book.write(&Record::Event(Event::new(EventKind::VaultUnlock))).unwrap();
+        assert!(book.has_room_for_guesses() && book.lost.get() == 0);
+        let lines = std::fs::read_dir(directory.path()).unwrap().flatten();
+        let text: String = lines.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
+        assert_eq!(text.matches("vault.wrong-passphrase").count(), kept);
+    }
 
     /// A disk that fails once: its thread is gone, and is there again.
     #[tokio::test(flavor = "current_thread")]

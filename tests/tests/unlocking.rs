@@ -252,6 +252,13 @@ fn wrong_passphrases_have_to_wait_and_random_keys_have_not() {
     strongroom.must(&["lock"]);
     let after = strongroom.ctl(&["unlock"]);
     assert!(!after.assert_code(0).stderr.contains(WAITS), "and then all is forgotten: {after:?}");
+    // What was tried at the locked vault is on record, in front of the unlocking that ended it.
+    let events: Vec<_> =
+        strongroom.audit().iter().map(|line| line["event"].as_str().unwrap_or("").to_owned()).collect();
+    let locks: Vec<_> = (0..events.len()).filter(|&at| events[at] == "vault.lock").collect();
+    let tried = |from: usize, to: usize| events[from..to].iter().filter(|one| *one == "vault.wrong-passphrase").count();
+    assert!((3..=5).contains(&tried(locks[0], locks[1])), "{events:?}");
+    assert_eq!(tried(locks[1], events.len()), 0, "the right one is not counted: {events:?}");
 }
 
 /// What ctl says where it waits.

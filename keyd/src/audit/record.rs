@@ -276,7 +276,7 @@ event_kinds! {
     SlotAdd "slot.add" "A way to unlock was added."
     SlotRemove "slot.remove" "A way to unlock was removed."
     PassphraseChange "passphrase.change" "A passphrase was changed."
-    WrongPassphrase "vault.wrong-passphrase" "A proof did not fit the open vault."
+    WrongPassphrase "vault.wrong-passphrase" "A passphrase or other proof did not fit; at a locked vault the line waits for its unlocking."
     CredentialAdd "credential.add" "A credential was added."
     CredentialRotate "credential.rotate" "A credential got a new version."
     CredentialRemove "credential.remove" "A credential was removed and its grants revoked."

@@ -66,7 +66,12 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
         return Ok(());
     }
     let unlocked = open(state, caller, key.expose());
-    let unlocked = unlocked.inspect_err(|failure| tracing::warn!(uid = caller.uid, ?failure, "unlock refused"))?;
+    let unlocked = unlocked.inspect_err(|failure| {
+        tracing::warn!(uid = caller.uid, ?failure, "unlock refused");
+        if *failure == Failure::WrongPassphrase {
+            wrong_passphrase(state, caller);
+        }
+    })?;
     let generation = put_in_force(state, unlocked)?;
     tracing::info!(uid = caller.uid, generation, "vault unlocked");
     // A log that cannot be written refuses every use, but must not keep an admin out.
@@ -134,7 +139,7 @@ pub fn lock(state: &Rc<State>, caller: &Caller) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A proof did not fit: somebody mistyped, or guesses.
+/// A proof did not fit: somebody mistyped, or guesses. While the vault is locked the line waits for the next unlocking.
 pub fn wrong_passphrase(state: &State, caller: &Caller) {
     // Once a second is enough to see it, and a guesser cannot fill the disk.
     let last = state.wrong_passphrase.get();
@@ -143,7 +148,10 @@ pub fn wrong_passphrase(state: &State, caller: &Caller) {
     }
     state.wrong_passphrase.set(Some(Instant::now()));
     tracing::warn!(uid = caller.uid, pid = caller.pid, "wrong passphrase");
-    note(state, event(state, EventKind::WrongPassphrase, caller));
+    // Nor crowd out other lines that wait.
+    if state.logbook.has_room_for_guesses() {
+        note(state, event(state, EventKind::WrongPassphrase, caller));
+    }
 }
 
 /// The reason that helps most.
