@@ -367,3 +367,25 @@ fn doctor_shows_each_rule_of_both_live_daemons() {
         }
     }
 }
+
+#[test]
+fn a_grant_that_has_expired_is_not_counted_as_live() {
+    let strongroom = Strongroom::new().start();
+    strongroom.must_with(&["credential", "add", "openai", "--provider", "openai"], random_key("sk-").as_bytes());
+    strongroom.must(&["agent", "add", "coder"]);
+    let counted = || {
+        let of = |words: &[&str], name: &str| strongroom.ctl(words).json()[name].as_u64().unwrap();
+        [
+            of(&["agent", "show", "coder", "--json"], "live_grants"),
+            of(&["credential", "show", "openai", "--json"], "grants"),
+        ]
+    };
+    strongroom.must(&["grant", "add", "openai", "--agent", "coder", "--expires", "1s"]);
+    within(Duration::from_secs(20), "it expires", || {
+        let shown = strongroom.ctl(&["grant", "show", "openai", "--agent", "coder", "--json"]).json();
+        (shown["state"] == "expired").then_some(())
+    });
+    assert_eq!(counted(), [0, 0]);
+    strongroom.must(&["grant", "add", "openai", "--agent", "coder", "--expires", "1h"]);
+    assert_eq!(counted(), [1, 1]);
+}

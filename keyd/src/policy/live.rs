@@ -139,8 +139,7 @@ impl Live {
 
     /// Grants that stand and whose credential names the authority.
     pub fn grants_naming<'a>(&'a self, authority: &'a Authority, now: u64) -> impl Iterator<Item = &'a Grant> {
-        let stands = move |grant: &&Grant| self.stands(grant) && grant.expires.is_none_or(|at| at > now);
-        self.grants_ever_naming(authority).filter(stands)
+        self.grants_ever_naming(authority).filter(move |grant| self.counts(grant, now))
     }
 
     /// The same with those that stand no more.
@@ -215,7 +214,13 @@ impl Live {
         self.contents.agents.binary_search_by_key(&id, |agent| agent.id).ok().map(|at| &self.contents.agents[at])
     }
 
-    /// Whether the grant, its agent and its credential all stand.
+    /// Whether the grant stands and has not expired.
+    #[must_use]
+    pub fn counts(&self, grant: &Grant, now: u64) -> bool {
+        self.stands(grant) && grant.expires.is_none_or(|at| at > now)
+    }
+
+    /// Whether the grant, its agent and its credential all stand; expired or not.
     #[must_use]
     pub fn stands(&self, grant: &Grant) -> bool {
         grant.revoked.is_none()
@@ -296,6 +301,20 @@ mod tests {
         assert_eq!(found(b"GH_TOKEN"), [credential]);
         assert_eq!(found(b"TWO"), [other]);
         assert!(found(b"ONE").is_empty() && found(b"GH_TOKE").is_empty());
+    }
+
+    #[test]
+    fn a_grant_counts_until_it_expires() {
+        let mut contents = fixture::contents();
+        let credential = fixture::credential(&mut contents, "one", "api.example", &[b"the-key-of-one"]);
+        let agent = fixture::agent(&mut contents, "coder");
+        fixture::grant(&mut contents, credential, agent);
+        contents.grants[0].expires = Some(100);
+        let mut live = Live::new(contents);
+        let grant = live.contents().grants[0].clone();
+        assert!(live.counts(&grant, 99) && !live.counts(&grant, 100) && live.stands(&grant));
+        live.contents.credentials[0].removed = Some(1);
+        assert!(!live.counts(&grant, 99));
     }
 
     #[test]

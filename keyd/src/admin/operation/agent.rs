@@ -17,7 +17,7 @@ use crate::peer::{Caller, NO_UID, OVERFLOW_UID};
 use crate::policy::live::Live;
 use crate::policy::placeholder;
 use crate::state::{Direction, State, now};
-use crate::vault::contents::{Agent, Contents};
+use crate::vault::contents::{Agent, Contents, Grant};
 
 /// A page of agents, by name.
 pub fn list(state: &State, after: Option<&Name>) -> Result<Reply, Failure> {
@@ -211,7 +211,8 @@ fn find(contents: &mut Contents, id: u64) -> Result<&mut Agent, Failure> {
 }
 
 fn view(live: &Live, agent: &Agent) -> AgentView {
-    let grants = live.contents().grants.iter().filter(|grant| grant.agent == agent.id && live.stands(grant)).count();
+    let is_live = |grant: &&Grant| grant.agent == agent.id && live.counts(grant, now());
+    let grants = live.contents().grants.iter().filter(is_live).count();
     AgentView {
         name: agent.name.clone(),
         created: agent.created,

@@ -234,8 +234,12 @@ fn check_route(contents: &Contents, new: &NewCredential) -> Result<(), Failure> 
 
 fn view(live: &Live, credential: &Credential) -> CredentialView {
     let newest = credential.versions.last();
-    let grants =
-        live.contents().grants.iter().filter(|grant| grant.credential == credential.id && live.stands(grant)).count();
+    let grants = live
+        .contents()
+        .grants
+        .iter()
+        .filter(|grant| grant.credential == credential.id && live.counts(grant, now()))
+        .count();
     CredentialView {
         name: credential.name.clone(),
         provider: credential.provider.clone(),
