@@ -389,3 +389,35 @@ fn a_grant_that_has_expired_is_not_counted_as_live() {
     strongroom.must(&["grant", "add", "openai", "--agent", "coder", "--expires", "1h"]);
     assert_eq!(counted(), [1, 1]);
 }
+
+#[test]
+fn a_new_agent_has_nothing_of_a_removed_one_of_its_name() {
+    let strongroom = Strongroom::new().start();
+    strongroom.must_with(&["credential", "add", "openai", "--provider", "openai"], random_key("sk-").as_bytes());
+    let grant = || strongroom.must(&["grant", "add", "openai", "--agent", "coder"]).trim().to_owned();
+    let placeholders = |words: &[&str]| {
+        let shown = strongroom.ctl(words).json();
+        let grants = shown["grants"].as_array().or(shown.as_array()).unwrap().clone();
+        grants.iter().map(|one| format!("{} {}", one["placeholder"], one["state"])).collect::<Vec<_>>()
+    };
+    let of_agent = || placeholders(&["agent", "show", "coder", "--json"]);
+    let show = ["grant", "show", "openai", "--agent", "coder", "--json"];
+    strongroom.must(&["agent", "add", "coder"]);
+    let first = grant();
+    assert_eq!(of_agent(), [format!("\"{first}\" \"live\"")]);
+    strongroom.must(&["agent", "remove", "coder", "--yes"]);
+    let all = || placeholders(&["grant", "list", "--json"]);
+    assert_eq!(all(), [format!("\"{first}\" \"revoked\"")], "its placeholder is still to be seen");
+
+    strongroom.must(&["agent", "add", "coder"]);
+    assert_eq!(of_agent(), Vec::<String>::new());
+    strongroom.ctl(&show).assert_code(1);
+    let second = grant();
+    assert_eq!(of_agent(), [format!("\"{second}\" \"live\"")]);
+    assert_eq!(strongroom.ctl(&show).json()["placeholder"], second.as_str());
+    // The same of a credential.
+    strongroom.must(&["credential", "remove", "openai", "--yes"]);
+    strongroom.must_with(&["credential", "add", "openai", "--provider", "openai"], random_key("sk-").as_bytes());
+    strongroom.ctl(&show).assert_code(1);
+    assert_eq!((of_agent().len(), all().len()), (0, 2));
+}

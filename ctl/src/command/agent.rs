@@ -1,7 +1,7 @@
 //! `agent ...`: who may use credentials.
 
 use serde_json::{Value, json};
-use strongroom_protocol::admin::{AgentView, Operation, Reply};
+use strongroom_protocol::admin::{AgentView, GrantView, Operation, Reply};
 use strongroom_protocol::{HostPattern, Name};
 
 use super::{Context, grant, only};
@@ -146,7 +146,9 @@ fn show(context: &Context, name: Name, as_json: bool) -> Outcome<()> {
     let mut client = context.connect()?;
     let Reply::Agents { items, .. } = client.ask(Operation::AgentShow { name })? else { return Err(unexpected()) };
     let agent = only(items)?;
-    let grants: Vec<_> = grant::all(&mut client)?.into_iter().filter(|grant| grant.agent == agent.name).collect();
+    // Not those of a removed one that had the name before.
+    let is_its = |grant: &GrantView| grant.agent == agent.name && !grant.removed;
+    let grants: Vec<_> = grant::all(&mut client)?.into_iter().filter(is_its).collect();
     if as_json {
         let mut value = to_json(&agent);
         value["grants"] = grants.iter().map(grant::to_json).collect();

@@ -24,7 +24,8 @@ pub fn run(context: &Context, command: Grant) -> Outcome<()> {
         Grant::Revoke { credential, agent } => client.ask(Operation::GrantRevoke { credential, agent }).map(drop),
         Grant::Show { credential, agent, json } => {
             let mut grants = all(&mut client)?;
-            grants.retain(|grant| grant.credential == credential && grant.agent == agent);
+            // Not those of a removed agent or credential that had the name before.
+            grants.retain(|grant| grant.credential == credential && grant.agent == agent && !grant.removed);
             // Of several, the newest: the others were revoked or have expired.
             let newest = grants.pop().ok_or_else(|| {
                 let missing = Failure::NoSuch(Thing::Grant);
@@ -137,6 +138,7 @@ mod tests {
             expires: None,
             revoked: None,
             named: false,
+            removed: false,
         };
         let far = GrantView { expires: Some(u64::from(u32::MAX)), ..live.clone() };
         let ended = GrantView { expires: Some(1_700_000_000), ..live.clone() };

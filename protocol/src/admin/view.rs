@@ -159,6 +159,8 @@ pub struct GrantView {
     pub revoked: Option<u64>,
     /// The placeholder is the variable's own name.
     pub named: bool,
+    /// Its agent or its credential was removed: whatever has that name now is another.
+    pub removed: bool,
 }
 
 /// How far the audit chain holds.

@@ -443,6 +443,7 @@ fn grant_view() -> GrantView {
         expires: None,
         revoked: None,
         named: false,
+        removed: true,
     }
 }
 

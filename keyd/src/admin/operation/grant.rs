@@ -150,6 +150,7 @@ fn view(live: &Live, grant: &Grant) -> Option<GrantView> {
         expires: grant.expires,
         named: grant.named,
         revoked: [grant.revoked, agent.revoked, agent.removed, credential.removed].into_iter().flatten().min(),
+        removed: agent.removed.is_some() || credential.removed.is_some(),
     })
 }
 
