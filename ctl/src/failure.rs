@@ -71,6 +71,9 @@ impl From<Failure> for CtlError {
                 "the passphrase does not open the backup. Give the one of its time with --backup-passphrase-file, or --recovery.",
             ),
             Failure::Backup(fault) => Self::failed(backup(fault)),
+            Failure::LockedMemory => Self::failed(
+                "keyd may not lock as much memory as the keys need. Raise the limit (LimitMEMLOCK= in its unit, 'ulimit -l' before 'strongroom up') and start keyd again.",
+            ),
             Failure::Internal => Self::fault("keyd met a fault of its own. Look into its log, and report it."),
         }
     }
@@ -234,6 +237,7 @@ mod tests {
             F::TooManyTries(8),
             F::LastPassphrase,
             F::WrongBackupKey,
+            F::LockedMemory,
         ];
         for thing in [Thing::Credential, Thing::Agent, Thing::Grant, Thing::Slot] {
             every.extend([F::NoSuch(thing), F::Exists(thing), F::Revoked(thing)]);
@@ -303,6 +307,7 @@ mod tests {
             | Failure::TakenButNotWritten
             | Failure::LastPassphrase
             | Failure::Backup(_)
+            | Failure::LockedMemory
             | Failure::Audit => 1,
         }
     }

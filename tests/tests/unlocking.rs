@@ -490,3 +490,29 @@ fn a_change_of_slots_and_taking_access_away_at_one_time_both_stand() {
     assert_eq!(revoked, agents.len(), "{listed}");
     strongroom.must(&["audit", "verify"]);
 }
+
+#[test]
+fn a_vault_that_does_not_fit_into_locked_memory_says_which_limit_to_raise() {
+    let strongroom = Strongroom::new().start();
+    // Sixteen certificates of nearly the largest size, twice: more than the smallest limit holds.
+    let name = |number: usize| format!("{number}.{0}.{0}.{0}.example", "x".repeat(63));
+    let mut params = rcgen::CertificateParams::new((0..70).map(name).collect::<Vec<_>>()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().to_vec();
+    let roots = strongroom.write("roots.pem", strongroom_ctl::certificates::to_pem(&der).repeat(16));
+    for name in ["one", "two"] {
+        let words = ["credential", "add", name, "--host", "a.example", "--bearer", "--ca", roots.to_str().unwrap()];
+        strongroom.must_with(&words, KEY.as_bytes());
+    }
+    strongroom.must(&["down"]);
+    let up = strongroom.command(&[&["up"], strongroom.users()].concat());
+    let mut limited = std::process::Command::new("prlimit");
+    limited.arg("--memlock=262144:").arg(up.get_program()).args(up.get_args()).env_clear();
+    limited.envs(up.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    strongroom_tests::process::run(&mut limited, b"").assert_code(0);
+    let refused = strongroom.ctl(&["unlock"]);
+    assert!(refused.assert_code(1).stderr.contains("LimitMEMLOCK="), "{refused:?}");
+    strongroom.must(&["down"]);
+    strongroom.up();
+    strongroom.must(&["unlock"]);
+}

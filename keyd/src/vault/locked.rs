@@ -252,7 +252,7 @@ impl From<UnlockError> for Failure {
             UnlockError::Uninitialised => Self::Uninitialised,
             UnlockError::Fault(fault) => Self::Vault(fault),
             UnlockError::WrongKey => Self::WrongPassphrase,
-            UnlockError::NoRoom => Self::Internal,
+            UnlockError::NoRoom => Self::LockedMemory,
         }
     }
 }

@@ -188,7 +188,7 @@ fn secret(bytes: &[u8]) -> Result<Secret, Failure> {
 }
 
 fn full(_: ArenaFull) -> Failure {
-    Failure::OutOfBounds(Field::Vault)
+    Failure::LockedMemory
 }
 
 fn no_randomness(_: NoRandomness) -> Failure {

@@ -144,7 +144,8 @@ impl From<Inconsistent> for SealError {
 impl From<SealError> for Failure {
     fn from(error: SealError) -> Self {
         match error {
-            SealError::TooLarge | SealError::NoRoom => Self::OutOfBounds(Field::Vault),
+            SealError::TooLarge => Self::OutOfBounds(Field::Vault),
+            SealError::NoRoom => Self::LockedMemory,
             SealError::NoRandomness | SealError::Inconsistent(_) | SealError::Header(_) => Self::Internal,
         }
     }

@@ -57,6 +57,8 @@ pub enum Failure {
     WrongBackupKey,
     /// The backup is no vault file that can be used.
     Backup(VaultFault),
+    /// keyd may not lock as much memory as the keys need.
+    LockedMemory,
 }
 
 /// Kinds of things with names.

@@ -293,6 +293,7 @@ samples! {
         LastPassphrase => Failure::LastPassphrase,
         WrongBackupKey => Failure::WrongBackupKey,
         Backup(_) => Failure::Backup(VaultFault::Damaged),
+        LockedMemory => Failure::LockedMemory,
     }
     Thing {
         Credential => Thing::Credential,

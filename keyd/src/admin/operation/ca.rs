@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use strongroom_protocol::admin::{CaView, Failure, Field, Reply};
+use strongroom_protocol::admin::{CaView, Failure, Reply};
 
 use super::{event, record};
 use crate::audit::record::EventKind;
@@ -28,7 +28,7 @@ pub async fn rotate(state: &Rc<State>, caller: &Caller) -> Result<(), Failure> {
     state
         .change(Direction::Widening, |contents| {
             let key = ca::new_key(now()).map_err(|error| match error {
-                CaError::NoRoom => Failure::OutOfBounds(Field::Vault),
+                CaError::NoRoom => Failure::LockedMemory,
                 _ => Failure::Internal,
             })?;
             contents.ca_keys.push(key);

@@ -169,7 +169,7 @@ fn find<'a>(contents: &'a mut Contents, name: &Name) -> Result<&'a mut Credentia
 
 /// Into locked memory.
 fn locked(value: &SecretBytes) -> Result<Rc<Secret>, Failure> {
-    Secret::copy_from(value.expose()).map(Rc::new).map_err(|_| Failure::OutOfBounds(Field::Vault))
+    Secret::copy_from(value.expose()).map(Rc::new).map_err(|_| Failure::LockedMemory)
 }
 
 fn is_weak(value: &SecretBytes, prefix: &str, allow_weak: bool) -> Result<bool, Failure> {

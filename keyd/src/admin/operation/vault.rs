@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use strongroom_protocol::admin::{Failure, Field, Reply, Status, VaultState};
+use strongroom_protocol::admin::{Failure, Reply, Status, VaultState};
 use strongroom_protocol::{Check, SecretBytes};
 
 use super::{event, note};
@@ -83,7 +83,7 @@ pub async fn unlock(state: &Rc<State>, caller: &Caller, key: Option<&SecretBytes
 fn open(state: &State, caller: &Caller, key: &[u8]) -> Result<Unlocked, Failure> {
     match state.unlock_vault(key, |kind| !kind.is_passphrase()) {
         Err(UnlockError::WrongKey) => {}
-        other => return other.map_err(words),
+        other => return other.map_err(Failure::from),
     }
     let now = Instant::now();
     state.tries.may(caller.uid, now)?;
@@ -93,14 +93,14 @@ fn open(state: &State, caller: &Caller, key: &[u8]) -> Result<Unlocked, Failure>
         Err(UnlockError::WrongKey) => state.tries.wrong(caller.uid, now),
         Err(_) => {}
     }
-    outcome.map_err(words)
+    outcome.map_err(Failure::from)
 }
 
 /// At the start, with the key that systemd decrypted for keyd. Where it does not open the vault keyd stays locked, and
 /// says why: an admin can still unlock it.
 pub fn unlock_with_credential(state: &Rc<State>, key: &Secret) {
     let unlocked = state.unlock_vault(key, |kind| kind == SlotKind::Credential);
-    let outcome = unlocked.map_err(words).and_then(|unlocked| put_in_force(state, unlocked));
+    let outcome = unlocked.map_err(Failure::from).and_then(|unlocked| put_in_force(state, unlocked));
     match outcome {
         Ok(generation) => {
             tracing::info!(generation, "vault unlocked with the credential");
@@ -118,15 +118,6 @@ fn put_in_force(state: &Rc<State>, unlocked: Unlocked) -> Result<u64, Failure> {
     let generation = contents.generation;
     state.unlocked(keys, contents)?;
     Ok(generation)
-}
-
-fn words(error: UnlockError) -> Failure {
-    match error {
-        UnlockError::Uninitialised => Failure::Uninitialised,
-        UnlockError::Fault(fault) => Failure::Vault(fault),
-        UnlockError::WrongKey => Failure::WrongPassphrase,
-        UnlockError::NoRoom => Failure::OutOfBounds(Field::Vault),
-    }
 }
 
 /// Wipes the keys and cuts every exchange.
