@@ -18,6 +18,8 @@
 mod agent_io;
 mod framing;
 mod own_words;
+mod received;
+mod unread;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -38,6 +40,8 @@ use tokio_rustls::server::TlsStream;
 pub use self::agent_io::{AgentIo, LINGER};
 use self::framing::Framing;
 pub use self::own_words::OwnWords;
+pub use self::received::Received;
+use self::unread::Unread;
 use crate::config::Timeouts;
 use crate::loopback_peer;
 
@@ -63,6 +67,8 @@ pub struct Connection {
     in_head: Cell<bool>,
     preface: Cell<Preface>,
     framing: RefCell<Framing>,
+    /// On HTTP/2, what of its bodies holds memory.
+    unread: RefCell<Unread>,
     linger: Cell<bool>,
     /// On HTTP/2, of each request under way: since when its answer lies there and is not asked for.
     lying: RefCell<HashMap<u64, Instant>>,
@@ -92,6 +98,7 @@ impl Connection {
             in_head: Cell::new(false),
             preface: Cell::new(Preface::Bytes(0)),
             framing: RefCell::default(),
+            unread: RefCell::default(),
             linger: Cell::new(false),
             lying: RefCell::default(),
             next_request: Cell::new(0),
@@ -108,7 +115,9 @@ impl Connection {
         self.in_head.set(false);
         let number = self.next_request.get();
         self.next_request.set(number + 1);
-        Busy { connection: self.clone(), number, is_http2: version == Version::HTTP_2 }
+        let is_http2 = version == Version::HTTP_2;
+        let stream = if is_http2 { self.unread.borrow_mut().begin() } else { None };
+        Busy { connection: self.clone(), number, is_http2, stream }
     }
 
     /// Whether a request is being served.
@@ -227,10 +236,16 @@ impl Connection {
         }
     }
 
-    /// hyper has read these bytes, and speaks what they say.
-    fn was_read_by_hyper(&self, bytes: &[u8]) {
+    /// hyper reads these bytes next, and speaks what they say: gives how many of them, before it is given a chance to
+    /// begin a request.
+    ///
+    /// # Errors
+    /// Where the bodies that lie unread hold too much.
+    fn is_read_by_hyper(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut at = 0;
         if let Preface::Bytes(count) = self.preface.get() {
-            self.preface.set(match HTTP2_PREFACE[count..].len().min(bytes.len()) {
+            at = HTTP2_PREFACE[count..].len().min(bytes.len());
+            self.preface.set(match at {
                 length if HTTP2_PREFACE[count..count + length] != bytes[..length] => Preface::Http1,
                 length if count + length == HTTP2_PREFACE.len() => Preface::Http2,
                 length => Preface::Bytes(count + length),
@@ -238,16 +253,24 @@ impl Connection {
             if self.preface.get() == Preface::Http2 {
                 self.in_head.set(false);
                 self.since.set(Instant::now());
-                return;
             }
         }
-        if self.preface.get() != Preface::Http2 {
-            let mut framing = self.framing.borrow_mut();
-            if !self.is_busy() {
-                framing.idle();
-            }
-            framing.see(bytes);
+        if self.preface.get() == Preface::Http2 {
+            let mut unread = self.unread.borrow_mut();
+            let length = at + unread.see(&bytes[at..]);
+            return if unread.is_too_much() { Err(io::ErrorKind::QuotaExceeded.into()) } else { Ok(length) };
         }
+        let mut framing = self.framing.borrow_mut();
+        if !self.is_busy() {
+            framing.idle();
+        }
+        framing.see(bytes);
+        Ok(bytes.len())
+    }
+
+    /// Whether all that hyper has read ends with a head, whose request may begin now.
+    fn is_opening(&self) -> bool {
+        self.unread.borrow().is_opening()
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -332,6 +355,8 @@ pub struct Busy {
     connection: Rc<Connection>,
     number: u64,
     is_http2: bool,
+    /// On HTTP/2.
+    stream: Option<u32>,
 }
 
 impl Busy {

@@ -13,7 +13,6 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use ring::rand::SystemRandom;
 use serde_json::json;
 use strongroom_protocol::log::Brake;
@@ -21,7 +20,7 @@ use strongroom_protocol::{Authority, Refusal, channel as wire};
 
 use crate::config::Config;
 use crate::connect::leaves::{self, Leaves};
-use crate::connection::{Busy, Connection};
+use crate::connection::{Busy, Connection, Received};
 use crate::dial::Dials;
 use crate::error_response::{self, Rejection};
 use crate::forward::relay::{AgentBody, Relay};
@@ -85,7 +84,7 @@ impl Gateway {
     /// Answers a request.
     pub async fn answer(
         self: &Rc<Self>,
-        request: Request<Incoming>,
+        request: Request<Received>,
         door: Door,
         visitor: Rc<Visitor>,
         busy: Busy,
@@ -123,7 +122,7 @@ impl Gateway {
     }
 
     /// Answers a request on a connection too many.
-    pub fn turn_away(&self, request: Request<Incoming>, busy: Busy) -> Response<AgentBody> {
+    pub fn turn_away(&self, request: Request<Received>, busy: Busy) -> Response<AgentBody> {
         let id = self.ids.next();
         if !request.body().is_end_stream() {
             busy.connection().leave_body_unread();

@@ -29,7 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::config::Config;
 use crate::connect::intercept::Opened;
 use crate::connect::{self, Beginning, Granted, Granting, Outcome};
-use crate::connection::{AgentIo, Connection, OwnWords, Stream};
+use crate::connection::{AgentIo, Connection, OwnWords, Received, Stream};
 use crate::crowd::{Crowd, Place};
 use crate::dial::lookups::MOST_THREADS;
 use crate::gateway::Gateway;
@@ -314,6 +314,7 @@ async fn speak_http(
 ) {
     let service = service_fn(|request: Request<Incoming>| {
         let busy = connection.begin(request.version());
+        let request = request.map(|body| Received::new(body, &busy));
         let (gateway, door, visitor) = (gateway.clone(), door.clone(), visitor.clone());
         let is_welcome = place.is_welcome();
         let is_http1 = request.version() < Version::HTTP_2;
@@ -397,8 +398,8 @@ const SMALLEST_BUFFER: usize = 128 * 1024;
 
 /// Bytes of one request's body that may lie here, whoever does not read them.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The same of one HTTP/2 connection. In small frames they take twice as much: with all connections that there may be it
-/// stays well within the unit's MemoryMax=.
+/// The same of one HTTP/2 connection. They may hold twice as much, and a connection on which they hold more is closed
+/// (`connection/unread.rs`): with all connections that there may be it stays well within the unit's MemoryMax=.
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
 /// Requests at one time on one HTTP/2 connection.

@@ -5,8 +5,9 @@
 //! request is under way, and hyper's buffer was empty after the last one ended. What hyper writes then is its own. Where
 //! the agent was slow to read the last answer, the moment does not come, and the bare answer stays. On HTTP/2 there is no
 //! such moment: the end of an answer may wait there while nothing is under way.
-//! It refuses to touch anything else. The connection learns here what hyper reads, and so what it speaks. Wrapped around
-//! an agent's connection by `serve`, for hyper.
+//! It refuses to touch anything else. The connection learns here what hyper reads, and so what it speaks and, on HTTP/2,
+//! what lies unread: there hyper gets a head and what follows it one after the other. Wrapped around an agent's connection
+//! by `serve`, for hyper.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -26,13 +27,17 @@ pub struct OwnWords<F> {
     refuse: F,
     /// Of our answer, what is not written yet.
     left: Option<Bytes>,
+    /// Read behind a head, and not hyper's yet.
+    behind: Bytes,
+    /// hyper has a head and has had no chance to begin its request.
+    pauses: bool,
 }
 
 impl<F: Fn(Refusal) -> Bytes + Unpin> OwnWords<F> {
     /// Around a connection on which hyper has not written anything; `refuse` makes the whole answer.
     pub fn new(io: AgentIo, connection: Rc<Connection>, refuse: F) -> Self {
         connection.is_settled.set(true);
-        Self { io, connection, refuse, left: None }
+        Self { io, connection, refuse, left: None, behind: Bytes::new(), pauses: false }
     }
 
     fn is_the_parsers(&self, bytes: &[u8]) -> bool {
@@ -43,9 +48,26 @@ impl<F: Fn(Refusal) -> Bytes + Unpin> OwnWords<F> {
 
 impl<F: Fn(Refusal) -> Bytes + Unpin> AsyncRead for OwnWords<F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        self.connection.was_read_by_hyper(&buffer.filled()[before..]);
+        let this = &mut *self;
+        if std::mem::take(&mut this.pauses) {
+            // hyper begins what it has before it reads on.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.behind.is_empty() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+            let bytes = &buffer.filled()[before..];
+            let length = this.connection.is_read_by_hyper(bytes)?;
+            this.behind = Bytes::copy_from_slice(&bytes[length..]);
+            buffer.set_filled(before + length);
+        } else {
+            let next = this.behind.slice(..this.behind.len().min(buffer.remaining()));
+            let length = this.connection.is_read_by_hyper(&next)?;
+            buffer.put_slice(&next[..length]);
+            this.behind.advance(length);
+        }
+        this.pauses = this.connection.is_opening();
         Poll::Ready(Ok(()))
     }
 }
@@ -173,6 +195,38 @@ mod tests {
         words.flush().await.unwrap();
         assert_eq!(got(&mut words, &mut agent, b"\x00\x00\x00\x04HTTP/1.1 4").await, b"\x00\x00\x00\x04HTTP/1.1 4");
         assert_eq!(got(&mut words, &mut agent, BARE).await, said(Refusal::TooLarge));
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u8, length: u16) -> Vec<u8> {
+        let [a, b] = length.to_be_bytes();
+        [&[0, a, b, kind, flags, 0, 0, 0, stream][..], &vec![0; length.into()]].concat()
+    }
+
+    #[tokio::test]
+    async fn an_http2_agent_whose_unread_bodies_hold_too_much_is_let_go() {
+        let (connection, mut words, mut agent) = pair();
+        let head = [super::super::HTTP2_PREFACE, &frame(1, 4, 1, 5)].concat();
+        let round = [frame(0, 0, 1, 256), frame(0x20, 0, 0, 8100)].concat();
+        agent.write_all(&[&head[..], &round].concat()).await.unwrap();
+        let mut buffer = vec![0; 16 * 1024];
+        assert_eq!(words.read(&mut buffer).await.unwrap(), head.len(), "a request may begin before its body is read");
+        let _busy = connection.begin(Version::HTTP_2);
+        words.read_exact(&mut buffer[..round.len()]).await.unwrap();
+        for _ in 0..200 {
+            connection.unread.borrow_mut().took(1);
+            agent.write_all(&round).await.unwrap();
+            words.read_exact(&mut buffer[..round.len()]).await.unwrap();
+        }
+        let mut rounds = 0;
+        let error = loop {
+            agent.write_all(&round).await.unwrap();
+            match words.read_exact(&mut buffer[..round.len()]).await {
+                Ok(_) => rounds += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+        assert!((50..70).contains(&rounds), "{rounds}");
     }
 
     #[tokio::test]

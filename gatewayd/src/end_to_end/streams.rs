@@ -177,6 +177,44 @@ async fn declared_trailers_reach_both_kinds_of_agents() {
     .await;
 }
 
+/// The agent never asks for the refusal, and each piece stands in a buffer full of frames that nobody knows.
+#[tokio::test]
+async fn the_body_of_a_refused_http2_request_is_not_kept_until_its_answer_is_taken() {
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let [.., a, b] = payload.len().to_be_bytes();
+        [&[0, a, b, kind, flags, 0, 0, 0, stream][..], payload].concat()
+    }
+    fn literal(name: &str, value: &str) -> Vec<u8> {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        [&[0, length(name)][..], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    }
+    stage("", ok, async |stage| {
+        let mut agent = stage.connect().await;
+        let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/nowhere/")]
+            .map(|(name, value)| literal(name, value));
+        let head = [fields.concat(), literal(":authority", &stage.address.to_string())].concat();
+        let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+        let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &no_window, &frame(1, 4, 1, &head)].concat();
+        agent.write_all(&begin).await.unwrap();
+        let ping = frame(6, 0, 0, &[7; 8]);
+        for _ in 0..40 {
+            let round = [frame(0, 0, 1, &[0; 256]), frame(0x20, 0, 0, &[0; 8100])].concat().repeat(10);
+            agent.write_all(&[round, ping.clone()].concat()).await.unwrap();
+            loop {
+                let mut header = [0; 9];
+                agent.read_exact(&mut header).await.expect("it stays open");
+                let mut payload = vec![0; u16::from_be_bytes([header[1], header[2]]).into()];
+                agent.read_exact(&mut payload).await.unwrap();
+                assert_ne!(header[3], 7, "no goodbye");
+                if header[3] == 6 {
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn http2_requests_run_side_by_side_and_are_checked_alike() {
     let keyd = async |request: Request<Incoming>, _| {

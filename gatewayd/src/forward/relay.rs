@@ -9,9 +9,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
 
 use super::replay::Source;
 use crate::channel::{Channel, Download};
@@ -24,6 +27,8 @@ use crate::pool::Key;
 pub struct AgentBody {
     content: Content,
     request: Option<Source>,
+    /// Reads and drops a request's body that nobody wants.
+    reading: Option<JoinHandle<()>>,
     busy: Busy,
 }
 
@@ -61,22 +66,28 @@ impl AgentBody {
     #[must_use]
     pub fn whole(bytes: Bytes, busy: Busy) -> Self {
         busy.lies();
-        Self { content: Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())), request: None, busy }
+        let content = Content::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        Self { content, request: None, reading: None, busy }
     }
 
     /// An upstream's body.
     #[must_use]
     pub fn relay(relay: Relay, busy: Busy) -> Self {
         busy.lies();
-        Self { content: Content::Relay(Box::new(relay)), request: None, busy }
+        Self { content: Content::Relay(Box::new(relay)), request: None, reading: None, busy }
     }
 
     /// Keeps the request's body until the last frame is out, and what is left of it a moment longer. On HTTP/2 an upload
     /// that goes on after its body was dropped resets the stream, and the answer with it (RFC 9113, 8.1 wants the whole
-    /// answer first); and there are agents that forget a whole answer when a reset follows it.
+    /// answer first); and there are agents that forget a whole answer when a reset follows it. Where nobody sends it on it
+    /// is read from now on and dropped: an agent may leave its answer lying.
     #[must_use]
     pub fn holding(mut self, request: Source) -> Self {
-        self.request = Some(request);
+        if matches!(self.content, Content::Relay(_)) {
+            self.request = Some(request);
+        } else if !request.has_ended() {
+            self.reading = Some(spawn_local(request.forget(Duration::MAX, u64::MAX)));
+        }
         self
     }
 }
@@ -84,7 +95,14 @@ impl AgentBody {
 impl Drop for AgentBody {
     fn drop(&mut self) {
         if let Some(request) = self.request.take().filter(|request| !request.has_ended()) {
-            tokio::task::spawn_local(request.forget(LINGER, u64::MAX));
+            spawn_local(request.forget(LINGER, u64::MAX));
+        }
+        if let Some(mut reading) = self.reading.take().filter(|reading| !reading.is_finished()) {
+            spawn_local(async move {
+                if timeout(LINGER, &mut reading).await.is_err() {
+                    reading.abort();
+                }
+            });
         }
     }
 }

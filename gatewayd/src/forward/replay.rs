@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::channel::Clock;
+use crate::connection::Received;
 
 /// The body of one request, shared by its sendings.
-pub struct Source<B = Incoming>(Rc<RefCell<State<B>>>);
+pub struct Source<B = Received>(Rc<RefCell<State<B>>>);
 
 struct State<B> {
     body: B,
@@ -35,7 +35,7 @@ struct State<B> {
 }
 
 /// One sending of a body.
-pub struct Replay<B = Incoming> {
+pub struct Replay<B = Received> {
     state: Rc<RefCell<State<B>>>,
     clock: Rc<Clock>,
     next: usize,
