@@ -31,11 +31,14 @@ impl Link {
         Self { socket, decoder: RefCell::default(), encoder: RefCell::default(), is_deaf: Cell::new(false) }
     }
 
-    /// Puts a frame behind those that wait.
+    /// Puts a frame behind those that wait. A small piece of a body is copied: it may be a slice of a buffer that is many
+    /// times as large, and all of that would wait with it, uncounted.
     ///
     /// # Errors
     /// [`Dead`] where it is larger than the channel takes.
     pub fn push(&self, kind: Kind, payload: Bytes) -> Result<(), Dead> {
+        let is_small = kind == Kind::Data && payload.len() < SMALL;
+        let payload = if is_small { Bytes::copy_from_slice(&payload) } else { payload };
         self.encoder.borrow_mut().push(kind, payload).map_err(|_| Dead)
     }
 
@@ -106,6 +109,9 @@ impl Link {
 /// Bytes that wait to be written before an upload waits for the socket.
 const MOST_WAITING: usize = 128 * 1024;
 
+/// Shorter than a usual frame of HTTP/2, and than what an upload at full speed comes in.
+const SMALL: usize = 16 * 1024;
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -139,6 +145,16 @@ mod tests {
         let frame = poll_fn(|cx| ours.poll_frame(cx)).await;
         assert_eq!(frame, Ok(Frame::Data(Bytes::from_static(b"early"))));
         assert_eq!(poll_fn(|cx| ours.poll_frame(cx)).await, Err(Dead));
+    }
+
+    #[tokio::test]
+    async fn small_pieces_wait_without_the_buffers_that_they_came_in() {
+        let (ours, _theirs) = pair();
+        for (length, is_held) in [(1, false), (SMALL - 1, false), (SMALL, true)] {
+            let buffer = Bytes::from(vec![7; 128 * 1024]);
+            ours.push(Kind::Data, buffer.slice(..length)).unwrap();
+            assert_eq!(buffer.is_unique(), !is_held, "{length}");
+        }
     }
 
     #[tokio::test]
