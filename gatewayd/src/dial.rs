@@ -1,17 +1,18 @@
 //! From an authority to a connected socket: names, address rules, connecting.
 //!
 //! The address that was checked is the one that is connected to: nothing is resolved twice. It refuses to dial what
-//! the rules forbid, whatever the name; `[resolve]` is the operator's choice and exempt. Where `[upstream-proxy]` says
+//! the rules forbid and what is this machine's own, whatever the name; `[resolve]` is the operator's choice and exempt. Where `[upstream-proxy]` says
 //! so, the proxy resolves and connects in its place ([`through_proxy`]); but for that, no byte is sent or read. How many
 //! names are resolved at one time is [`lookups`]' to say.
 //! Called when a channel or a tunnel is opened.
 
 pub mod address_rules;
 pub mod lookups;
+mod own_addresses;
 mod through_proxy;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -120,9 +121,14 @@ async fn addresses(authority: &Authority, config: &Config, lookups: &Lookups) ->
     if found.is_empty() {
         return Err(DialFailure::Unreachable.into());
     }
-    let may_dial = |address: &SocketAddr| address_rules::may_dial(address.ip(), &config.allow_private_upstreams);
-    let allowed: Vec<_> = found.into_iter().filter(may_dial).collect();
+    let allowed: Vec<_> = found.into_iter().filter(|address| may_dial(address.ip(), config)).collect();
     if allowed.is_empty() { Err(DialFailure::ForbiddenAddress.into()) } else { Ok(interleave(allowed)) }
+}
+
+fn may_dial(address: IpAddr, config: &Config) -> bool {
+    let listed = &config.allow_private_upstreams;
+    address_rules::may_dial(address, listed)
+        && (address_rules::is_listed(address, listed) || !own_addresses::is_own(address))
 }
 
 /// What the system's resolver says, or the address itself.

@@ -3,6 +3,7 @@
 //! It belongs to the calling thread and to what that starts, so a test calls it first. It does nothing without root, where
 //! the kernel does not allow it. Used by the tests of real clients, which know the providers by their real names.
 
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
@@ -21,17 +22,38 @@ pub fn cut_off() {
     }
 }
 
+/// Makes an address this machine's own, in the namespace of [`cut_off`].
+///
+/// # Panics
+/// Where the kernel refuses.
+pub fn give(address: Ipv4Addr) {
+    let given = libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).expect("a small number"),
+        sin_port: 0,
+        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both are 16 bytes of plain numbers, and the family says how the second is read.
+    let general = unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(given) };
+    set("lo:1", libc::SIOCSIFADDR, libc::__c_anonymous_ifr_ifru { ifru_addr: general })
+        .expect("root of the namespace may");
+}
+
 /// A new namespace has it, but down.
 fn raise_loopback() -> nix::Result<()> {
+    let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("two of the low bits");
+    set("lo", libc::SIOCSIFFLAGS, libc::__c_anonymous_ifr_ifru { ifru_flags: up })
+}
+
+fn set(interface: &str, what: libc::Ioctl, value: libc::__c_anonymous_ifr_ifru) -> nix::Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut name = [0; libc::IFNAMSIZ];
-    for (to, from) in name.iter_mut().zip(b"lo") {
+    for (to, from) in name.iter_mut().zip(interface.as_bytes()) {
         *to = from.cast_signed();
     }
-    let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("two of the low bits");
-    let request = libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: up } };
-    // SAFETY: SIOCSIFFLAGS reads an ifreq, whose name ends with a zero and whose flags are set; both outlive the call.
-    let set = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let request = libc::ifreq { ifr_name: name, ifr_ifru: value };
+    // SAFETY: these calls read an ifreq, whose name ends with a zero and whose value is set; both outlive the call.
+    let set = unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw const request) };
     Errno::result(set).map(drop)
 }
 

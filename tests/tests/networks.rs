@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -163,4 +163,33 @@ fn a_name_that_no_server_answers_for_stops_nobody_else() {
     assert_eq!((answer.status(), answer.text().as_str()), (200, "meanwhile"), "{}", answer.text());
     silent.set_nonblocking(true).unwrap();
     assert!(silent.recv(&mut [0; 512]).is_ok(), "the name server was asked");
+}
+
+/// The zone of a name that an agent may reach can be anybody's; what listens here trusts who comes from here.
+#[test]
+#[ignore = "needs root: a network of its own"]
+fn this_machines_own_public_address_is_not_dialled_unless_it_is_listed() {
+    const PUBLIC: Ipv4Addr = Ipv4Addr::new(5, 9, 77, 77);
+    network::cut_off();
+    network::give(PUBLIC);
+    let listener = TcpListener::bind((PUBLIC, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    let connect = |strongroom: &Strongroom| {
+        let token = strongroom.must(&["agent", "add", "walker", "--token"]).trim().to_owned();
+        strongroom.must(&["agent", "allow", "walker", &target]);
+        Connect::to(strongroom, &target).token("walker", &token)
+    };
+    let strongroom = Strongroom::new().start();
+    connect(&strongroom).refused().assert_refused(Refusal::UpstreamForbiddenAddress);
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+
+    let listed = Builder::default().created();
+    let config = listed.home().gatewayd_config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("allow-private-upstreams = [\"{PUBLIC}/32\"]\n{text}")).unwrap();
+    listed.up();
+    listed.must(&["unlock"]);
+    let _tunnel = connect(&listed).raw();
+    assert!(listener.accept().is_ok());
 }

@@ -12,9 +12,18 @@ use crate::config::Network;
 /// Whether an address may be dialled. `allowed` is the operator's list of exceptions.
 #[must_use]
 pub fn may_dial(address: IpAddr, allowed: &[Network]) -> bool {
-    let judged = embedded(address).map_or(address, IpAddr::V4);
+    is_public(judged(address)) || is_listed(address, allowed)
+}
+
+/// Whether the operator's list has it.
+#[must_use]
+pub fn is_listed(address: IpAddr, allowed: &[Network]) -> bool {
     let listed = |address| allowed.iter().any(|network| network.contains(address));
-    is_public(judged) || listed(judged) || listed(address)
+    listed(judged(address)) || listed(address)
+}
+
+fn judged(address: IpAddr) -> IpAddr {
+    embedded(address).map_or(address, IpAddr::V4)
 }
 
 fn is_public(address: IpAddr) -> bool {
