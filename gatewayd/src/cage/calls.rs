@@ -124,8 +124,10 @@ pub const FORBIDDEN: &[i64] = &[
     libc::SYS_open_by_handle_at,
     // The kernel's keyrings, which others may use.
     libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl,
-    // Executable memory out of a shared segment.
-    libc::SYS_shmat,
+    // Executable memory out of a shared segment, or a file that was written here.
+    libc::SYS_shmat, libc::SYS_memfd_create,
+    // A socket that is not bound gets a port by it, past Landlock. Ours listen before the cage, also where it is read again.
+    libc::SYS_listen,
     // The machine.
     libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct, libc::SYS_quotactl,
     libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_sethostname, libc::SYS_setdomainname,

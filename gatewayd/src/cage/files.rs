@@ -28,7 +28,7 @@ fn restrict(config: &Path) -> Result<RestrictionStatus, RulesetError> {
     let rules = readable.map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, READ)));
     Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
-        // Outgoing connections are what gatewayd is for; listening is done before the cage.
+        // Outgoing connections are what gatewayd is for; listening is done before the cage, and the filter's to forbid.
         .handle_access(AccessNet::BindTcp)?
         .scope(Scope::from_all(NEWEST))?
         .create()?

@@ -19,6 +19,8 @@ fn gatewayd_dies_of_what_its_filter_lists() {
         "mprotect-executable",
         "pkey-mprotect",
         "shmat",
+        "memfd-create",
+        "listen",
         "io-uring",
         "bpf",
         "perf-event",
