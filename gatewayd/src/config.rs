@@ -150,13 +150,17 @@ impl Default for Timeouts {
             slow_headers: Span::seconds(10),
             idle: Span::seconds(75),
             dial: Span::seconds(10),
-            first_byte: Span::seconds(300),
-            stalled: Span::seconds(300),
+            first_byte: CLIENTS_PATIENCE,
+            stalled: CLIENTS_PATIENCE,
             total: Span::seconds(3600),
             drain: Span::seconds(30),
         }
     }
 }
+
+/// Longer than the 600 s for which OpenAI's and Anthropic's libraries wait: a gateway that gave up before them would have
+/// them ask again, and pay twice.
+const CLIENTS_PATIENCE: Span = Span::seconds(900);
 
 /// Why a file is no configuration.
 #[derive(Debug)]
@@ -217,6 +221,8 @@ mod tests {
         assert_eq!(parse("listen = []").unwrap().listen, Some(Vec::new()));
         assert_eq!(config.limits.header_bytes.get(), 65_536);
         assert_eq!(config.timeouts.slow_headers.get(), Duration::from_secs(10));
+        let patience = [config.timeouts.first_byte, config.timeouts.stalled].map(Span::get);
+        assert!(patience.iter().all(|&span| span > Duration::from_secs(600)), "{patience:?}");
     }
 
     #[test]

@@ -31,6 +31,17 @@ pub struct Rejection {
     pub host: Option<Authority>,
     /// That request has its host in its target, and is no CONNECT.
     pub in_absolute_form: bool,
+    /// What did not come in time, where more is known than that nothing came.
+    pub late: Option<Late>,
+}
+
+/// What did not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// The rest of the agent's own request.
+    Request,
+    /// The answer to a request that is on its way, and not to be sent twice.
+    OnlyAnswer,
 }
 
 impl Rejection {
@@ -62,6 +73,7 @@ impl From<Refusal> for Rejection {
             asks_for_credentials: false,
             host: None,
             in_absolute_form: false,
+            late: None,
         }
     }
 }
@@ -69,18 +81,18 @@ impl From<Refusal> for Rejection {
 /// Writes the answer; the body is JSON.
 #[must_use]
 pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
-    let Rejection { refusal, retry_after, other_status, asks_for_credentials, host, in_absolute_form } = rejection;
+    let (message, hint) = (message(&rejection), hint(&rejection));
+    let Rejection { refusal, retry_after, other_status, asks_for_credentials, late, .. } = rejection;
     let asks = asks_for_credentials && refusal == Refusal::AgentUnknown;
     let own_status =
         if asks { Some(PROXY_AUTHENTICATION_REQUIRED) } else { refusal.other_status().filter(|_| other_status) };
     let status = own_status.unwrap_or_else(|| refusal.status());
-    let hint = hint(refusal, host.as_ref(), in_absolute_form);
     let body = serde_json::json!({
         "error": {
             "type": "strongroom",
             "code": refusal.code(),
             // Half of the clients show this part alone.
-            "message": format!("{} {} ({})", refusal.message(), hint, refusal.code()),
+            "message": format!("{message} {hint} ({})", refusal.code()),
             "hint": hint,
             "request_id": id.to_string(),
         }
@@ -109,13 +121,35 @@ pub fn write(rejection: Rejection, id: &RequestId) -> Response<Bytes> {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
         }
+        Retry::Possible if late == Some(Late::OnlyAnswer) => {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         Retry::Possible => {}
     }
     response
 }
 
-fn hint(refusal: Refusal, host: Option<&Authority>, in_absolute_form: bool) -> Cow<'static, str> {
-    let Some(host) = host else { return Cow::Borrowed(refusal.hint()) };
+fn message(rejection: &Rejection) -> &'static str {
+    match rejection.late {
+        Some(Late::Request) => "The rest of the request's body did not come in time.",
+        Some(Late::OnlyAnswer) | None => rejection.refusal.message(),
+    }
+}
+
+fn hint(rejection: &Rejection) -> Cow<'static, str> {
+    let &Rejection { refusal, in_absolute_form, .. } = rejection;
+    match rejection.late {
+        Some(Late::Request) => {
+            return Cow::Borrowed("Send it without long pauses, or raise 'first-byte' in gatewayd.toml.");
+        }
+        Some(Late::OnlyAnswer) => {
+            return Cow::Borrowed(
+                "It may still do what it was asked, so look before you ask again; or raise 'first-byte' in gatewayd.toml.",
+            );
+        }
+        None => {}
+    }
+    let Some(host) = &rejection.host else { return Cow::Borrowed(refusal.hint()) };
     let name = host.to_host_field();
     match refusal {
         Refusal::HostNotAllowed if in_absolute_form => {
@@ -210,6 +244,24 @@ mod tests {
         assert!(within["error"]["hint"].as_str().unwrap().contains("api.example:8443"), "{within}");
         let without = hint(Refusal::AuthorityMismatch.into());
         assert_eq!(without["error"]["hint"], Refusal::AuthorityMismatch.hint());
+    }
+
+    #[test]
+    fn what_came_late_is_named_and_what_is_not_to_be_sent_twice_is_not_asked_for_again() {
+        let id = RequestIds::new(SystemRandom::new()).next();
+        for (late, message, should_retry) in [
+            (None, "The upstream did not answer in time. Try again", None),
+            (Some(Late::Request), "The rest of the request's body did not come in time. Send it", None),
+            (Some(Late::OnlyAnswer), "The upstream did not answer in time. It may still do", Some("false")),
+        ] {
+            let response = write(Rejection { late, ..Refusal::UpstreamTimeout.into() }, &id);
+            assert_eq!(response.status(), 504);
+            let told = response.headers().get("x-should-retry").map(|value| value.to_str().unwrap());
+            assert_eq!(told, should_retry, "{late:?}");
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert!(body["error"]["message"].as_str().unwrap().starts_with(message), "{body}");
+            assert_eq!(body["error"]["code"], "upstream_timeout");
+        }
     }
 
     #[test]

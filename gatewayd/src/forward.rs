@@ -24,7 +24,7 @@ use crate::channel::{Channel, Download, NoAnswer};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::dial::{self, NoSocket};
-use crate::error_response::Rejection;
+use crate::error_response::{Late, Rejection};
 use crate::gateway::Gateway;
 use crate::ingress::fields;
 use crate::pool::Key;
@@ -96,7 +96,15 @@ pub async fn forward(
                 continue;
             }
             Ok(response) => response,
-            Err(_) if channel.clock().has_run_out() => return Err(Refusal::UpstreamTimeout.into()),
+            Err(_) if channel.clock().has_run_out() => {
+                let is_only = outbound.source.has_ended() && !is_repeatable;
+                let late = if outbound.source.awaits_agent() {
+                    Some(Late::Request)
+                } else {
+                    is_only.then_some(Late::OnlyAnswer)
+                };
+                return Err(Rejection { late, ..Refusal::UpstreamTimeout.into() });
+            }
             Err(_) if outbound.source.broke() => return Err(Refusal::BadRequest.into()),
             Err(NoAnswer::Retired) if may_try_again => continue,
             Err(NoAnswer::Dead) if may_try_again && is_repeatable => continue,

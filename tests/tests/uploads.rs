@@ -369,6 +369,8 @@ fn an_upload_that_stands_still_times_out() {
     let head = scene.request("POST", "/openai/x").field("Content-Length", "10");
     connection.write(&[head.bytes().as_slice(), b"half"].concat()).unwrap();
     let begin = Instant::now();
-    connection.answer("POST").unwrap().assert_refused(Refusal::UpstreamTimeout);
+    let answer = connection.answer("POST").unwrap();
+    answer.assert_refused(Refusal::UpstreamTimeout);
+    assert!(answer.text().contains("the request's body did not come in time"), "{}", answer.text());
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
 }

@@ -108,9 +108,29 @@ async fn time_limits_end_an_exchange() {
     stage("[timeouts]\nfirst-byte = \"150ms\"\nstalled = \"150ms\"", keyd, async |stage| {
         let answer = stage.get("/b/never", "").await;
         assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("upstream_timeout"), "{answer}");
+        assert!(!answer.contains("x-should-retry"), "{answer}");
         let answer = stage.get("/b/stall", "").await;
         assert!(answer.contains("begun") && !answer.ends_with("0\r\n\r\n"), "{answer}");
         stage.seen.until_channels_ended(2).await;
+    })
+    .await;
+}
+
+/// What may have been done must not be asked for again by a library that nobody watches.
+#[tokio::test]
+async fn a_late_answer_says_what_was_late_and_whether_to_ask_again() {
+    let keyd = async |_, _| std::future::pending().await;
+    stage("[timeouts]\nfirst-byte = \"150ms\"", keyd, async |stage| {
+        for (fields, should_retry, words) in [
+            ("Content-Length: 4\r\n", false, "did not answer in time. It may still do"),
+            ("Content-Length: 4\r\nIdempotency-Key: x\r\n", true, "did not answer in time. Try again"),
+            ("Content-Length: 5\r\n", true, "rest of the request's body did not come in time"),
+        ] {
+            let head = format!("POST /b/ HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\nbody", stage.address);
+            let answer = stage.raw(&head).await;
+            assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains(words), "{fields}: {answer}");
+            assert_eq!(!answer.contains("x-should-retry: false"), should_retry, "{fields}: {answer}");
+        }
     })
     .await;
 }

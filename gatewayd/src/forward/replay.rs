@@ -33,6 +33,8 @@ struct State<B> {
     sending: u32,
     /// The agent has not been asked for it yet.
     waits: bool,
+    /// All that the agent has sent was read, and more is to come.
+    is_behind: bool,
 }
 
 /// One sending of a body.
@@ -59,6 +61,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
             broke: false,
             sending: 0,
             waits: false,
+            is_behind: false,
         };
         Self(Rc::new(RefCell::new(state)))
     }
@@ -136,6 +139,12 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         self.0.borrow().ended
     }
 
+    /// Whether it is the agent who keeps it waiting.
+    #[must_use]
+    pub fn awaits_agent(&self) -> bool {
+        self.0.borrow().is_behind
+    }
+
     /// Whether the agent's side broke off, or its framing was wrong.
     #[must_use]
     pub fn broke(&self) -> bool {
@@ -183,7 +192,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Replay<B> {
             // Whoever lets it go on asks again.
             return Poll::Pending;
         }
-        let frame = ready!(Pin::new(&mut state.body).poll_frame(cx));
+        let polled = Pin::new(&mut state.body).poll_frame(cx);
+        state.is_behind = polled.is_pending();
+        let frame = ready!(polled);
         this.clock.progress();
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
