@@ -33,6 +33,8 @@ pub struct Rejection {
     pub in_absolute_form: bool,
     /// What did not come in time, where more is known than that nothing came.
     pub late: Option<Late>,
+    /// It is refused as a web page's, and not for its host.
+    pub is_a_pages: bool,
 }
 
 /// What did not come in time.
@@ -74,6 +76,7 @@ impl From<Refusal> for Rejection {
             host: None,
             in_absolute_form: false,
             late: None,
+            is_a_pages: false,
         }
     }
 }
@@ -148,6 +151,11 @@ fn hint(rejection: &Rejection) -> Cow<'static, str> {
             );
         }
         None => {}
+    }
+    if rejection.is_a_pages {
+        return Cow::Borrowed(
+            "It has an Origin or Sec-Fetch-Site field, as browsers send for pages: leave that out, or use agent.sock.",
+        );
     }
     let Some(host) = &rejection.host else { return Cow::Borrowed(refusal.hint()) };
     let name = host.to_host_field();

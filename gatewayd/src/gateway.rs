@@ -160,7 +160,10 @@ impl Gateway {
         let entry = entry.map_err(|refusal| match (&asked.door, ingress::proxied_host(&head, &asked.door)) {
             (Door::Inside(inside), _) => Rejection::from(refusal).within(&inside.authority),
             (_, Some(host)) => Rejection::from(refusal).in_absolute_form(&host),
-            (_, None) => refusal.into(),
+            (door, None) => {
+                let is_a_pages = refusal == Refusal::AuthorityMismatch && ingress::is_a_pages(&head, door);
+                Rejection { is_a_pages, ..refusal.into() }
+            }
         })?;
         match entry {
             Entry::Health => Ok(Reply::Own(json!({ "status": "ok", "listen": self.addresses() }))),

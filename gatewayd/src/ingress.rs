@@ -26,7 +26,7 @@ use crate::visitor::Token;
 pub enum Door {
     /// Over TCP, on this address of ours.
     Tcp(SocketAddr),
-    /// Over agent.sock: no web page reaches it, and Host says nothing.
+    /// Over agent.sock: no web page reaches it, and Host says nothing, nor do a page's fields.
     Unix,
     /// In a tunnel whose TLS ends here.
     Inside(Rc<Inside>),
@@ -98,11 +98,18 @@ pub fn read(head: &Parts, door: &Door, limits: &Limits) -> Result<Entry, Refusal
     }
     if let Some(address) = address {
         own_host::check(head, address)?;
+        own_host::check_browser(&head.headers)?;
     }
-    own_host::check_browser(&head.headers)?;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let entry = base_url::read(target)?;
     if is_for_a_proxy { with_a_proxys_token(entry, proxy_auth::token(&head.headers)?) } else { Ok(entry) }
+}
+
+/// Whether it is refused on TCP for what browsers send for pages, and for nothing else.
+#[must_use]
+pub fn is_a_pages(head: &Parts, door: &Door) -> bool {
+    let Door::Tcp(address) = door else { return false };
+    own_host::check(head, *address).is_ok() && own_host::check_browser(&head.headers).is_err()
 }
 
 /// The host of a request in absolute form, where that is not this gateway itself.

@@ -229,6 +229,9 @@ fn only_its_own_names_and_no_browser_get_in_over_tcp() {
     let [_, socket] = scene.strongroom.ways();
     let over_socket = Request::new(socket, "GET", "/openai/x").bearer(&scene.placeholder).host("anything.example");
     assert_eq!(over_socket.send().status(), 200, "on agent.sock Host says nothing");
+    for (name, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+        assert_eq!(over_socket.clone().field(name, value).send().status(), 200, "nor does {name}: no page reaches it");
+    }
 }
 
 #[test]

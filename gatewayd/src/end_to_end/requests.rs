@@ -185,6 +185,8 @@ async fn what_is_refused_here_opens_no_channel() {
                 "{target} {fields}: {answer}"
             );
         }
+        let answer = stage.get("/a/", "Origin: http://evil.example\r\n").await;
+        assert!(answer.contains("It has an Origin or Sec-Fetch-Site field"), "{answer}");
         let answer = stage.get("/a/", &format!("X: {}\r\n", "x".repeat(66_000))).await;
         assert!(answer.starts_with("HTTP/1.1 431 ") && answer.contains("too_large"), "{answer}");
         for request in
