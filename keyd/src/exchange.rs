@@ -20,6 +20,7 @@ pub mod forward;
 pub mod gather;
 pub mod link;
 pub mod negotiation;
+pub mod pieces;
 pub mod protocol;
 pub mod record;
 pub mod refuse;

@@ -1,4 +1,4 @@
-//! The request's body on its way to the upstream: passed on, counted, its trailers dropped.
+//! The request's body on its way to the upstream: passed on, counted, its trailers dropped by [`super::pieces`].
 //!
 //! Body text is never searched: a placeholder in a prompt is a worthless string and stays one. The exception is the one
 //! request whose body a credential names; its body was read whole before, and may have a key in it. Called by `forward`.
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::link::{Broken, RequestBody};
+use super::pieces::Pieces;
 use super::whole_body::WholeBody;
 
 /// A request body.
@@ -21,7 +22,7 @@ pub struct Upload {
 }
 
 enum Source {
-    Passing(RequestBody),
+    Passing(Pieces<RequestBody>),
     /// The bytes are given away in one frame.
     Whole(WholeBody),
 }
@@ -30,7 +31,7 @@ impl Upload {
     /// A body that passes as it comes.
     #[must_use]
     pub fn passing(inner: RequestBody) -> Self {
-        Self { source: Source::Passing(inner), count: Rc::default() }
+        Self { source: Source::Passing(Pieces::of(inner)), count: Rc::default() }
     }
 
     /// A body that was read already.
@@ -78,19 +79,11 @@ impl Body for Upload {
                 return Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))));
             }
         };
-        loop {
-            let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-            match frame {
-                // Trailers could smuggle fields past the judgement over the head.
-                Some(Ok(frame)) if frame.is_trailers() => {}
-                Some(Ok(frame)) => {
-                    let length = frame.data_ref().map_or(0, Bytes::len);
-                    this.count.set(this.count.get() + length as u64);
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                other => return Poll::Ready(other),
-            }
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            this.count.set(this.count.get() + frame.data_ref().map_or(0, Bytes::len) as u64);
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -70,7 +70,7 @@ const WINDOW: u32 = 512 * 1024;
 /// Names and values of an answer's fields together.
 const LARGEST_HEAD: u32 = 128 * 1024;
 /// Bytes of a request that wait for the socket.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 /// There is one stream at a time.
 const MOST_RESET: usize = 8;
 
