@@ -6,6 +6,7 @@
 mod frames;
 mod http2;
 mod socket;
+mod unread;
 
 use std::cell::Cell;
 use std::error::Error;
@@ -25,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 pub use self::socket::Socket;
+pub use self::unread::Unread;
 use super::link;
 use super::upload::Upload;
 
@@ -45,7 +47,7 @@ struct Count {
 /// Where requests go in.
 enum Sender {
     Http1(http1::SendRequest<Upload>),
-    Http2(h2_client::SendRequest<Upload>, uri::Authority),
+    Http2(h2_client::SendRequest<Upload>, uri::Authority, Rc<Unread>),
 }
 
 impl Connection {
@@ -80,16 +82,26 @@ impl Connection {
         let (count, tasks) = (Rc::new(Count::default()), CancellationToken::new());
         let counted = Counted { inner: stream, count: Rc::clone(&count) };
         let authority = authority.to_host_field().parse().map_err(|_| Refusal::UpstreamProtocol)?;
-        let started = http2::start(counted, http2::Tasks(tasks.clone())).await;
+        let unread = Rc::new(Unread::default());
+        let started = http2::start(counted, http2::Tasks(tasks.clone()), Rc::clone(&unread)).await;
         let (sender, connection) = started.map_err(|_| Refusal::UpstreamProtocol)?;
         drive(connection, tasks.clone(), gone);
-        Ok(Self { sender: Sender::Http2(sender, authority), count, tasks })
+        Ok(Self { sender: Sender::Http2(sender, authority, unread), count, tasks })
     }
 
     /// Whether it is HTTP/2.
     #[must_use]
     pub fn is_http2(&self) -> bool {
         matches!(self.sender, Sender::Http2(..))
+    }
+
+    /// What HTTP/2 holds of an answer.
+    #[must_use]
+    pub fn unread(&self) -> Option<Rc<Unread>> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(_, _, unread) => Some(Rc::clone(unread)),
+        }
     }
 
     /// Waits until a request can be sent.
@@ -99,7 +111,7 @@ impl Connection {
     pub async fn ready(&mut self) -> hyper::Result<()> {
         match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await,
-            Sender::Http2(sender, _) => sender.ready().await,
+            Sender::Http2(sender, ..) => sender.ready().await,
         }
     }
 
@@ -116,7 +128,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Sender::Http2(_, authority) => http2::shape(parts, authority),
+            Sender::Http2(_, authority, _) => http2::shape(parts, authority),
         }
     }
 
@@ -127,7 +139,11 @@ impl Connection {
     pub async fn send(&mut self, request: Request<Upload>) -> hyper::Result<Response<Incoming>> {
         match &mut self.sender {
             Sender::Http1(sender) => sender.send_request(request).await,
-            Sender::Http2(sender, _) => sender.send_request(request).await,
+            Sender::Http2(sender, _, unread) => {
+                // Nothing of an older answer is left.
+                unread.is_read();
+                sender.send_request(request).await
+            }
         }
     }
 

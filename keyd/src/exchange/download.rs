@@ -1,22 +1,26 @@
 //! The answer's body as it comes from the upstream.
 //!
 //! An HTTP/2 upstream can end a stream without an error and without its last byte: hyper takes that for an end. It
-//! refuses to: what has no end broke off. Made by `forward`, read by `answer`.
+//! refuses to: what has no end broke off. A small piece of one is copied, for it would keep the buffer that it was read
+//! into, and when none is left the connection is told so. Made by `forward`, read by `answer`.
 
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::connection::Unread;
+
 /// An upstream's body.
 pub struct Download {
     inner: Incoming,
-    /// It says when it has ended, even after its last frame.
-    tells_its_end: bool,
+    /// With HTTP/2, which also says when it has ended, even after its last frame.
+    unread: Option<Rc<Unread>>,
 }
 
 /// Why a body has no end.
@@ -29,10 +33,10 @@ pub enum Broken {
 }
 
 impl Download {
-    /// Wraps hyper's body.
+    /// Wraps hyper's body, and what HTTP/2 holds of it.
     #[must_use]
-    pub fn new(inner: Incoming, is_http2: bool) -> Self {
-        Self { inner, tells_its_end: is_http2 }
+    pub fn new(inner: Incoming, unread: Option<Rc<Unread>>) -> Self {
+        Self { inner, unread }
     }
 }
 
@@ -41,10 +45,15 @@ impl Body for Download {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        Poll::Ready(match frame {
-            None if self.tells_its_end && !self.inner.is_end_stream() => Some(Err(Broken::Early)),
-            frame => frame.map(|frame| frame.map_err(Broken::Transport)),
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Some(unread) = &self.unread else { return polled.map_err(Broken::Transport) };
+        let has_more = matches!(polled, Poll::Ready(Some(Ok(_)))) && !self.inner.is_end_stream();
+        if !has_more {
+            unread.is_read();
+        }
+        Poll::Ready(match ready!(polled) {
+            None if !self.inner.is_end_stream() => Some(Err(Broken::Early)),
+            frame => frame.map(|frame| frame.map(|frame| frame.map_data(apart)).map_err(Broken::Transport)),
         })
     }
 
@@ -56,6 +65,13 @@ impl Body for Download {
         self.inner.size_hint()
     }
 }
+
+fn apart(data: Bytes) -> Bytes {
+    if data.len() < COPIED { Bytes::copy_from_slice(&data) } else { data }
+}
+
+/// Half of what a buffer has.
+const COPIED: usize = 8 * 1024;
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -63,8 +63,8 @@ pub const ROOM_FOR_CHANNELS: usize = 800 * 1024 * 1024;
 /// The most that an exchange was seen to hold when nobody read on either side: buffers of TLS, of HTTP, of the scrubber and
 /// of the frames in both directions.
 const HTTP1: usize = 608 * 1024;
-/// The same with HTTP/2, whose window is on the way too.
-const HTTP2: usize = 832 * 1024;
+/// The same with HTTP/2, whose window is on the way too, and in whatever pieces it comes.
+const HTTP2: usize = 1024 * 1024;
 /// What a connection keeps between exchanges.
 const IDLE: usize = 128 * 1024;
 /// Exchanges end all the time.

@@ -121,11 +121,11 @@ impl Underway<'_> {
             // gatewayd is not to offer the channel another request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let is_http2 = self.upstream.is_http2();
+        let unread = self.upstream.unread();
         *channel.upstream.borrow_mut() = UpstreamState::Ready(self.upstream);
         self.ticket.answering();
         let (head, body) = response.into_parts();
-        let body = Download::new(body, is_http2);
+        let body = Download::new(body, unread);
         self.ending.hold(self.ticket);
         let source = Rc::clone(channel);
         let newest = move |known: &Rc<Patterns>| {

@@ -13,6 +13,7 @@ mod limits;
 mod messages;
 mod oracles;
 mod policy;
+mod pressure;
 mod room;
 mod sessions;
 mod standstill;

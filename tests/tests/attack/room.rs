@@ -122,7 +122,7 @@ pub fn large(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
 }
 
 /// A grant that no rate holds up.
-fn plenty(siege: &Siege) -> String {
+pub fn plenty(siege: &Siege) -> String {
     siege.scene.strongroom.must(&["agent", "add", "plenty"]);
     siege.scene.grant(CREDENTIAL, "plenty", &["--rate", "100000/hour", "--burst", "100000"])
 }
@@ -324,7 +324,7 @@ fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
 
 /// A relay to the true upstream that takes so many bytes for it and then no more, until it is told to. Both ends hold as
 /// little as the kernel lets them.
-fn narrow_relay(upstream: SocketAddr, most: usize, go_on: &Arc<AtomicBool>) -> (TcpStream, Arc<AtomicUsize>) {
+pub fn narrow_relay(upstream: SocketAddr, most: usize, go_on: &Arc<AtomicBool>) -> (TcpStream, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     setsockopt(&listener, sockopt::RcvBuf, &1).unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -6,6 +6,7 @@
 //! connection is dropped: every task of it ends then. Called by `connect` and [`super::Connection`].
 
 use std::future::Future;
+use std::rc::Rc;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::Watched;
+use super::unread::Unread;
 use crate::exchange::upload::Upload;
 
 /// Runs the tasks of one connection on this thread, until it ends.
@@ -39,6 +41,7 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Tasks {
 pub async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: T,
     tasks: Tasks,
+    unread: Rc<Unread>,
 ) -> hyper::Result<(SendRequest<Upload>, Connection<TokioIo<Watched<T>>, Upload, Tasks>)> {
     Builder::new(tasks)
         .initial_stream_window_size(WINDOW)
@@ -46,7 +49,7 @@ pub async fn start<T: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_header_list_size(LARGEST_HEAD)
         .max_send_buf_size(SEND_BUFFER)
         .max_concurrent_reset_streams(MOST_RESET)
-        .handshake(TokioIo::new(Watched::new(stream)))
+        .handshake(TokioIo::new(Watched::new(stream, unread)))
         .await
 }
 
