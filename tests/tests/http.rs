@@ -1,13 +1,15 @@
 //! HTTP as the RFCs have it: what belongs to one hop ends there, what belongs to both ends arrives unchanged, and what
 //! can be read in two ways is not passed on.
 
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use strongroom_tests::h2c;
 use strongroom_tests::prelude::*;
 use strongroom_tests::strongroom::Builder;
 use strongroom_tests::tunnel::Connect;
+use strongroom_tests::{h2_upstream, h2c, raw_upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn hello(exchange: &mut Exchange<'_>) -> std::io::Result<()> {
@@ -550,4 +552,44 @@ fn cookies_that_come_one_by_one_arrive_as_one() {
         .body(Full::<Bytes>::default())
         .unwrap();
     assert_eq!(h2c::send(address, vec![request]).remove(0).unwrap().1, "a=1; b=2");
+}
+
+/// In front of an upstream that keeps the heads that it got, byte for byte.
+fn raw_heads() -> (Scene, Arc<Mutex<Vec<String>>>) {
+    let root = Root::new("The tests' root").unwrap();
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = heads.clone();
+    let upstream = raw_upstream::start(h2_upstream::tls(&root, &["http/1.1"]), move |raw, _| {
+        loop {
+            let head = raw.head()?.to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            raw.take(length.map_or(0, |length| length.parse().unwrap()))?;
+            kept.lock().unwrap().push(head);
+            raw.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
+    });
+    (Scene::before(Builder::default(), upstream, root), heads)
+}
+
+#[test]
+fn a_request_that_has_a_body_as_a_rule_says_so_when_it_has_none() {
+    let (scene, heads) = raw_heads();
+    for (method, length) in
+        [("POST", Some("0")), ("PUT", Some("0")), ("PATCH", Some("0")), ("GET", None), ("DELETE", None)]
+    {
+        for field in [None, Some("0")] {
+            let request = scene.request(method, "/openai/x").without("content-length");
+            let request = field.iter().fold(request, |request, value| request.field("Content-Length", value));
+            assert_eq!(request.send().status(), 200);
+            let head = heads.lock().unwrap().pop().unwrap();
+            let lines: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("content-length: ")).collect();
+            let expected = length.or(field).into_iter().collect::<Vec<_>>();
+            assert!(lines == expected || field.is_some() && length.is_none(), "{method} {field:?}: {head}");
+            assert!(!head.contains("transfer-encoding"), "{head}");
+        }
+    }
+    assert_eq!(scene.post("/openai/x", b"body").send().status(), 200);
+    let head = heads.lock().unwrap().pop().unwrap();
+    assert_eq!(head.matches("content-length: 4\r\n").count(), 1, "{head}");
+    assert_eq!(head.matches("content-length").count(), 1, "{head}");
 }

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, header, uri};
+use http::{HeaderValue, Method, Request, Response, header, uri};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2 as h2_client};
@@ -123,8 +123,11 @@ impl Connection {
         match &self.sender {
             Sender::Http1(_) => {
                 // hyper takes a GET without framing for one without a body, and would drop what there is.
-                if !body.is_end_stream() && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+                let has_length = parts.headers.contains_key(header::CONTENT_LENGTH);
+                if !has_length && !body.is_end_stream() {
                     parts.headers.insert(header::TRANSFER_ENCODING, CHUNKED);
+                } else if !has_length && is_expected(&parts.method) {
+                    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
                 Ok(())
             }
@@ -165,6 +168,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.tasks.cancel();
     }
+}
+
+/// Whether a request with this method has a body as a rule: that there is none has to be said then (RFC 9110, 8.6), and
+/// some answer 411 where it is not.
+fn is_expected(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 fn drive<C: Future + 'static>(connection: C, tasks: CancellationToken, gone: CancellationToken) {
