@@ -593,3 +593,16 @@ fn a_request_that_has_a_body_as_a_rule_says_so_when_it_has_none() {
     assert_eq!(head.matches("content-length: 4\r\n").count(), 1, "{head}");
     assert_eq!(head.matches("content-length").count(), 1, "{head}");
 }
+
+/// Servers behind WSGI and CGI cannot tell `_` from `-`.
+#[test]
+fn fields_of_the_framing_do_not_pass_with_an_underscore() {
+    let (scene, heads) = raw_heads();
+    let request = scene.post("/openai/x", b"body").field("Content_Length", "3").field("Transfer_Encoding", "chunked");
+    let request =
+        request.field("Proxy_Authorization", "Basic eDp5").field("Keep_Alive", "timeout=5").field("X_Kept", "1");
+    assert_eq!(request.send().status(), 200);
+    let head = heads.lock().unwrap().pop().unwrap();
+    let written: Vec<_> = head.lines().filter(|line| line.contains('_')).collect();
+    assert_eq!(written, ["x_kept: 1"], "{head}");
+}

@@ -25,7 +25,8 @@ pub struct Leave {
 pub fn prepare_request(headers: &mut HeaderMap, authority: &Authority, leave: Leave) -> Result<(), Ambiguous> {
     drop_hop_by_hop(headers)?;
     drop_reserved(headers);
-    let steering: Vec<HeaderName> = headers.keys().filter(|name| steers(name)).cloned().collect();
+    let steering: Vec<HeaderName> =
+        headers.keys().filter(|name| steers(name) || is_taken_for_ours(name)).cloned().collect();
     for name in steering {
         headers.remove(name);
     }
@@ -83,6 +84,16 @@ fn steers(name: &HeaderName) -> bool {
     STEERING.contains(&name.as_str()) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether it would be taken, by those who cannot tell `_` from `-`, for a field that is dropped here, or that says where
+/// the request ends or who made it so.
+fn is_taken_for_ours(name: &HeaderName) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let name = name.as_str().replace('_', "-");
+    HOP_BY_HOP.contains(&name.as_str()) || OURS.contains(&name.as_str()) || name.starts_with(channel::RESERVED)
+}
+
 /// HTTP/2 may send them one by one; everybody else reads the first alone (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
     let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -116,6 +127,9 @@ const HOP_BY_HOP: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+
+/// Fields that are kept, dropped or made by what they say, beside those of [`HOP_BY_HOP`].
+const OURS: &[&str] = &["accept-encoding", "content-length", "content-type", "if-range", "transfer-encoding"];
 
 /// Fields that `Connection` must not take away: without them a request means something else.
 const END_TO_END: &[&str] = &["authorization", "content-length", "content-type", "cookie", "host", "x-api-key"];
@@ -176,10 +190,24 @@ mod tests {
             ("x_forwarded_host", "evil.example"),
             ("x-rewrite-uri", "/admin"),
             ("x-ms-range", "bytes=0-3"),
+            ("content_length", "3"),
+            ("transfer_encoding", "chunked"),
+            ("proxy_authorization", "Basic x"),
+            ("keep_alive", "timeout=5"),
+            ("if_range", "\"a\""),
+            ("accept_encoding", "gzip"),
+            ("strongroom_request_id", "forged"),
             ("range", "bytes=0-3"),
         ]);
         let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn fields_that_are_written_with_an_underscore_and_are_nobody_elses_pass() {
+        let kept = [("content-length", "3"), ("x_kept", "1"), ("_", "2"), ("content_disposition", "inline")];
+        let headers = prepared(&kept);
+        kept.iter().for_each(|(name, value)| assert_eq!(headers.get(*name).unwrap(), value));
     }
 
     #[test]
