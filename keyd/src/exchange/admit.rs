@@ -49,15 +49,20 @@ pub async fn admit(
     if let Some(admitted) = judge(channel, parts, sent, about)? {
         return Ok((admitted, Upload::passing(body)));
     }
-    let body = WholeBody::read(body, &channel.state.body_room).await.map_err(|refusal| {
+    let mut body = WholeBody::read(body, &channel.state.body_room).await.map_err(|refusal| {
         let refused = Refused { other_status: refusal == Refusal::TooLarge, ..Refused::nobody(refusal) };
         if let Some(live) = channel.state.live() {
             record::refused(&channel.state, &live, about, &refused);
         }
         Denial { refusal, wait: Duration::ZERO, other_status: refused.other_status, elsewhere: false }
     })?;
-    let admitted = judge(channel, parts, Sent::Whole(body.bytes()), about)?;
-    Ok((admitted.ok_or(Refusal::BadRequest)?, Upload::whole(body)))
+    let admitted = judge(channel, parts, Sent::Whole(body.bytes()), about)?.ok_or(Refusal::BadRequest)?;
+    let agent = admitted.allowed.binding.agent;
+    body.belongs_to(agent, &channel.authority, &channel.state.body_room).map_err(|refusal| {
+        refuse(channel, &admitted, about, refusal);
+        Denial::until(refusal, MOMENT)
+    })?;
+    Ok((admitted, Upload::whole(body)))
 }
 
 /// Judges once more where the vault has changed since.

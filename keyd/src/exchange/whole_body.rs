@@ -3,20 +3,21 @@
 //! Only requests that `policy` asks the body of come here. One body has 1 MiB at most, all of them together 16 MiB, and
 //! each has half a minute to arrive; nothing is borrowed or locked meanwhile, and a body takes room as it comes and not as
 //! it is announced. Whoever sends one has not shown a placeholder yet, so nobody may keep the room by sending no more: where
-//! there is none left, what has brought nothing for longest is given up for what comes. It refuses to look into what it
-//! holds. Called by `admit` (to read) and `upload` (to send).
+//! there is none left, what has brought nothing for longest is given up for what comes. What is whole waits for its
+//! upstream, and nobody gives it up: so one agent has half of the room for such bodies, and those for one authority have.
+//! It refuses to look into what it holds. Called by `admit` (to read) and `upload` (to send).
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use strongroom_protocol::Refusal;
+use strongroom_protocol::{Authority, Refusal};
 use tokio_util::sync::CancellationToken;
 
 /// The room that all bodies share.
@@ -30,6 +31,15 @@ struct Room {
     arriving: RefCell<BTreeMap<u64, Rc<Arriving>>>,
     /// The last place that was given; 0 is nobody's.
     last: Cell<u64>,
+    /// What is whole and whose.
+    owned: RefCell<HashMap<Owner, Weak<AtomicUsize>>>,
+}
+
+/// Whose a whole body is; it has two of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Owner {
+    Agent(u64),
+    Authority(Authority),
 }
 
 /// Bytes that are taken. Of one thread, and atomic because [`Bytes`] asks for owners that any thread may drop.
@@ -52,11 +62,26 @@ pub struct WholeBody(Held);
 #[derive(Debug, Default)]
 struct Held {
     bytes: Vec<u8>,
-    _taken: Taken,
+    taken: Taken,
 }
 
+/// So many bytes, of each of these accounts.
 #[derive(Debug, Default)]
-struct Taken(usize, Account);
+struct Taken(usize, Vec<Account>);
+
+impl BodyRoom {
+    fn owned_by(&self, owner: Owner) -> Account {
+        let mut owned = self.0.owned.borrow_mut();
+        let known = owned.get(&owner).and_then(Weak::upgrade);
+        Account(known.unwrap_or_else(|| {
+            // Who has none any more needs no account.
+            owned.retain(|_, account| account.strong_count() > 0);
+            let new = Arc::default();
+            owned.insert(owner, Arc::downgrade(&new));
+            new
+        }))
+    }
+}
 
 impl WholeBody {
     /// Reads to the end.
@@ -95,6 +120,23 @@ impl WholeBody {
                 Err(_) => Err(Refusal::BadRequest),
             }
         }
+    }
+
+    /// Counts it as this agent's, and as one for this authority.
+    ///
+    /// # Errors
+    /// `overloaded` where one of them has its part already.
+    pub fn belongs_to(&mut self, agent: u64, authority: &Authority, room: &BodyRoom) -> Result<(), Refusal> {
+        let Taken(bytes, accounts) = &mut self.0.taken;
+        let owners = [Owner::Agent(agent), Owner::Authority(authority.clone())].map(|owner| room.owned_by(owner));
+        if owners.iter().any(|owner| owner.bytes() + *bytes > MOST_OF_ONE) {
+            return Err(Refusal::Overloaded);
+        }
+        for owner in owners {
+            owner.take(*bytes);
+            accounts.push(owner);
+        }
+        Ok(())
     }
 
     /// What came.
@@ -137,7 +179,7 @@ impl Account {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.1.give_back(self.0);
+        self.1.iter().for_each(|account| account.give_back(self.0));
     }
 }
 
@@ -173,7 +215,7 @@ impl Arrival {
     /// It is whole, and from now on nobody's to give up.
     fn end(&self) -> WholeBody {
         let bytes = self.body.bytes.take();
-        WholeBody(Held { _taken: Taken(bytes.len(), self.room.taken.clone()), bytes })
+        WholeBody(Held { taken: Taken(bytes.len(), vec![self.room.taken.clone()]), bytes })
     }
 }
 
@@ -188,6 +230,8 @@ impl Drop for Arrival {
 const LARGEST: usize = 1024 * 1024;
 /// Bytes of all.
 const MOST: usize = 16 * LARGEST;
+/// Bytes of those that are whole, of one agent or for one authority.
+const MOST_OF_ONE: usize = MOST / 2;
 /// For a body to arrive: 1 MiB takes so long at 280 kbit/s.
 const TIME: Duration = Duration::from_secs(30);
 
@@ -260,6 +304,32 @@ mod tests {
         assert!(WholeBody::read(chunks(1, 1), &room).await.is_err(), "what is being sent still takes its room");
         drop(sent);
         assert!(WholeBody::read(chunks(1, 1), &room).await.is_ok());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_agent_or_authority_leaves_room_to_the_others() {
+        let room = BodyRoom::default();
+        let authority = |number: usize| -> Authority { format!("h{number}.example").parse().unwrap() };
+        for one_agent in [true, false] {
+            // The other of the two is another each time.
+            let agent = |number: usize| if one_agent { 7 } else { number as u64 };
+            let host = |number: usize| if one_agent { number } else { 7 };
+            let mut held = Vec::new();
+            for number in 0..8 {
+                let mut whole = WholeBody::read(chunks(1, LARGEST), &room).await.expect("room");
+                assert_eq!(whole.belongs_to(agent(number), &authority(host(number)), &room), Ok(()));
+                held.push(whole.take_bytes());
+            }
+            let mut more = WholeBody::read(chunks(1, 1), &room).await.expect("room");
+            let refused = more.belongs_to(agent(8), &authority(host(8)), &room);
+            assert_eq!(refused, Err(Refusal::Overloaded), "the ninth");
+            assert_eq!(more.belongs_to(100, &authority(100), &room), Ok(()), "somebody else's");
+            held.pop();
+            assert_eq!(more.belongs_to(agent(8), &authority(host(8)), &room), Ok(()), "one was sent");
+        }
+        assert_eq!(room.0.taken.bytes(), 0);
+        let left = room.0.owned.borrow().values().filter(|account| account.strong_count() > 0).count();
+        assert_eq!(left, 0);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -389,11 +389,18 @@ const CHANNELS: usize = 350;
 #[test]
 fn bodies_that_an_upstream_does_not_take_keep_their_room() {
     let siege = Siege::lay();
+    // The same machine under another name, as far as keyd can tell.
+    let elsewhere = format!("{HOST}:8443");
     let key = siege.scene.add_credential("login", &["--host", HOST, "--body-json", "POST /login#/key"]);
+    let other = siege.scene.add_credential("other", &["--host", &elsewhere, "--body-json", "POST /login#/key"]);
     siege.scene.strongroom.must(&["agent", "add", "plenty"]);
-    let placeholder = siege.scene.grant("login", "plenty", &[]);
+    siege.scene.strongroom.must(&["agent", "add", "healthy"]);
     let pad = "x".repeat(1024 * 1024 - 200);
-    let body = format!("{{\"key\":\"{placeholder}\",\"pad\":\"{pad}\"}}");
+    let body = |credential, agent| {
+        let placeholder = siege.scene.grant(credential, agent, &[]);
+        format!("{{\"key\":\"{placeholder}\",\"pad\":\"{pad}\"}}")
+    };
+    let (healthy, body) = (body("other", "healthy"), body("login", "plenty"));
     let ask = Ask { flags: 1, method: b"POST".into(), target: b"/login".into(), fields: Vec::new() };
     let ask = ask.field("host", HOST).field("content-type", "application/json");
     let go_on = Arc::new(AtomicBool::new(false));
@@ -416,11 +423,15 @@ fn bodies_that_an_upstream_does_not_take_keep_their_room() {
             }
         }
     }
-    assert_eq!((waiting.len(), refused), (16, 8), "16 MiB are all that there is");
+    assert_eq!((waiting.len(), refused), (8, 16), "half of 16 MiB");
+    for _ in 0..3 {
+        let mut channel = siege.gateway.dial(&elsewhere, siege.scene.upstream.address());
+        assert_eq!(channel.ask_with(&ask, healthy.as_bytes()).status(), Some(200), "another's with another host");
+    }
     go_on.store(true, Ordering::SeqCst);
     for mut channel in waiting {
         assert!(channel.hear().text().contains("/login"), "it comes whole when the upstream takes it");
     }
     assert_eq!(siege.dial().ask_with(&ask, body.as_bytes()).status(), Some(200), "and the room is back");
-    siege.hold_with(&[&key]);
+    siege.hold_with(&[&key, &other]);
 }
