@@ -172,7 +172,7 @@ fn out_of_bounds(field: Field) -> String {
         ),
         Field::Slots => format!("a vault has at most {MOST_SLOTS} ways to unlock. Remove one with 'strongroom slot remove'."),
         Field::Derivation => "the key was derived otherwise than the vault's other passphrases. Use the 'strongroom' of the same release.".to_owned(),
-        Field::Vault => "there is no more room in the vault. Purge credentials that are no longer used.".to_owned(),
+        Field::Vault => "there is no more room in the vault, where keys that were removed stay until they are purged. Purge what is no longer used with 'strongroom credential remove NAME --purge', of those that were removed too.".to_owned(),
     }
 }
 

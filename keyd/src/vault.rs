@@ -13,6 +13,7 @@ pub mod create;
 pub mod file_format;
 pub(crate) mod invariants;
 mod locked;
+pub mod room;
 mod seal;
 mod slot;
 pub mod slots;

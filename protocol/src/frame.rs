@@ -29,8 +29,9 @@ pub const HEADER: usize = 8;
 /// Largest payload on `gateway.sock`, in bytes. A packet socket carries about 200 KiB by default; this is well below.
 pub const EXCHANGE_LIMIT: usize = 64 * 1024;
 
-/// Largest payload on `admin.sock`, in bytes: a credential with sixteen root certificates of its own fits well.
-pub const ADMIN_LIMIT: usize = 1024 * 1024 + 64 * 1024;
+/// Largest payload on `admin.sock`, in bytes: the largest vault file, as a backup; a credential with sixteen root
+/// certificates of its own fits well.
+pub const ADMIN_LIMIT: usize = 1024 * 1024 + 320 * 1024;
 
 /// Encodes a message with its header.
 ///

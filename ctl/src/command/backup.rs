@@ -175,7 +175,7 @@ fn is_whole(bytes: &[u8]) -> bool {
 }
 
 /// Bytes of the largest vault file.
-const LARGEST: u64 = 1024 * 1024;
+const LARGEST: u64 = 1024 * 1024 + 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -10,11 +10,12 @@ use std::rc::Rc;
 
 use strongroom_protocol::admin::Failure;
 
-use super::{Direction, State};
+use super::{Direction, State, now};
 use crate::audit::record::{Event, EventKind, Record};
 use crate::exchange::scrub::cache::Cache;
 use crate::policy::live::Live;
 use crate::vault::contents::Contents;
+use crate::vault::room::Room;
 use crate::vault::writer::Old;
 use crate::vault::{Keys, SlotKind, UnlockError, Unlocked, open_file};
 
@@ -32,7 +33,7 @@ impl State {
         if direction == Direction::Narrowing {
             return self.narrow(edit).await;
         }
-        self.rewrite(Old::Backup, |_, contents| edit(contents).map(|outcome| (None, outcome))).await
+        self.rewrite(Old::Backup, Room::Widening, |_, contents| edit(contents).map(|outcome| (None, outcome))).await
     }
 
     /// Changes the ways to unlock: what `edit` gives are the keys from the moment in which the file has them. The backup
@@ -44,23 +45,26 @@ impl State {
         &self,
         edit: impl Fn(&Keys, &mut Contents) -> Result<(Keys, T), Failure>,
     ) -> Result<T, Failure> {
-        self.rewrite(Old::Gone, |keys, contents| edit(keys, contents).map(|(keys, outcome)| (Some(keys), outcome)))
-            .await
+        let edit =
+            |keys: &Keys, contents: &mut Contents| edit(keys, contents).map(|(keys, outcome)| (Some(keys), outcome));
+        self.rewrite(Old::Gone, Room::Narrowing, edit).await
     }
 
     /// On disk, then in force; with other keys where `edit` gives some.
     async fn rewrite<T>(
         &self,
         old: Old,
+        room: Room,
         edit: impl Fn(&Keys, &mut Contents) -> Result<(Option<Keys>, T), Failure>,
     ) -> Result<T, Failure> {
         let _turn = self.changing.lock().await;
         loop {
             let (keys, live, turn) = self.in_force()?;
             let last = self.watch(&live);
-            let ((others, outcome), contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
+            let ((others, outcome), mut contents) = Self::edited(&live, |contents| edit(&keys, contents))?;
             self.logbook.settle().await.map_err(|_| Failure::Audit)?;
-            let sealed = others.as_ref().unwrap_or(&keys).seal(&contents)?;
+            keys.make_room(&mut contents, room, now());
+            let sealed = others.as_ref().unwrap_or(&keys).seal(&contents, room)?;
             self.write(sealed, old).await.map_err(|_| Failure::NotWritten)?;
             self.log_knows(contents.generation);
             let is_open = self.open.borrow().as_ref().is_some_and(|open| open.turn == turn);
@@ -157,7 +161,7 @@ impl State {
     /// Leaves what could not be written to be written when the keys are gone: sealed, so that what was taken away does not
     /// come back with the next unlocking. Says whether it could be sealed.
     pub(super) fn leave(&self, keys: &Keys, contents: &Contents) -> bool {
-        let sealed = keys.seal(contents);
+        let sealed = keys.seal(contents, Room::Narrowing);
         self.unwritten.set(sealed.is_err());
         match sealed {
             Ok(sealed) => {
@@ -189,7 +193,7 @@ impl State {
     /// Writes what is in force. For whoever has the turn.
     async fn write_now(&self) -> Result<(), Failure> {
         let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
-        let sealed = keys.seal(live.contents()).map_err(|_| Failure::TakenButNotWritten)?;
+        let sealed = keys.seal(live.contents(), Room::Narrowing).map_err(|_| Failure::TakenButNotWritten)?;
         self.write(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
         self.log_knows(live.contents().generation);
         self.file_has(live.contents().generation);
@@ -242,7 +246,8 @@ impl State {
             keep(live.contents(), contents)?;
         }
         self.logbook.settle().await.map_err(|_| Failure::Audit)?;
-        let sealed = keys.seal(contents)?;
+        keys.make_room(contents, Room::Restoring, now());
+        let sealed = keys.seal(contents, Room::Restoring)?;
         self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
         // What could not be written was of the vault that is aside now.
         self.unwritten.set(false);

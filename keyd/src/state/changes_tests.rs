@@ -1,11 +1,11 @@
 //! Changes that meet each other, a lock or a broken disk on their way to the file: what was said of them is true.
 #![allow(clippy::unwrap_used)]
 
-use strongroom_protocol::SecretBytes;
-use strongroom_protocol::admin::KeyDerivation;
+use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant};
+use strongroom_protocol::{SecretBytes, Site};
 
 use super::*;
-use crate::admin::operation::{agent, restore, slot, vault};
+use crate::admin::operation::{agent, credential, grant, restore, slot, vault};
 use crate::state::fixture::{ADMIN, Fixture};
 use crate::vault::create::tests::KEY;
 use crate::vault::every_kind;
@@ -203,6 +203,123 @@ async fn what_is_taken_away_while_a_restore_waits_stays_so() {
             assert_eq!(outcomes, (Ok(()), Ok(()), Ok(()), ()));
             let (_, contents) = fixture.file(&KEY).unwrap();
             assert_eq!((is_revoked(&contents, "coder"), is_revoked(&contents, "tester")), (true, false));
+        })
+        .await;
+}
+
+fn new_credential(name: &str, length: usize) -> NewCredential {
+    NewCredential {
+        name: name.parse().unwrap(),
+        provider: None,
+        hosts: vec!["a.example".parse().unwrap()],
+        sites: vec![Site::Bearer],
+        route: None,
+        roots: Vec::new(),
+        variables: Vec::new(),
+        key_prefix: String::new(),
+        deny: Vec::new(),
+        keep_cookies: false,
+        allow_range: false,
+        value: SecretBytes::new(vec![b'k'; length]),
+        allow_weak: true,
+        http2: false,
+        pins: Vec::new(),
+    }
+}
+
+/// Adds credentials and then agents until not the smallest is taken any more.
+async fn fill(state: &Rc<State>) {
+    let full = Failure::OutOfBounds(Field::Vault);
+    let (mut length, mut number) = (8000, 0);
+    while length > 0 {
+        match credential::add(state, &ADMIN, new_credential(&format!("c{number}"), length)).await {
+            Ok(()) => number += 1,
+            Err(failure) => {
+                assert_eq!(failure, full);
+                length /= 2;
+            }
+        }
+    }
+    for number in 0.. {
+        if let Err(failure) = add_agent(state, &format!("a{number}")).await {
+            return assert_eq!(failure, full);
+        }
+    }
+}
+
+async fn add_agent(state: &Rc<State>, name: &str) -> Result<(), Failure> {
+    let evidence = agent::Evidence { uids: Vec::new(), unit: None, token: false };
+    agent::add(state, &ADMIN, &name.parse().unwrap(), evidence).await.map(drop)
+}
+
+/// Each is in the file when it is done, and none is back after a lock.
+#[tokio::test(flavor = "current_thread")]
+async fn all_that_there_is_can_be_taken_away_of_a_full_vault() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    fixture
+        .run(async {
+            fill(state).await;
+            let live = state.live().unwrap();
+            let credentials = live.contents().credentials.iter().filter(|one| one.removed.is_none());
+            let mut taken = 0;
+            for name in credentials.map(|one| one.name.clone()) {
+                credential::remove(state, &ADMIN, &name, false).await.unwrap();
+                taken += 1;
+            }
+            for name in live.contents().agents.iter().map(|one| one.name.clone()) {
+                agent::revoke(state, &ADMIN, &name, agent::Then::Keep).await.unwrap();
+                agent::revoke(state, &ADMIN, &name, agent::Then::Remove).await.unwrap();
+                taken += 2;
+            }
+            assert!(taken > 100 && !state.is_unwritten());
+            let generation = live.contents().generation + taken;
+            drop(live);
+            vault::lock(state, &ADMIN).unwrap();
+            let (_, contents) = fixture.file(&KEY).unwrap();
+            assert_eq!(contents.generation, generation, "each was written");
+            assert!(contents.credentials.iter().all(|one| one.removed.is_some()));
+            assert!(contents.agents.iter().all(|one| one.removed.is_some()));
+            assert!(contents.grants.iter().all(|one| one.revoked.is_some()));
+
+            // Still full of values that are searched for; a purge makes room.
+            drop(contents);
+            vault::unlock(state, &ADMIN, Some(&SecretBytes::new(KEY.to_vec()))).await.unwrap();
+            let again = || credential::add(state, &ADMIN, new_credential("c0", 8000));
+            assert_eq!(again().await, Err(Failure::OutOfBounds(Field::Vault)));
+            credential::remove(state, &ADMIN, &"c0".parse().unwrap(), true).await.unwrap();
+            assert_eq!(again().await, Ok(()));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_dead_makes_room_for_what_is_new() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    fixture
+        .run(async {
+            let to = |agent: &str| NewGrant {
+                credential: "openai".parse().unwrap(),
+                agent: agent.parse().unwrap(),
+                rate: None,
+                allow: Vec::new(),
+                expires_in: None,
+                named: false,
+            };
+            for agent in ["coder", "tester"] {
+                grant::add(state, &ADMIN, to(agent)).await.unwrap();
+            }
+            fill(state).await;
+            let has = |agent: u64| state.live().unwrap().contents().grants.iter().any(|grant| grant.agent == agent);
+            assert!(has(3) && has(4) && add_agent(state, "more").await.is_err());
+            agent::revoke(state, &ADMIN, &"coder".parse().unwrap(), agent::Then::Remove).await.unwrap();
+            assert!(has(3), "what narrows drops nothing");
+            let next = state.live().unwrap().contents().next_id;
+            add_agent(state, "more").await.unwrap();
+            assert!(!has(3) && has(4));
+            assert!(state.live().unwrap().contents().agents.iter().any(|agent| agent.id == next));
+            assert_eq!(fixture.file(&KEY).unwrap().1.check(), Ok(()));
         })
         .await;
 }

@@ -21,6 +21,7 @@ use crate::peer::Caller;
 use crate::policy::limit::Beginnings;
 use crate::vault::create::tests::{KEY, new_vault};
 use crate::vault::invariants::tests::furnished;
+use crate::vault::room::Room;
 use crate::vault::{Contents, Keys, LockedVault, UnlockError, Unlocked, create, every_kind, open_file};
 use crate::worker::Worker;
 
@@ -44,7 +45,9 @@ impl Fixture {
         let (keys, made) = vault.unlock(&KEY, every_kind).unwrap().into_parts();
         // The only passphrase's slot has no record.
         let contents = Contents { slots: Vec::new(), ca_keys: made.ca_keys, ..furnished() };
-        std::fs::write(&path, keys.seal(&contents).unwrap()).unwrap();
+        std::fs::write(&path, keys.seal(&contents, Room::Narrowing).unwrap()).unwrap();
+        // The file that is there now is the one that was opened.
+        drop(vault.unlock(&KEY, every_kind).unwrap());
         let worker = Worker::start(path).unwrap();
         let log = AuditLog::open(&directory.path().join("audit")).unwrap();
         let logbook = Rc::new(Logbook::new(log, Fsync::Never, worker.clone()));

@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use crate::vault::file_format;
     use crate::vault::locked::open_file;
+    use crate::vault::room::Room;
     use crate::vault::slot::every_kind;
 
     /// Made by the programs of the last release before version 2, with the passphrase `correct horse battery staple`.
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn it_is_written_again_as_the_present_version_with_nothing_lost() {
         let (keys, contents) = open_file(FILE, &KEY, every_kind).unwrap().into_parts();
-        let again = keys.seal(&contents).unwrap();
+        let again = keys.seal(&contents, Room::Narrowing).unwrap();
         assert_eq!(file_format::parse(&again).unwrap().version, file_format::VERSION);
         let (_, back) = open_file(&again, &KEY, every_kind).unwrap().into_parts();
         assert_eq!(postcard::to_stdvec(&back).unwrap(), postcard::to_stdvec(&contents).unwrap());

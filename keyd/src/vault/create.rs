@@ -15,6 +15,7 @@ use strongroom_protocol::admin::NewVault;
 
 use super::ca::{self, CaError};
 use super::file_format::{Header, LARGEST};
+use super::room::Room;
 use super::seal::{NoRandomness, fill_random, fresh_nonce};
 use super::slot::{Slot, SlotKind, WrapError};
 use super::unlocked::{Keys, SealError};
@@ -89,7 +90,7 @@ pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
     let slot = Slot::wrap(FIRST_SLOT, kind, fresh_nonce()?, new.key.expose(), &data_key)
         .map_err(|WrapError| CreateError::KeyLength)?;
     let header = Header { slots: vec![slot] };
-    Keys::new(data_key, header).seal(&contents).map_err(CreateError::Seal)
+    Keys::new(data_key, header).seal(&contents, Room::Widening).map_err(CreateError::Seal)
 }
 
 /// Why there is no new vault.

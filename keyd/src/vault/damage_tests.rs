@@ -14,6 +14,7 @@ use super::create::tests::{KEY, new_vault};
 use super::file_format::{self, Header};
 use super::invariants::tests::furnished;
 use super::locked::{UnlockError, open_file};
+use super::room::Room;
 use super::slot::{Slot, SlotKind, every_kind};
 use super::{Contents, Keys, LockedVault, create, seal};
 use crate::secret::Secret;
@@ -241,7 +242,7 @@ proptest! {
             let value = Rc::new(Secret::copy_from(key).unwrap());
             contents.credentials[0].versions.push(super::contents::Version { number, added: created, weak: key.len() < 16, value });
         }
-        let file = open_file(&small_file(), &KEY, every_kind).unwrap().into_parts().0.seal(&contents).unwrap();
+        let file = open_file(&small_file(), &KEY, every_kind).unwrap().into_parts().0.seal(&contents, Room::Narrowing).unwrap();
         let (_, back) = open_file(&file, &KEY, every_kind).unwrap().into_parts();
         prop_assert_eq!(postcard::to_stdvec(&back).unwrap(), postcard::to_stdvec(&contents).unwrap());
         for (version, key) in back.credentials[0].versions.iter().zip(&keys) {
@@ -278,7 +279,7 @@ fn worked_example() -> Vec<u8> {
         grants: Vec::new(),
     };
     let keys = Keys::new(Secret::copy_from(&data_key).unwrap(), Header { slots: vec![slot] });
-    keys.seal_with_nonce(&contents, [0x66; 12]).unwrap()
+    keys.seal_with_nonce(&contents, Room::Widening, [0x66; 12]).unwrap()
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub const VERSION: u16 = 4;
 /// The oldest version that is still read. Layout and header have been the same ever since.
 pub const OLDEST: u16 = 1;
 
-/// Largest file, in bytes: a thousand credentials fit, and four times this is keyd's locked memory.
-pub const LARGEST: usize = 1024 * 1024;
+/// Largest file, in bytes; three times this fit keyd's locked memory. For what gives access there is less: see `room.rs`.
+pub const LARGEST: usize = 1024 * 1024 + 256 * 1024;
 
 /// Bytes of an AES-GCM nonce.
 pub const NONCE: usize = 12;
@@ -142,10 +142,10 @@ pub fn parse(file: &[u8]) -> Result<Parts<'_>, VaultFault> {
 /// # Errors
 /// `TooLarge`, where header and body do not fit a file.
 pub fn preamble(header: &Header, body_length: usize) -> Result<Vec<u8>, VaultFault> {
-    let header = postcard::to_stdvec(header).map_err(|_| VaultFault::TooLarge)?;
-    if FIXED + header.len() + NONCE + body_length + TAG + CHECKSUM > LARGEST {
+    if length(header, body_length) > LARGEST {
         return Err(VaultFault::TooLarge);
     }
+    let header = postcard::to_stdvec(header).map_err(|_| VaultFault::TooLarge)?;
     let as_u32 = |length: usize| u32::try_from(length).map_err(|_| VaultFault::TooLarge);
     let mut bytes = Vec::with_capacity(FIXED + header.len());
     bytes.extend_from_slice(MAGIC);
@@ -154,6 +154,13 @@ pub fn preamble(header: &Header, body_length: usize) -> Result<Vec<u8>, VaultFau
     bytes.extend_from_slice(&as_u32(body_length)?.to_le_bytes());
     bytes.extend_from_slice(&header);
     Ok(bytes)
+}
+
+/// Bytes of a file.
+pub fn length(header: &Header, body_length: usize) -> usize {
+    // A header without a serial form fits nowhere.
+    let header = postcard::experimental::serialized_size(header).unwrap_or(LARGEST);
+    FIXED + header + NONCE + body_length + TAG + CHECKSUM
 }
 
 /// Completes a file that begins with `preamble`.

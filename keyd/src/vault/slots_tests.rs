@@ -4,6 +4,7 @@
 use super::*;
 use crate::vault::create::tests::{KEY, new_vault};
 use crate::vault::invariants::tests::furnished;
+use crate::vault::room::Room;
 use crate::vault::{UnlockError, create, every_kind, open_file};
 
 const OTHER: [u8; 32] = [0x42; 32];
@@ -38,7 +39,7 @@ impl Now {
     }
 
     fn file(&self) -> Vec<u8> {
-        self.keys.seal(&self.contents).unwrap()
+        self.keys.seal(&self.contents, Room::Narrowing).unwrap()
     }
 
     fn opens_with(&self, key: &[u8]) -> bool {
@@ -93,7 +94,7 @@ fn what_was_removed_opens_yesterdays_file_and_not_todays() {
 
     // Not even with the data key that yesterday's file gave away.
     let (old, _) = open_file(&yesterday, &RANDOM, every_kind).unwrap().into_parts();
-    let forged = old.seal(&now.contents).unwrap();
+    let forged = old.seal(&now.contents, Room::Narrowing).unwrap();
     let header = file_header(&today);
     assert!(open_file(&[&today[..header], &forged[header..]].concat(), &KEY, every_kind).is_err());
     assert_ne!(now.add(SlotKind::Keychain, &RANDOM), keychain, "no number is given twice");
@@ -166,7 +167,7 @@ fn slots_that_could_not_be_read_again_are_not_sealed() {
     let now = Now::new();
     let slot = now.keys.header().slots[0].clone();
     let data_key = || Secret::copy_from(&[9; 32]).unwrap();
-    let sealed = |slots: Vec<Slot>| Keys::new(data_key(), Header { slots }).seal(&now.contents);
+    let sealed = |slots: Vec<Slot>| Keys::new(data_key(), Header { slots }).seal(&now.contents, Room::Narrowing);
     assert!(sealed(vec![slot.clone()]).is_ok());
     let numbered = |id| {
         let mut slot = slot.clone();

@@ -11,6 +11,7 @@ use strongroom_protocol::admin::{Failure, Field, VaultFault};
 use super::Contents;
 use super::file_format::{self, Header, NONCE};
 use super::invariants::Inconsistent;
+use super::room::{self, Room};
 use super::seal::{self, NoRandomness};
 use super::slot::SlotKind;
 use crate::secret::{ArenaFull, Secret};
@@ -70,21 +71,48 @@ impl Keys {
     ///
     /// # Errors
     /// [`SealError`]; nothing was changed.
-    pub fn seal(&self, contents: &Contents) -> Result<Vec<u8>, SealError> {
-        self.seal_with_nonce(contents, seal::fresh_nonce()?)
+    pub fn seal(&self, contents: &Contents, room: Room) -> Result<Vec<u8>, SealError> {
+        self.seal_with_nonce(contents, room, seal::fresh_nonce()?)
     }
 
-    pub(super) fn seal_with_nonce(&self, contents: &Contents, nonce: [u8; NONCE]) -> Result<Vec<u8>, SealError> {
+    pub(super) fn seal_with_nonce(
+        &self,
+        contents: &Contents,
+        room: Room,
+        nonce: [u8; NONCE],
+    ) -> Result<Vec<u8>, SealError> {
         contents.check()?;
         self.header.check().map_err(SealError::Header)?;
         let length = postcard::experimental::serialized_size(contents).map_err(|_| SealError::TooLarge)?;
         let preamble = file_format::preamble(&self.header, length).map_err(|_: VaultFault| SealError::TooLarge)?;
-        // Sized beforehand, encoded and encrypted in place: only ciphertext leaves the locked memory.
-        let mut body = Secret::zeroed(length)?;
-        postcard::to_slice(contents, &mut body).map_err(|_| SealError::TooLarge)?;
+        if self.bytes_over(contents, room) > 0 {
+            return Err(SealError::TooLarge);
+        }
+        // Sized beforehand, encoded and encrypted in place: only ciphertext leaves the locked memory. What is kept free in
+        // the file is looked for there too, while it can still be refused.
+        let mut body = Secret::zeroed(length + room.kept_free(&self.header, contents))?;
+        let body = &mut body[..length];
+        postcard::to_slice(contents, body).map_err(|_| SealError::TooLarge)?;
         let raw_key = self.data_key[..].try_into().expect("the data key has 32 bytes");
-        let tag = seal::encrypt(raw_key, &nonce, &preamble, &mut body);
-        Ok(file_format::assemble(preamble, nonce, &body, tag))
+        let tag = seal::encrypt(raw_key, &nonce, &preamble, body);
+        Ok(file_format::assemble(preamble, nonce, body, tag))
+    }
+
+    /// Bytes by which these contents do not fit a file.
+    fn bytes_over(&self, contents: &Contents, room: Room) -> usize {
+        // Contents without a serial form are not sealed either.
+        let length = postcard::experimental::serialized_size(contents).unwrap_or(usize::MAX / 2);
+        let file = file_format::length(&self.header, length);
+        (file + room.kept_free(&self.header, contents)).saturating_sub(room.limit())
+    }
+
+    /// Drops of these contents what is dead, where there would not be room for them else; see [`room::make`].
+    pub fn make_room(&self, contents: &mut Contents, room: Room, now: u64) {
+        let over = self.bytes_over(contents, room);
+        if over > 0 {
+            let dropped = room::make(contents, over, now);
+            tracing::info!(dropped, "the vault is full: records of what was taken away made room");
+        }
     }
 }
 
@@ -170,17 +198,17 @@ mod tests {
         let keys = keys();
         let mut next = furnished();
         next.generation = 6;
-        let file = keys.seal(&next).unwrap();
+        let file = keys.seal(&next, Room::Widening).unwrap();
         let again = open_file(&file, &KEY, every_kind).unwrap();
         let bytes = |contents: &Contents| postcard::to_stdvec(contents).unwrap();
         assert_eq!(bytes(&again.into_parts().1), bytes(&next));
-        assert_ne!(keys.seal(&next).unwrap(), file, "each write has a nonce of its own");
+        assert_ne!(keys.seal(&next, Room::Widening).unwrap(), file, "each write has a nonce of its own");
     }
 
     #[test]
     fn keys_are_nowhere_in_the_file_in_the_clear() {
         let contents = furnished();
-        let file = keys().seal(&contents).unwrap();
+        let file = keys().seal(&contents, Room::Widening).unwrap();
         for credential in &contents.credentials {
             for version in &credential.versions {
                 assert!(!file.windows(8).any(|window| version.value.windows(8).any(|part| part == window)));
@@ -213,11 +241,11 @@ mod tests {
         let keys = keys();
         let mut contents = furnished();
         contents.grants[0].agent = 999;
-        assert!(matches!(keys.seal(&contents), Err(SealError::Inconsistent(Inconsistent::Reference))));
+        assert!(matches!(keys.seal(&contents, Room::Widening), Err(SealError::Inconsistent(Inconsistent::Reference))));
         let mut contents = furnished();
         contents.credentials[0].roots = vec![vec![0; 16 * 1024]; 70];
-        assert_eq!(keys.seal(&contents), Err(SealError::TooLarge));
+        assert_eq!(keys.seal(&contents, Room::Widening), Err(SealError::TooLarge));
         contents.credentials[0].roots.truncate(2);
-        assert!(keys.seal(&contents).is_ok());
+        assert!(keys.seal(&contents, Room::Widening).is_ok());
     }
 }

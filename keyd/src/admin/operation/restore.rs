@@ -17,7 +17,7 @@ use super::{agent, credential, event, record, slot};
 use crate::audit::record::EventKind;
 use crate::peer::Caller;
 use crate::state::{State, now};
-use crate::vault::contents::{Contents, Credential, Grant, Version};
+use crate::vault::contents::{Agent, Contents, Credential, Grant, Version};
 use crate::vault::{Keys, SlotKind, UnlockError, every_kind, file_format, open_file};
 
 /// The file as it lies there. That it is whole was looked at.
@@ -54,7 +54,10 @@ pub async fn restore(state: &Rc<State>, caller: &Caller, file: &[u8], key: &Secr
         // Only what can be done is announced.
         record(state, event(state, EventKind::VaultRestore, caller).at_generation(restored.generation))
     };
-    state.replace(&keys, &mut contents, keep, take_away).await?;
+    let take = |before: &Contents, now: &Contents, restored: &mut Contents| {
+        take_away(before, &with_what_made_room(before, now, at), restored);
+    };
+    state.replace(&keys, &mut contents, keep, take).await?;
     tracing::warn!(uid = caller.uid, generation = contents.generation, "a backup took the vault's place");
     Ok(())
 }
@@ -91,6 +94,21 @@ fn keep(now: &Contents, restored: &mut Contents, at: u64) {
 }
 
 /// What was taken away between two moments, in which nothing else changed, is taken away from what has its name in the
+/// The later of two moments, with the records that were dropped since: what is dropped is dead, see `vault/room.rs`.
+fn with_what_made_room(before: &Contents, now: &Contents, at: u64) -> Contents {
+    let (mut whole, changed, at) = (now.clone(), now.generation, Some(at));
+    let missing = before.grants.iter().filter(|one| now.grants.iter().all(|other| other.id != one.id));
+    let missing = missing.filter(|one| one.revoked.is_none()).cloned();
+    whole.grants.extend(missing.map(|one| Grant { changed, revoked: at, ..one }));
+    let missing = before.agents.iter().filter(|one| now.agents.iter().all(|other| other.id != one.id));
+    let missing = missing.filter(|one| one.removed.is_none()).cloned();
+    whole.agents.extend(missing.map(|one| Agent { changed, revoked: one.revoked.or(at), removed: at, ..one }));
+    let missing = before.credentials.iter().filter(|one| now.credentials.iter().all(|other| other.id != one.id));
+    let missing = missing.filter(|one| one.removed.is_none()).cloned();
+    whole.credentials.extend(missing.map(|one| Credential { changed, removed: at, ..one }));
+    whole
+}
+
 /// backup: names are what was said to be without access.
 fn take_away(before: &Contents, now: &Contents, restored: &mut Contents) {
     restored.generation = generation_after(now, restored);
@@ -233,7 +251,7 @@ type Reach<'a> = (&'a [u32], Option<&'a str>, Option<&'a str>, Vec<String>);
 
 fn agents(contents: &Contents) -> BTreeMap<&Name, Reach<'_>> {
     let there = contents.agents.iter().filter(|agent| agent.removed.is_none() && agent.revoked.is_none());
-    let reach = |agent: &crate::vault::contents::Agent| agent.egress.iter().map(ToString::to_string).collect();
+    let reach = |agent: &Agent| agent.egress.iter().map(ToString::to_string).collect();
     there
         .map(|agent| (&agent.name, (&agent.uids[..], agent.unit.as_deref(), agent.token.as_deref(), reach(agent))))
         .collect()

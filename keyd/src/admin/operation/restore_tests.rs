@@ -178,3 +178,32 @@ fn what_is_taken_away_meanwhile_is_taken_from_what_has_its_name() {
     take_away(&before, &before, &mut restored);
     assert_eq!(ends(&restored), [(None, None), (None, None)]);
 }
+
+/// While a backup is put back, what was taken away may make room for something else.
+#[test]
+fn what_was_taken_away_and_dropped_meanwhile_is_taken_away_too() {
+    let before = furnished();
+    let mut now = before.clone();
+    now.generation += 3;
+    now.grants.remove(0);
+    let mut restored = before.clone();
+    take_away(&before, &with_what_made_room(&before, &now, 9), &mut restored);
+    assert_eq!(restored.grants.iter().map(|grant| grant.revoked).collect::<Vec<_>>(), [Some(9), None]);
+    assert!(restored.agents.iter().all(|agent| agent.revoked.is_none()));
+
+    now.agents.remove(0);
+    now.credentials.remove(0);
+    let mut restored = before.clone();
+    take_away(&before, &with_what_made_room(&before, &now, 9), &mut restored);
+    assert_eq!((restored.agents[0].revoked, restored.agents[0].removed), (Some(9), Some(9)));
+    assert_eq!((restored.agents[1].removed, restored.credentials[0].removed), (None, Some(9)));
+
+    // What was dead before is no news, nor what is still there.
+    let mut dead = before.clone();
+    dead.grants[0].revoked = Some(3);
+    let mut restored = before.clone();
+    let mut now = dead.clone();
+    now.grants.remove(0);
+    take_away(&dead, &with_what_made_room(&dead, &now, 9), &mut restored);
+    assert!(restored.grants.iter().all(|grant| grant.revoked.is_none()));
+}
