@@ -333,6 +333,8 @@ pub enum Reply {
     Restore(RestoreView),
     /// To `BackupDerivation`.
     Derivation(KeyDerivation),
+    /// To `CredentialRotate`: the credential has this value already, and nothing was changed.
+    Unchanged,
 }
 
 /// Hosts of one credential.

@@ -516,3 +516,16 @@ fn a_vault_that_does_not_fit_into_locked_memory_says_which_limit_to_raise() {
     strongroom.up();
     strongroom.must(&["unlock"]);
 }
+
+#[test]
+fn rotating_to_the_value_in_use_changes_nothing_and_says_so() {
+    let strongroom = furnished();
+    let rotate = |key: &str| strongroom.ctl_with(&["credential", "rotate", "openai"], key.as_bytes());
+    let before = fs::read(file(&strongroom, "vault")).unwrap();
+    let same = rotate(KEY);
+    assert!(same.code == Some(0) && same.stderr.contains("has this value already"), "{same:?}");
+    assert_eq!(fs::read(file(&strongroom, "vault")).unwrap(), before);
+    let other = rotate(&format!("{KEY}-other"));
+    assert!(other.code == Some(0) && other.stderr.is_empty(), "{other:?}");
+    assert_ne!(fs::read(file(&strongroom, "vault")).unwrap(), before);
+}

@@ -23,7 +23,10 @@ pub fn run(context: &Context, command: Credential) -> Outcome<()> {
             let mut client = context.connect()?;
             let proof = context.proof(&mut client)?;
             let value = secret_input::value()?;
-            client.ask_with(proof, Operation::CredentialRotate { name, value, allow_weak })?;
+            let asked = Operation::CredentialRotate { name: name.clone(), value, allow_weak };
+            if matches!(client.ask_with(proof, asked)?, Reply::Unchanged) {
+                output::note(&format!("The credential {name} has this value already. Nothing was changed."));
+            }
             warn_of_weak(allow_weak);
             Ok(())
         }

@@ -95,7 +95,7 @@ pub async fn dispatch(state: &Rc<State>, caller: &Caller, request: Request) -> R
         Operation::CredentialShow { name } => credential::show(state, &name),
         Operation::CredentialAdd(new) => done(credential::add(state, caller, new).await),
         Operation::CredentialRotate { name, value, allow_weak } => {
-            done(credential::rotate(state, caller, &name, &value, allow_weak).await)
+            credential::rotate(state, caller, &name, &value, allow_weak).await
         }
         Operation::CredentialRemove { name, purge } => done(credential::remove(state, caller, &name, purge).await),
         Operation::AgentList { after } => agent::list(state, after.as_ref()),

@@ -96,7 +96,7 @@ pub struct Credential {
     pub created: u64,
     /// When it was removed; a tombstone keeps its versions for the scrubber until it is purged.
     pub removed: Option<u64>,
-    /// Every value it ever had, oldest first; the last is in use. Never empty unless purged.
+    /// Its last values, oldest first; the last is in use. Never empty unless purged.
     pub versions: Vec<Version>,
     /// Speak HTTP/2 with the upstream.
     pub http2: bool,

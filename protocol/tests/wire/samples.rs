@@ -251,6 +251,7 @@ samples! {
             more: 0,
         }),
         Derivation(_) => Reply::Derivation(KeyDerivation::recommended([5; 16])),
+        Unchanged => Reply::Unchanged,
     }
     SlotKind {
         Passphrase => SlotKind::Passphrase,

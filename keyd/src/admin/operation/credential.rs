@@ -1,7 +1,7 @@
 //! Credentials: named secrets and where they may go.
 //!
-//! Values come in and never go out. A removed credential is a tombstone that the scrubber still knows; purging erases
-//! its values for good. Called by `dispatch`.
+//! Values come in and never go out. The last few of each credential are kept: answers are searched for all of them. A
+//! removed credential is a tombstone that the scrubber still knows; purging erases its values for good. Called by `dispatch`.
 
 use std::rc::Rc;
 
@@ -82,14 +82,15 @@ pub async fn add(state: &Rc<State>, caller: &Caller, new: NewCredential) -> Resu
         .await
 }
 
-/// A new version of the value. Running exchanges keep the old one; the next request has the new.
+/// A new version of the value. Running exchanges keep the old one; the next request has the new. The value that is in use
+/// already is none.
 pub async fn rotate(
     state: &Rc<State>,
     caller: &Caller,
     name: &Name,
     value: &SecretBytes,
     allow_weak: bool,
-) -> Result<(), Failure> {
+) -> Result<Reply, Failure> {
     let added = now();
     {
         // Judged once before the log is written, so that a refused value is no event.
@@ -102,6 +103,9 @@ pub async fn rotate(
             .ok_or(Failure::NoSuch(Thing::Credential))?;
         is_weak(value, &known.key_prefix, allow_weak)?;
         check_fit(&known.sites, value)?;
+        if known.versions.last().is_some_and(|newest| newest.value.matches(value.expose())) {
+            return Ok(Reply::Unchanged);
+        }
     }
     record(state, event(state, EventKind::CredentialRotate, caller).named(name.clone()))?;
     state
@@ -113,8 +117,12 @@ pub async fn rotate(
             let value = locked(value)?;
             let number = credential.versions.last().map_or(0, |version| version.number) + 1;
             credential.changed = changed;
-            credential.versions.push(Version { number, added, weak, value });
-            Ok(())
+            let versions = &mut credential.versions;
+            // One that comes back is searched for as the newest.
+            versions.retain(|older| !older.value.matches(&value));
+            versions.push(Version { number, added, weak, value });
+            versions.drain(..versions.len().saturating_sub(MOST_VERSIONS));
+            Ok(Reply::Done)
         })
         .await
 }
@@ -144,6 +152,10 @@ pub async fn remove(state: &Rc<State>, caller: &Caller, name: &Name, purge: bool
                 // The backup is the file before this change, and holds the values; so may a vault that was put aside.
                 state.was_purged();
             }
+        }
+        if purge {
+            // Grants that ended before. Those that end with it are still answered as revoked.
+            contents.grants.retain(|grant| !ids.contains(&grant.credential) || grant.revoked.is_none());
         }
         let is_of_them = |grant: &Grant| ids.contains(&grant.credential) && grant.revoked.is_none();
         for grant in contents.grants.iter_mut().filter(|grant| is_of_them(grant)) {
@@ -258,5 +270,88 @@ fn view(live: &Live, credential: &Credential) -> CredentialView {
         pins: credential.pins.clone(),
         keep_cookies: credential.keep_cookies,
         allow_range: credential.allow_range,
+    }
+}
+
+/// Values of a credential that are kept, the one in use among them: an upstream may still say an older one, and somebody may
+/// want it back.
+const MOST_VERSIONS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use strongroom_protocol::admin::NewGrant;
+
+    use super::*;
+    use crate::admin::operation::grant;
+    use crate::state::fixture::{ADMIN, Fixture};
+
+    fn values(state: &State) -> Vec<Vec<u8>> {
+        let live = state.live().unwrap();
+        live.contents().credentials[0].versions.iter().map(|version| version.value.to_vec()).collect()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_value_in_use_is_no_new_version_and_one_that_comes_back_is_kept_once() {
+        let fixture = Fixture::unlocked();
+        let (state, name) = (&fixture.state, "openai".parse().unwrap());
+        let rotate = async |value: &[u8]| rotate(state, &ADMIN, &name, &SecretBytes::new(value.to_vec()), true).await;
+        let (x, y) = (vec![b'x'; 40], vec![b'y'; 40]);
+        fixture
+            .run(async {
+                assert_eq!(values(state), [x.clone(), y.clone()]);
+                let (generation, lines) = (state.live().unwrap().contents().generation, fixture.audit());
+                assert!(matches!(rotate(&y).await, Ok(Reply::Unchanged)));
+                assert_eq!((state.live().unwrap().contents().generation, fixture.audit()), (generation, lines));
+                assert!(matches!(rotate(&x).await, Ok(Reply::Done)));
+                assert_eq!(values(state), [y, x]);
+                assert_eq!(state.live().unwrap().contents().credentials[0].versions.last().unwrap().number, 3);
+            })
+            .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_last_values_are_kept_and_older_ones_go() {
+        let fixture = Fixture::unlocked();
+        let (state, name) = (&fixture.state, "openai".parse().unwrap());
+        let value = |number: usize| format!("sk-value-{number:0>30}").into_bytes();
+        fixture
+            .run(async {
+                for number in 0..2 * MOST_VERSIONS {
+                    rotate(state, &ADMIN, &name, &SecretBytes::new(value(number)), true).await.unwrap();
+                }
+                let kept: Vec<_> = (MOST_VERSIONS..2 * MOST_VERSIONS).map(value).collect();
+                assert_eq!(values(state), kept);
+            })
+            .await;
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_purge_takes_the_grants_along_that_had_ended_before() {
+        let fixture = Fixture::unlocked();
+        let (state, name, coder) = (&fixture.state, "openai".parse().unwrap(), "coder".parse().unwrap());
+        let new = NewGrant {
+            credential: "openai".parse().unwrap(),
+            agent: "coder".parse().unwrap(),
+            rate: None,
+            allow: Vec::new(),
+            expires_in: None,
+            named: false,
+        };
+        fixture
+            .run(async {
+                grant::revoke(state, &ADMIN, &name, &coder).await.unwrap();
+                grant::add(state, &ADMIN, new).await.unwrap();
+                let grants = || {
+                    let live = state.live().unwrap();
+                    let grants = live.contents().grants.iter();
+                    grants.map(|grant| (grant.id, grant.revoked.is_some())).collect::<Vec<_>>()
+                };
+                assert_eq!(grants(), [(5, true), (6, false), (7, false)]);
+                remove(state, &ADMIN, &name, true).await.unwrap();
+                assert_eq!(grants(), [(6, true), (7, true)]);
+                assert_eq!(fixture.file(crate::vault::create::tests::KEY.as_slice()).unwrap().1.check(), Ok(()));
+            })
+            .await;
     }
 }
