@@ -135,6 +135,23 @@ impl State {
         }
     }
 
+    /// The vault as it should be on the disk: the file, or what is still to be written there.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be read or sealed.
+    pub fn vault_bytes(&self) -> Result<Vec<u8>, Failure> {
+        if let Some((_, bytes)) = &*self.pending.borrow() {
+            return Ok(bytes.to_vec());
+        }
+        let file = self.vault.bytes();
+        match self.in_force() {
+            Ok((keys, live, _)) if self.is_unwritten() || file == Err(UnlockError::Uninitialised) => {
+                Ok(keys.seal(live.contents(), Room::Narrowing)?)
+            }
+            _ => Ok(file?),
+        }
+    }
+
     /// Writes what narrowing left in memory alone; where the file has it, nothing: every write makes a new backup.
     ///
     /// # Errors

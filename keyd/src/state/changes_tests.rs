@@ -1,7 +1,7 @@
 //! Changes that meet each other, a lock or a broken disk on their way to the file: what was said of them is true.
 #![allow(clippy::unwrap_used)]
 
-use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant};
+use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant, Reply};
 use strongroom_protocol::{SecretBytes, Site};
 
 use super::*;
@@ -320,6 +320,35 @@ async fn what_is_dead_makes_room_for_what_is_new() {
             assert!(!has(3) && has(4));
             assert!(state.live().unwrap().contents().agents.iter().any(|agent| agent.id == next));
             assert_eq!(fixture.file(&KEY).unwrap().1.check(), Ok(()));
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_backup_has_what_the_file_has_not_yet() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let backup = || match restore::backup(state).unwrap() {
+        Reply::VaultFile(bytes) => bytes,
+        other => panic!("{other:?}"),
+    };
+    let has_coder = |bytes: &[u8]| {
+        let (_, contents) = crate::vault::open_file(bytes, &KEY, every_kind).unwrap().into_parts();
+        !is_revoked(&contents, "coder")
+    };
+    fixture
+        .run(async {
+            assert_eq!(backup(), fixture.bytes());
+            fixture.break_the_disk();
+            let revoked = agent::revoke(state, &ADMIN, &"coder".parse().unwrap(), agent::Then::Keep).await;
+            assert_eq!(revoked, Err(Failure::TakenButNotWritten));
+            assert!(has_coder(&fixture.bytes()) && !has_coder(&backup()));
+            vault::lock(state, &ADMIN).unwrap();
+            assert!(has_coder(&fixture.bytes()) && !has_coder(&backup()));
+            fixture.mend_the_disk();
+            state.write_what_was_taken().await.unwrap();
+            assert!(!has_coder(&fixture.bytes()));
+            assert_eq!(backup(), fixture.bytes());
         })
         .await;
 }

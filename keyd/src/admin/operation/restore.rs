@@ -20,9 +20,10 @@ use crate::state::{State, now};
 use crate::vault::contents::{Agent, Contents, Credential, Grant, Version};
 use crate::vault::{Keys, SlotKind, UnlockError, every_kind, file_format, open_file};
 
-/// The file as it lies there. That it is whole was looked at.
+/// The file as it lies there, or as it should be where something that was taken away is not in it yet: nobody who puts it
+/// back is to find that again. That it is whole was looked at.
 pub fn backup(state: &State) -> Result<Reply, Failure> {
-    Ok(Reply::VaultFile(state.vault.bytes()?))
+    state.vault_bytes().map(Reply::VaultFile)
 }
 
 /// How a backup's key is derived.
@@ -93,7 +94,6 @@ fn keep(now: &Contents, restored: &mut Contents, at: u64) {
     }
 }
 
-/// What was taken away between two moments, in which nothing else changed, is taken away from what has its name in the
 /// The later of two moments, with the records that were dropped since: what is dropped is dead, see `vault/room.rs`.
 fn with_what_made_room(before: &Contents, now: &Contents, at: u64) -> Contents {
     let (mut whole, changed, at) = (now.clone(), now.generation, Some(at));
@@ -109,6 +109,7 @@ fn with_what_made_room(before: &Contents, now: &Contents, at: u64) -> Contents {
     whole
 }
 
+/// What was taken away between two moments, in which nothing else changed, is taken away from what has its name in the
 /// backup: names are what was said to be without access.
 fn take_away(before: &Contents, now: &Contents, restored: &mut Contents) {
     restored.generation = generation_after(now, restored);
