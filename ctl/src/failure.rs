@@ -209,6 +209,12 @@ fn vault(fault: VaultFault) -> CtlError {
         }
         VaultFault::TooLarge => "the vault file is larger than any vault. Put the backup 'vault.bak' in its place.",
         VaultFault::InUse => "another keyd has the vault open. Stop it with 'strongroom down'.",
+        VaultFault::Exchanged => {
+            "another vault lies in the place of the one that keyd had open, so nothing was written, and keyd lets go of the one that it had. Unlock the vault that is there now, or put the other one back, and then do this again."
+        }
+        VaultFault::Gone => {
+            "the vault file is gone from its place, so nothing was written. Put it back, or a copy that 'strongroom backup' makes now, and then do this again; access that was taken away stays so meanwhile."
+        }
     };
     CtlError::failed(words)
 }
@@ -277,6 +283,8 @@ mod tests {
                 VaultFault::Forged,
                 VaultFault::TooLarge,
                 VaultFault::InUse,
+                VaultFault::Exchanged,
+                VaultFault::Gone,
             ]
             .map(F::Vault),
         );

@@ -317,7 +317,8 @@ impl State {
         }
     }
 
-    /// Locks where it is time to, or where the machine slept and the configuration says so. Called each second.
+    /// Locks where it is time to, where the machine slept and the configuration says so, and where the file was exchanged for
+    /// another vault. Called each second.
     pub fn tick(self: &Rc<Self>) {
         if let Some(why) = self.waking.tick()
             && self.live().is_some()
@@ -325,6 +326,7 @@ impl State {
             tracing::info!(%why, "the vault locks by itself");
             self.lock_by_itself();
         }
+        self.let_go_of_another();
         // A disk that was full may have room again.
         if self.is_unwritten() && self.changing.try_lock().is_ok() {
             let state = Rc::clone(self);

@@ -15,6 +15,7 @@ pub(crate) mod invariants;
 mod locked;
 pub mod room;
 mod seal;
+pub mod seen;
 mod slot;
 pub mod slots;
 mod unlocked;

@@ -13,7 +13,8 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use crate::vault::writer::{self, Old};
+use crate::vault::seen::Seen;
+use crate::vault::writer::Old;
 
 /// A handle on the thread; the thread ends with the last one.
 #[derive(Debug, Clone)]
@@ -43,13 +44,14 @@ impl Worker {
         Ok(Self { vault, jobs })
     }
 
-    /// Writes a whole vault file, atomically. Dropping the future does not stop the write.
+    /// Writes a whole vault file, atomically, in the place of the one that was seen last. Dropping the future does not stop
+    /// the write.
     ///
     /// # Errors
-    /// The kernel's; the old file is in place then.
-    pub async fn write_vault(&self, bytes: Vec<u8>, old: Old) -> io::Result<()> {
-        let path = self.vault.clone();
-        self.run(move || writer::write(&path, &bytes, old, &mut |_| ())).await
+    /// As [`Seen::write`]; the old file is in place then.
+    pub async fn write_vault(&self, bytes: Vec<u8>, old: Old, seen: &Seen) -> io::Result<()> {
+        let (path, seen) = (self.vault.clone(), seen.clone());
+        self.run(move || seen.write(&path, &bytes, old)).await
     }
 
     /// Waits until what was written to a file is on the disk.
@@ -115,6 +117,7 @@ const STACK: usize = 256 * 1024;
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::vault::writer;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -124,10 +127,10 @@ mod tests {
     fn vault_writes_happen_in_order_and_keep_the_last() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vault");
-        let worker = Worker::start(path.clone()).unwrap();
+        let (worker, seen) = (Worker::start(path.clone()).unwrap(), Seen::default());
         block_on(async {
             for number in 0..20u8 {
-                worker.write_vault(vec![number; 3], Old::Backup).await.unwrap();
+                worker.write_vault(vec![number; 3], Old::Backup, &seen).await.unwrap();
             }
         });
         assert_eq!(std::fs::read(&path).unwrap(), [19; 3]);
@@ -141,7 +144,7 @@ mod tests {
         block_on(async {
             let failed = worker.run(|| panic!("on purpose")).await.unwrap_err();
             assert_eq!(failed.to_string(), JobFailed::Panicked.to_string());
-            worker.write_vault(b"after".to_vec(), Old::Backup).await.unwrap();
+            worker.write_vault(b"after".to_vec(), Old::Backup, &Seen::default()).await.unwrap();
         });
     }
 
@@ -150,7 +153,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let worker = Worker::start(directory.path().join("none/vault")).unwrap();
         block_on(async {
-            assert_eq!(worker.write_vault(vec![1], Old::Backup).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+            let written = worker.write_vault(vec![1], Old::Backup, &Seen::default()).await;
+            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::NotFound);
             let file = File::create(directory.path().join("log")).unwrap();
             worker.sync(Arc::new(file)).await.unwrap();
             let (pipe, _other_end) = io::pipe().unwrap();

@@ -16,6 +16,7 @@ use crate::exchange::scrub::cache::Cache;
 use crate::policy::live::Live;
 use crate::vault::contents::Contents;
 use crate::vault::room::Room;
+use crate::vault::seen::NotOurs;
 use crate::vault::writer::Old;
 use crate::vault::{Keys, SlotKind, UnlockError, Unlocked, open_file};
 
@@ -65,7 +66,7 @@ impl State {
             self.logbook.settle().await.map_err(|_| Failure::Audit)?;
             keys.make_room(&mut contents, room, now());
             let sealed = others.as_ref().unwrap_or(&keys).seal(&contents, room)?;
-            self.write(sealed, old).await.map_err(|_| Failure::NotWritten)?;
+            self.write(sealed, old).await.map_err(|error| why(&error, Failure::NotWritten))?;
             self.log_knows(contents.generation);
             let is_open = self.open.borrow().as_ref().is_some_and(|open| open.turn == turn);
             let now = Rc::clone(&last.borrow());
@@ -170,9 +171,26 @@ impl State {
         let pending = self.pending.borrow().clone();
         let Some((generation, bytes)) = pending else { return self.write_now().await };
         let written = self.write(bytes.to_vec(), Old::Backup).await;
-        written.map_err(|_| Failure::TakenButNotWritten)?;
+        written.map_err(|error| why(&error, Failure::TakenButNotWritten))?;
         self.file_has(generation);
         Ok(())
+    }
+
+    /// Another vault was put in the place of the one that is open, or waits to be written: that one is locked, with nothing
+    /// left of it, and whoever unlocks opens what is there.
+    pub(super) fn let_go_of_another(self: &Rc<Self>) {
+        if (self.live().is_none() && self.pending.borrow().is_none()) || !self.vault.is_exchanged() {
+            return;
+        }
+        tracing::error!(
+            lost = self.is_unwritten(),
+            "another vault lies in the place of the one that was opened; the vault locks by itself"
+        );
+        self.unwritten.set(false);
+        self.purged.set(false);
+        self.lock_by_itself();
+        self.pending.take();
+        self.vault.seen().forget();
     }
 
     /// Leaves what could not be written to be written when the keys are gone: sealed, so that what was taken away does not
@@ -211,7 +229,8 @@ impl State {
     async fn write_now(&self) -> Result<(), Failure> {
         let (keys, live, _) = self.in_force().map_err(|_| Failure::TakenButNotWritten)?;
         let sealed = keys.seal(live.contents(), Room::Narrowing).map_err(|_| Failure::TakenButNotWritten)?;
-        self.write(sealed, Old::Backup).await.map_err(|_| Failure::TakenButNotWritten)?;
+        let written = self.write(sealed, Old::Backup).await;
+        written.map_err(|error| why(&error, Failure::TakenButNotWritten))?;
         self.log_knows(live.contents().generation);
         self.file_has(live.contents().generation);
         // Whoever took something away meanwhile waits for their turn.
@@ -229,7 +248,8 @@ impl State {
     /// Puts a file in the vault's place; where something was purged, no older one stays beside it.
     async fn write(&self, sealed: Vec<u8>, old: Old) -> io::Result<()> {
         let is_purged = self.purged.take();
-        let written = self.worker.write_vault(sealed, if is_purged { Old::Gone } else { old }).await;
+        let old = if is_purged { Old::Gone } else { old };
+        let written = self.worker.write_vault(sealed, old, self.vault.seen()).await;
         if is_purged && written.is_err() {
             self.purged.set(true);
         }
@@ -265,7 +285,8 @@ impl State {
         self.logbook.settle().await.map_err(|_| Failure::Audit)?;
         keys.make_room(contents, Room::Restoring, now());
         let sealed = keys.seal(contents, Room::Restoring)?;
-        self.worker.write_vault(sealed, Old::Aside).await.map_err(|_| Failure::NotWritten)?;
+        let written = self.worker.write_vault(sealed, Old::Aside, self.vault.seen()).await;
+        written.map_err(|_| Failure::NotWritten)?;
         // What could not be written was of the vault that is aside now.
         self.unwritten.set(false);
         self.purged.set(false);
@@ -337,6 +358,11 @@ impl State {
         self.trust.forget();
         self.gateways.announce(self);
     }
+}
+
+/// Why nothing was written: where the vault is not in its place, making room on the disk does not help.
+fn why(error: &io::Error, otherwise: Failure) -> Failure {
+    NotOurs::of(error).map_or(otherwise, Failure::Vault)
 }
 
 #[cfg(test)]

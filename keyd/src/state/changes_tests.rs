@@ -1,14 +1,14 @@
 //! Changes that meet each other, a lock or a broken disk on their way to the file: what was said of them is true.
 #![allow(clippy::unwrap_used)]
 
-use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant, Reply};
+use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant, NewVault, Reply, VaultFault};
 use strongroom_protocol::{SecretBytes, Site};
 
 use super::*;
 use crate::admin::operation::{agent, credential, grant, restore, slot, vault};
 use crate::state::fixture::{ADMIN, Fixture};
-use crate::vault::create::tests::KEY;
-use crate::vault::every_kind;
+use crate::vault::create::tests::{KEY, new_vault};
+use crate::vault::{create, every_kind};
 
 /// Of another passphrase.
 const OTHER: [u8; 32] = [0x42; 32];
@@ -349,6 +349,69 @@ async fn a_backup_has_what_the_file_has_not_yet() {
             state.write_what_was_taken().await.unwrap();
             assert!(!has_coder(&fixture.bytes()));
             assert_eq!(backup(), fixture.bytes());
+        })
+        .await;
+}
+
+/// Moved away by somebody who made a new one, say.
+#[tokio::test(flavor = "current_thread")]
+async fn another_vault_in_its_place_is_not_written_over_and_is_what_unlocks() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let new = NewVault { key: SecretBytes::new(OTHER.to_vec()), ..new_vault() };
+    let other = create::build(&new, 1).unwrap();
+    let coder = "coder".parse().unwrap();
+    fixture
+        .run(async {
+            fixture.move_away();
+            assert_eq!(add_agent(state, "new").await, Err(Failure::Vault(VaultFault::Gone)));
+            state.tick();
+            assert!(state.live().is_some(), "it may come back, and memory alone has it");
+            let Reply::VaultFile(backup) = restore::backup(state).unwrap() else { panic!() };
+
+            fixture.put(&other);
+            assert_eq!(add_agent(state, "new").await, Err(Failure::Vault(VaultFault::Exchanged)));
+            let revoked = agent::revoke(state, &ADMIN, &coder, agent::Then::Keep).await;
+            assert_eq!(revoked, Err(Failure::Vault(VaultFault::Exchanged)));
+            assert!(is_revoked(state.live().unwrap().contents(), "coder"), "at once, all the same");
+            state.tick();
+            assert!(state.live().is_none() && !state.is_unwritten());
+            assert_eq!(fixture.bytes(), other);
+            vault::unlock(state, &ADMIN, Some(&SecretBytes::new(OTHER.to_vec()))).await.unwrap();
+            add_agent(state, "new").await.unwrap();
+            assert_eq!(fixture.file(&OTHER).unwrap().1.agents.len(), 1);
+
+            // And back: what is unlocked is what lies there.
+            fixture.put(&backup);
+            state.tick();
+            assert!(state.live().is_none());
+            vault::unlock(state, &ADMIN, Some(&SecretBytes::new(KEY.to_vec()))).await.unwrap();
+            agent::revoke(state, &ADMIN, &coder, agent::Then::Keep).await.unwrap();
+            assert!(is_revoked(&fixture.file(&KEY).unwrap().1, "coder"));
+        })
+        .await;
+}
+
+/// What waits to be written belongs to the vault that was there.
+#[tokio::test(flavor = "current_thread")]
+async fn what_waits_for_the_disk_is_not_written_over_another_vault() {
+    let fixture = Fixture::unlocked();
+    let state = &fixture.state;
+    let other = create::build(&new_vault(), 1).unwrap();
+    fixture
+        .run(async {
+            fixture.break_the_disk();
+            let revoked = agent::revoke(state, &ADMIN, &"coder".parse().unwrap(), agent::Then::Keep).await;
+            assert_eq!(revoked, Err(Failure::TakenButNotWritten));
+            vault::lock(state, &ADMIN).unwrap();
+            fixture.mend_the_disk();
+            fixture.put(&other);
+            assert_eq!(state.write_what_was_taken().await, Err(Failure::Vault(VaultFault::Exchanged)));
+            state.tick();
+            assert!(!state.is_unwritten());
+            assert_eq!(fixture.bytes(), other);
+            vault::unlock(state, &ADMIN, Some(&SecretBytes::new(KEY.to_vec()))).await.unwrap();
+            assert!(state.live().unwrap().contents().agents.is_empty());
         })
         .await;
 }

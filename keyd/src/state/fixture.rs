@@ -100,6 +100,17 @@ impl Fixture {
         std::fs::read(self.directory.path().join("vault")).unwrap()
     }
 
+    /// Puts bytes in its place.
+    pub fn put(&self, bytes: &[u8]) {
+        std::fs::write(self.directory.path().join("vault"), bytes).unwrap();
+    }
+
+    /// Moves it away.
+    pub fn move_away(&self) {
+        let path = self.directory.path().join("vault");
+        std::fs::rename(&path, path.with_extension("away")).unwrap();
+    }
+
     /// What is in it.
     pub fn file(&self, key: &[u8]) -> Result<(Keys, Contents), UnlockError> {
         open_file(&self.bytes(), key, every_kind).map(Unlocked::into_parts)

@@ -68,7 +68,7 @@ pub fn create(path: &Path, new: &NewVault, now: u64) -> Result<(), CreateError> 
 }
 
 /// The bytes of a new vault.
-pub(super) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
+pub(crate) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
     if !new.derivation.is_within_bounds() {
         return Err(CreateError::KdfOutOfBounds);
     }

@@ -189,4 +189,4 @@ const MAGIC: &[u8; 8] = b"STRONGRM";
 const FIXED: usize = 18;
 
 /// Bytes of SHA-256.
-const CHECKSUM: usize = 32;
+pub const CHECKSUM: usize = 32;

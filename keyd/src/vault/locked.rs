@@ -15,6 +15,7 @@ use strongroom_protocol::admin::{Failure, KeyDerivation, VaultFault, VaultState}
 
 use super::file_format::{self, Parts};
 use super::seal::{self, SealBroken};
+use super::seen::Seen;
 use super::slot::{SlotKind, UnwrapError};
 use super::{Contents, Keys, Unlocked, contents_v1, contents_v2};
 use crate::secret::{ArenaFull, Secret};
@@ -23,6 +24,7 @@ use crate::secret::{ArenaFull, Secret};
 #[derive(Debug)]
 pub struct LockedVault {
     path: PathBuf,
+    seen: Seen,
     // Held for keyd's life; the kernel lets go of it when the process ends, however it ends.
     _lock: Flock<File>,
 }
@@ -45,7 +47,7 @@ impl LockedVault {
             .open(&lock_path)
             .map_err(unusable)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(lock) => Ok(Self { path: path.to_owned(), seen: Seen::default(), _lock: lock }),
             Err((_, nix::Error::EWOULDBLOCK)) => Err(OpenError::InUse { path: path.to_owned() }),
             Err((_, error)) => Err(unusable(error.into())),
         }
@@ -82,7 +84,22 @@ impl LockedVault {
     /// # Errors
     /// [`UnlockError`]: a wrong key is told apart from a file that cannot be used.
     pub fn unlock(&self, key: &[u8], of: impl Fn(SlotKind) -> bool) -> Result<Unlocked, UnlockError> {
-        open_file(&self.read()?, key, of)
+        let file = self.read()?;
+        let unlocked = open_file(&file, key, of)?;
+        self.seen.opened(&file);
+        Ok(unlocked)
+    }
+
+    /// Which file that was, for whoever writes it.
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Whether another whole vault lies there than the one that was opened, or written since.
+    #[must_use]
+    pub fn is_exchanged(&self) -> bool {
+        self.seen.is_exchanged(&self.path)
     }
 
     /// The file's bytes, where they are a vault's.

@@ -161,6 +161,10 @@ pub enum VaultFault {
     TooLarge,
     /// Another keyd has it open.
     InUse,
+    /// It is not the file that was opened: another was put in its place meanwhile.
+    Exchanged,
+    /// It was opened and is gone from its place.
+    Gone,
 }
 
 impl From<InvalidAuthority> for Failure {

@@ -340,6 +340,8 @@ samples! {
         Forged => VaultFault::Forged,
         TooLarge => VaultFault::TooLarge,
         InUse => VaultFault::InUse,
+        Exchanged => VaultFault::Exchanged,
+        Gone => VaultFault::Gone,
     }
     Site {
         Bearer => Site::Bearer,
