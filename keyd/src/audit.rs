@@ -13,5 +13,6 @@ pub mod refusals;
 pub mod verify;
 pub mod writer;
 
+pub use files::has_lines;
 pub use refusals::RefusalCounter;
 pub use writer::{AuditError, AuditLog, Found, Fsync};

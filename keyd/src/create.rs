@@ -24,6 +24,7 @@ pub fn from_standard_input(home: &Home) -> Result<(), StartError> {
     let mut payload = Zeroizing::new(vec![0; length]);
     input.read_exact(&mut payload).map_err(StartError::Input)?;
     let new: NewVault = frame::decode(&payload)?;
+    vault::create::check_log(&home.vault(), &home.audit())?;
     vault::create::create(&home.vault(), &new, state::now())?;
     Ok(())
 }

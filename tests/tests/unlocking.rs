@@ -491,6 +491,31 @@ fn a_change_of_slots_and_taking_access_away_at_one_time_both_stand() {
     strongroom.must(&["audit", "verify"]);
 }
 
+/// The vault was moved away, as `init` says, and keyd still has it open.
+#[test]
+fn a_new_vault_in_the_place_of_one_that_is_open_is_not_written_over() {
+    let strongroom = furnished();
+    let init = || strongroom.ctl(&[&["init"], strongroom.users()].concat());
+    let away = |name: &str| fs::rename(file(&strongroom, name), strongroom.root().join("away").join(name)).unwrap();
+    fs::create_dir_all(strongroom.root().join("away/audit")).unwrap();
+    away("vault");
+    away("vault.bak");
+    let refused = init();
+    assert!(refused.code == Some(1) && refused.stderr.contains("audit log"), "{refused:?}");
+    assert!(!file(&strongroom, "vault").exists());
+    away("audit/000001.jsonl");
+    init().assert_code(0);
+    let new = fs::read(file(&strongroom, "vault")).unwrap();
+    within(Duration::from_secs(30), "keyd lets go of the old one", || {
+        (strongroom.status()["state"] == "locked").then_some(())
+    });
+    assert_eq!(fs::read(file(&strongroom, "vault")).unwrap(), new);
+    strongroom.must(&["unlock"]);
+    assert!(!strongroom.must(&["credential", "list"]).contains("openai"));
+    strongroom.must(&["agent", "add", "coder"]);
+    strongroom.must(&["audit", "verify"]);
+}
+
 #[test]
 fn a_vault_that_does_not_fit_into_locked_memory_says_which_limit_to_raise() {
     let strongroom = Strongroom::new().start();

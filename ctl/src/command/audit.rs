@@ -89,8 +89,14 @@ fn check(context: &Context, verify: &Verify) -> Outcome<u8> {
         output::json(&shown)?;
     }
     if let Some(seq) = last.broken_at {
+        // With another key no line fits the one before it, and the first has none before it.
+        let other = if seq <= 2 {
+            " Where a vault was made anew over the log of an older one, which only that one fits, it is that."
+        } else {
+            ""
+        };
         output::note(&format!(
-            "strongroom: the audit log does not fit its chain from line {seq} on: somebody changed it, or the disk did. Lines before it hold; keep the files and find out who."
+            "strongroom: the audit log does not fit its chain from line {seq} on: somebody changed it, or the disk did.{other} Lines before it hold; keep the files and find out who."
         ));
         return Ok(FAILED);
     }

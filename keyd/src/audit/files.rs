@@ -58,6 +58,23 @@ pub fn numbers(directory: &Path) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// Whether there is a line in a directory's files, or a part of one.
+///
+/// # Errors
+/// The kernel's; a directory that is not there has none.
+pub fn has_lines(directory: &Path) -> io::Result<bool> {
+    let numbers = match numbers(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        numbers => numbers?,
+    };
+    for number in numbers {
+        if fs::symlink_metadata(path_of(directory, number))?.len() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Opens a file of the log to read it.
 pub fn open(directory: &Path, number: u32) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path_of(directory, number))

@@ -1,8 +1,8 @@
 //! A new vault: fresh data key, audit key and CA key, and one passphrase slot.
 //!
 //! Runs in `strongroom-keyd create-vault`, a process of its own, perhaps while a keyd without a vault is running. It
-//! refuses where there is a vault or a backup of one already, and it never replaces a file: the finished file is linked
-//! into place, which fails where something is there.
+//! refuses where there is a vault or a backup of one already, or the audit log of one, which would not fit the new one's key;
+//! and it never replaces a file: the finished file is linked into place, which fails where something is there.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +20,7 @@ use super::seal::{NoRandomness, fill_random, fresh_nonce};
 use super::slot::{Slot, SlotKind, WrapError};
 use super::unlocked::{Keys, SealError};
 use super::{Contents, KEY_LENGTH, writer};
+use crate::audit;
 use crate::secret::{ArenaFull, Secret};
 
 /// Makes the vault file at `path`. `now` is in seconds of the Unix epoch.
@@ -67,6 +68,23 @@ pub fn create(path: &Path, new: &NewVault, now: u64) -> Result<(), CreateError> 
     directory.sync_all().map_err(io(directory_path))
 }
 
+/// Looks whether the log of another vault lies there, where neither that vault nor its backup does: lines of two vaults in one
+/// log fit neither, and nobody could tell them from lines that were changed.
+///
+/// # Errors
+/// [`CreateError::LogExists`], and [`CreateError::Io`].
+pub fn check_log(path: &Path, audit: &Path) -> Result<(), CreateError> {
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    if is_there(path) || is_there(&writer::backup_path(path)) {
+        return Ok(());
+    }
+    match audit::has_lines(audit) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(CreateError::LogExists { path: audit.to_owned() }),
+        Err(source) => Err(CreateError::Io { path: audit.to_owned(), source }),
+    }
+}
+
 /// The bytes of a new vault.
 pub(crate) fn build(new: &NewVault, now: u64) -> Result<Vec<u8>, CreateError> {
     if !new.derivation.is_within_bounds() {
@@ -106,6 +124,11 @@ pub enum CreateError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no vault, but the audit log of one.
+    LogExists {
+        /// Its directory.
+        path: PathBuf,
+    },
     /// The derivation's parameters are outside the accepted bounds.
     KdfOutOfBounds,
     /// The derived key is not 32 bytes long.
@@ -140,6 +163,11 @@ impl fmt::Display for CreateError {
                     path.display()
                 )
             }
+            Self::LogExists { path } => write!(
+                f,
+                "there is no vault, but the audit log of one in {}, which no other vault goes on with. Move its files away and keep them to start anew, or put that vault back.",
+                path.display()
+            ),
             Self::KdfOutOfBounds => f.write_str(
                 "the key derivation's parameters are out of bounds. Use the 'strongroom' of the same release.",
             ),
@@ -240,6 +268,22 @@ pub(crate) mod tests {
         fs::remove_file(writer::backup_path(&path)).unwrap();
         fs::write(path.with_extension("new"), "left by a crash").unwrap();
         create(&path, &new_vault(), 1).unwrap();
+    }
+
+    #[test]
+    fn the_log_of_another_vault_is_not_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, audit) = (directory.path().join("vault"), directory.path().join("audit"));
+        assert!(check_log(&path, &audit).is_ok(), "there is no directory");
+        fs::create_dir(&audit).unwrap();
+        fs::write(audit.join("000001.jsonl"), "").unwrap();
+        fs::write(audit.join("other"), "a line\n").unwrap();
+        assert!(check_log(&path, &audit).is_ok(), "keyd was started before 'init'");
+        fs::write(audit.join("000002.jsonl"), "a line\n").unwrap();
+        assert!(matches!(check_log(&path, &audit), Err(CreateError::LogExists { .. })));
+        // Then there is more to say than that.
+        fs::write(writer::backup_path(&path), "a backup").unwrap();
+        assert!(check_log(&path, &audit).is_ok());
     }
 
     #[test]
