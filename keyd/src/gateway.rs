@@ -177,7 +177,7 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
     drop(connected);
     tokio::task::spawn_local(async move {
         state.gateways.unread.set(state.gateways.unread.get() + 1);
-        sys::let_go(&socket).await;
+        sys::let_go(socket.get_ref()).await;
         state.gateways.unread.set(state.gateways.unread.get() - 1);
     });
     outcome

@@ -27,7 +27,7 @@ pub use closer::PassedDescriptor;
 pub use descriptor::{SocketKind, accept, hung_up, inherited, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;
-pub use send_queue::{let_go, own_queue, while_unread};
+pub use send_queue::{let_go, own_queue};
 
 use std::io;
 

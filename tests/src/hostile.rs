@@ -171,6 +171,12 @@ impl Hostile {
     }
 }
 
+impl AsFd for Hostile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 /// gatewayd's first message.
 #[must_use]
 pub fn hello() -> GatewayMessage {

@@ -128,8 +128,10 @@ impl Link {
 
     /// Ends the connection, and comes back when gatewayd has read what lies there for it, or has closed its end.
     pub async fn let_go(&self) {
-        self.socket.borrow().end();
-        sys::while_unread(|| self.socket.borrow().is_unread()).await;
+        let socket = self.socket.borrow().descriptor();
+        if let Some(socket) = socket {
+            sys::let_go(&socket).await;
+        }
     }
 
     /// Comes back when gatewayd has hung up in the middle of an exchange, or speaks when it should not.

@@ -3,6 +3,7 @@
 //! Whoever passes a socket to keyd can make its last close(2) wait for as long as they like (SO_LINGER, and a peer that
 //! does not read), and can put such sockets into the queue of any Unix socket that keyd holds, where they are closed
 //! with it. So no such descriptor is closed by the runtime's thread: dropping a [`PassedDescriptor`] only hands it over.
+//! Nor does that thread empty a queue for what lies in it: [`PassedDescriptor::empty`] has it done here too.
 //!
 //! ```text
 //!   drop ──> queue ──> two threads, each with an alarm that cuts a close short
@@ -16,20 +17,39 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::alarm::Alarm;
+use super::checked_length;
 
 /// A descriptor that another process made, or may have put something into. Dropping it never waits.
 #[derive(Debug)]
-pub struct PassedDescriptor(ManuallyDrop<OwnedFd>);
+pub struct PassedDescriptor(ManuallyDrop<Arc<OwnedFd>>);
+
+impl PassedDescriptor {
+    /// The same one for another owner: it is closed when both have dropped it.
+    pub(super) fn shared(&self) -> Self {
+        Self(ManuallyDrop::new(Arc::clone(&self.0)))
+    }
+
+    /// Throws away what a socket has not received, and closes what lies beside it; comes back when that is done. It must
+    /// have been shut down, so that nothing more comes.
+    pub(super) async fn empty(&self) {
+        let (done, wait) = oneshot::channel();
+        hand_over(Job::Empty(Arc::clone(&self.0), done));
+        // Nothing is sent: whoever has done it drops the other end.
+        let _ = wait.await;
+    }
+}
 
 impl From<OwnedFd> for PassedDescriptor {
     fn from(descriptor: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(descriptor))
+        Self(ManuallyDrop::new(Arc::new(descriptor)))
     }
 }
 
@@ -48,7 +68,7 @@ impl AsRawFd for PassedDescriptor {
 impl Drop for PassedDescriptor {
     fn drop(&mut self) {
         // SAFETY: it is taken once, here, and `self` is gone right after.
-        hand_over(unsafe { ManuallyDrop::take(&mut self.0) });
+        hand_over(Job::Close(unsafe { ManuallyDrop::take(&mut self.0) }));
     }
 }
 
@@ -99,18 +119,57 @@ pub fn poll_room(context: &Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-fn hand_over(descriptor: OwnedFd) {
-    if !STARTED.load(Ordering::Relaxed) {
-        return drop(descriptor);
+/// What waits to be done. The last owner of a descriptor closes it, and that is always one of these.
+enum Job {
+    Close(Arc<OwnedFd>),
+    Empty(Arc<OwnedFd>, oneshot::Sender<()>),
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Self::Close(descriptor) => drop(descriptor),
+            Self::Empty(socket, done) => {
+                empty(socket.as_fd());
+                drop((socket, done));
+            }
+        }
     }
-    queue().descriptors.push_back(descriptor);
+}
+
+fn hand_over(job: Job) {
+    if !STARTED.load(Ordering::Relaxed) {
+        return job.run();
+    }
+    queue().jobs.push_back(job);
     FILLED.notify_one();
+}
+
+/// Where there is no room for the descriptors that come, the kernel closes them in the call: an out-of-band byte can hide
+/// none, and the process needs no free numbers for them.
+fn empty(socket: BorrowedFd<'_>) {
+    let (mut buffer, mut nothing) = ([0u8; 8 * 1024], 0);
+    while nothing < MOST_EMPTY {
+        // SAFETY: recv writes at most the buffer's length to the buffer, which is borrowed mutably here.
+        let received = checked_length(unsafe {
+            libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        });
+        match received.map_err(|error| error.kind()) {
+            // The end, or an empty packet: nothing tells which.
+            Ok(0) => nothing += 1,
+            Ok(_) => nothing = 0,
+            Err(io::ErrorKind::Interrupted) => {}
+            // Told once, in front of what lies there.
+            Err(io::ErrorKind::ConnectionReset) => nothing += 1,
+            Err(_) => return,
+        }
+    }
 }
 
 fn close_for_ever(alarm: &Alarm) {
     let mut queue = queue();
     loop {
-        let Some(descriptor) = queue.descriptors.pop_front() else {
+        let Some(job) = queue.jobs.pop_front() else {
             queue = FILLED.wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
@@ -118,7 +177,7 @@ fn close_for_ever(alarm: &Alarm) {
         drop(queue);
         // Without its alarm a close waits as long as its maker wants, which holds up this thread and no other.
         let _ = alarm.every(PATIENCE);
-        drop(descriptor);
+        job.run();
         let _ = alarm.never();
         queue = self::queue();
         queue.closing -= 1;
@@ -132,14 +191,14 @@ fn close_for_ever(alarm: &Alarm) {
 }
 
 struct Queue {
-    descriptors: VecDeque<OwnedFd>,
+    jobs: VecDeque<Job>,
     closing: usize,
     sleepers: Vec<Waker>,
 }
 
 impl Queue {
     fn backlog(&self) -> usize {
-        self.descriptors.len() + self.closing
+        self.jobs.len() + self.closing
     }
 }
 
@@ -149,13 +208,15 @@ fn queue() -> MutexGuard<'static, Queue> {
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { descriptors: VecDeque::new(), closing: 0, sleepers: Vec::new() });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { jobs: VecDeque::new(), closing: 0, sleepers: Vec::new() });
 static FILLED: Condvar = Condvar::new();
 
 /// More than one, so that a socket that lingers does not hold up all others.
 const THREADS: usize = 2;
 /// Room for a signal's frame, which holds all registers of the processor: up to 12 KiB.
 const STACK: usize = 64 * 1024;
+/// More packets than a queue has room for, where each takes half a kilobyte at least.
+const MOST_EMPTY: usize = 4096;
 /// A close that is not made to wait takes microseconds.
 const PATIENCE: Duration = Duration::from_micros(300);
 /// A few packets' worth; what the end of thousands of channels leaves behind is gone in a fraction of a second.

@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use super::closer::{self, PassedDescriptor};
 use super::descriptor::{socket_option, watched_for};
 use super::packet::receive_bytes;
-use super::send_queue::{self, is_unread};
+use super::send_queue;
 use super::{checked, checked_length};
 
 /// An asynchronous stream over a descriptor that was passed to us, or whose peer is not trusted.
@@ -83,10 +83,10 @@ impl PassedSocket {
         self.queue
     }
 
-    /// Whether the peer has left unread more than a last word.
+    /// Its descriptor, for whoever waits until it can be let go; none where it is lost.
     #[must_use]
-    pub fn is_unread(&self) -> bool {
-        self.socket.as_ref().is_some_and(|socket| is_unread(socket.get_ref().as_fd()))
+    pub fn descriptor(&self) -> Option<PassedDescriptor> {
+        self.socket.as_ref().map(|socket| socket.get_ref().shared())
     }
 
     /// Ends the connection, whoever has a duplicate.
@@ -381,18 +381,20 @@ mod tests {
     fn what_nobody_has_read_is_known_until_it_is_read_or_nobody_can() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (alone, other) = UnixStream::pair().unwrap();
+        let duplicates = [ours.try_clone().unwrap(), alone.try_clone().unwrap()];
+        let unread = move || duplicates.each_ref().map(|one| send_queue::is_unread(one.as_fd()));
         in_runtime(async move {
             let mut socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
             let mut second = PassedSocket::new(OwnedFd::from(alone)).unwrap();
-            assert!(!socket.is_unread());
+            assert_eq!(unread(), [false; 2]);
             socket.write_all(&[0; 10_000]).await.unwrap();
             second.write_all(&[0; 10_000]).await.unwrap();
             socket.end();
             second.end();
-            assert!(socket.is_unread() && second.is_unread());
+            assert_eq!(unread(), [true; 2]);
             theirs.read_to_end(&mut Vec::new()).unwrap();
             drop(other);
-            assert!(!socket.is_unread() && !second.is_unread());
+            assert_eq!(unread(), [false; 2]);
         });
     }
 

@@ -5,6 +5,7 @@
 //! suite and prints it as a table; `LONG=1` makes the runs that are drawn at random longer.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod cycles;
 mod descriptors;
 mod framing;
 mod identity;
