@@ -11,7 +11,8 @@
 //! A length says where a frame ends, so nothing that an agent or an upstream sends can be taken for the channel's own
 //! words, whatever it looks like. Data is handed on as it comes, heads and ends are gathered whole up to a limit that is
 //! checked first. Plain state without I/O: both daemons read into [`Decoder::room`] and write out of
-//! [`Encoder::slices`]. It refuses unknown kinds and lengths over the limit, for good.
+//! [`Encoder::slices`]. It refuses unknown kinds and lengths over the limit, for good, and to keep the memory of a large
+//! message: a channel that is idle has little.
 //!
 //! Called by `gatewayd/src/channel` and `keyd/src/exchange/link.rs`.
 
@@ -83,13 +84,15 @@ pub struct Decoder {
     /// Bytes to make room for. Grows while reads fill it, so that a bulk transfer takes few of them and a thousand quiet
     /// channels little memory.
     wanted: usize,
+    /// The most that the buffer has held room for since it was new.
+    held: usize,
     /// Of a data frame whose header was read.
     data_left: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { buffer: BytesMut::new(), wanted: SMALLEST_READ / 2, data_left: 0 }
+        Self { buffer: BytesMut::new(), wanted: SMALLEST_READ / 2, held: 0, data_left: 0 }
     }
 }
 
@@ -102,6 +105,7 @@ impl Decoder {
         }
         if left < self.wanted / 4 {
             self.buffer.reserve(self.wanted);
+            self.held = self.held.max(self.buffer.capacity());
         }
         &mut self.buffer
     }
@@ -135,6 +139,7 @@ impl Decoder {
             }
             self.buffer.advance(HEADER);
             let payload = self.buffer.split_to(length).freeze();
+            self.give_back();
             return Ok(Some(match kind {
                 Kind::Head => Frame::Head(payload),
                 Kind::End => Frame::End(payload),
@@ -149,8 +154,18 @@ impl Decoder {
         let is_next = self.data_left == 0 && self.buffer.starts_with(&[Kind::End.number(), 0, 0, 0]);
         if is_next {
             self.buffer.advance(HEADER);
+            self.give_back();
         }
         is_next
+    }
+
+    /// Behind a head or an end the channel may be idle for long: memory that a large one needed, or the data between them, is
+    /// kept no longer. The buffer would hold all of it for the few bytes that follow, or for none.
+    fn give_back(&mut self) {
+        if self.held > KEPT && self.buffer.len() <= SMALLEST_READ {
+            let rest = BytesMut::from(&self.buffer[..]);
+            *self = Self { buffer: rest, data_left: self.data_left, ..Self::default() };
+        }
     }
 
     /// Bytes of the head or end that has begun and is not whole.
@@ -258,6 +273,8 @@ pub const FIELDS_LIMIT: usize = 256 * 1024;
 pub const DATA_LIMIT: usize = 1024 * 1024;
 const SMALLEST_READ: usize = 8 * 1024;
 const LARGEST_READ: usize = 128 * 1024;
+/// Bytes of a buffer that is used again and again.
+const KEPT: usize = 32 * 1024;
 /// Copying so many bytes costs less than another slice.
 const COPIED: usize = 2048;
 
@@ -369,6 +386,45 @@ mod tests {
         assert_eq!(decoder.next_frame(), Ok(Some(Frame::Data(Bytes::from_static(b"x")))));
         decoder.room().put_slice(&[3, 0, 0, 0]);
         assert!(!decoder.take_plain_end(), "these bytes are data");
+    }
+
+    /// Reads all that a peer sends at once, and forgets what came.
+    fn take_in(decoder: &mut Decoder, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = decoder.room();
+            let length = bytes.len().min(room.capacity() - room.len());
+            room.put_slice(&bytes[..length]);
+            bytes = &bytes[length..];
+            while decoder.next_frame().unwrap().is_some() {}
+        }
+    }
+
+    #[test]
+    fn a_large_message_leaves_no_memory_behind() {
+        let encoded = |head: usize, body: usize| {
+            let mut encoder = Encoder::default();
+            encoder.push(Kind::Head, vec![7; head].into()).unwrap();
+            encoder.push(Kind::Data, vec![8; body].into()).unwrap();
+            encoder.push(Kind::End, Bytes::new()).unwrap();
+            written(&mut encoder, usize::MAX)
+        };
+        for (head, body) in [(FIELDS_LIMIT, 0), (10, 4 * DATA_LIMIT), (FIELDS_LIMIT, DATA_LIMIT)] {
+            for next in [&[][..], &[1, 0, 0, 9]] {
+                let mut decoder = Decoder::default();
+                take_in(&mut decoder, &[&encoded(head, body)[..], next].concat());
+                assert!(decoder.held <= KEPT, "{} bytes are kept", decoder.held);
+                assert!(decoder.room().capacity() <= KEPT, "nor does it come back");
+                take_in(&mut decoder, &[&[0; 9][..], &encoded(5, 50_000)].concat()[9 * usize::from(next.is_empty())..]);
+                assert!(decoder.is_empty(), "and it goes on as before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_message_keeps_the_buffer_for_the_next() {
+        let mut decoder = Decoder::default();
+        take_in(&mut decoder, &[1, 0, 0, 1, b'x']);
+        assert!(decoder.held > 0);
     }
 
     #[test]
