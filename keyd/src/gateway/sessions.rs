@@ -206,11 +206,14 @@ impl Session {
 /// Who is at the other end of a socket that was accepted on agent.sock.
 fn agents_socket(socket: &PassedDescriptor, path: &Path) -> Result<Caller, Refusal> {
     let kind = sys::socket_kind(socket.as_fd()).map_err(|_| Refusal::BadRequest)?;
+    if !kind.is_connected_unix_stream() {
+        return Err(Refusal::BadRequest);
+    }
     let raw = std::os::fd::AsRawFd::as_raw_fd(socket);
     let own = getsockname::<UnixAddr>(raw).map_err(|_| Refusal::BadRequest)?;
     let peer = getpeername::<UnixAddr>(raw).map_err(|_| Refusal::BadRequest)?;
-    let accepted = kind.is_connected_unix_stream() && own.path() == Some(path) && peer.is_unnamed();
-    if !accepted {
+    let is_accepted = own.path() == Some(path) && peer.is_unnamed();
+    if !is_accepted {
         return Err(Refusal::BadRequest);
     }
     Caller::of(socket).map_err(|_| Refusal::AgentUnknown)

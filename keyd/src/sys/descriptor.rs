@@ -80,15 +80,18 @@ pub struct SocketKind {
     pub listening: bool,
     /// Whether it has a peer now.
     pub connected: bool,
+    /// Whether the kernel speaks another protocol over it, such as TLS: its calls wait for more than the socket then.
+    pub layered: bool,
 }
 
 impl SocketKind {
-    /// TCP over IPv4 or IPv6 that accepts nothing: what an upstream socket must be, connected or not any more.
+    /// TCP alone, over IPv4 or IPv6, that accepts nothing: what an upstream socket must be, connected or not any more.
     #[must_use]
     pub fn is_tcp_stream(&self) -> bool {
         matches!(self.domain, libc::AF_INET | libc::AF_INET6)
             && (self.kind, self.protocol) == (libc::SOCK_STREAM, libc::IPPROTO_TCP)
             && !self.listening
+            && !self.layered
     }
 
     /// A connected Unix stream: what a channel's pair and an agent's socket must be.
@@ -104,18 +107,34 @@ impl SocketKind {
     }
 }
 
-/// Asks the kernel what a descriptor is.
+/// Asks the kernel what a descriptor is. Of a family that nobody wants it asks no more than that: each has calls of its
+/// own, and they may wait.
 ///
 /// # Errors
 /// `ENOTSOCK` where it is no socket.
 pub fn socket_kind(socket: BorrowedFd<'_>) -> io::Result<SocketKind> {
+    let domain = socket_option(socket, libc::SO_DOMAIN)?;
+    let is_internet = matches!(domain, libc::AF_INET | libc::AF_INET6);
     Ok(SocketKind {
-        domain: socket_option(socket, libc::SO_DOMAIN)?,
+        domain,
         kind: socket_option(socket, libc::SO_TYPE)?,
         protocol: socket_option(socket, libc::SO_PROTOCOL)?,
         listening: socket_option(socket, libc::SO_ACCEPTCONN)? != 0,
-        connected: has_peer(socket)?,
+        connected: (is_internet || domain == libc::AF_UNIX) && has_peer(socket)?,
+        layered: is_internet && is_layered(socket),
     })
+}
+
+/// Whether another protocol was put above TCP (TCP_ULP); nothing has one that is no TCP.
+pub(super) fn is_layered(socket: BorrowedFd<'_>) -> bool {
+    let mut name = [0u8; 16];
+    let mut length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: getsockopt writes at most `length` bytes, the size of `name`, and the true length to `length`.
+    let returned = unsafe {
+        let start = name.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_ULP, start, &raw mut length)
+    };
+    returned == 0 && length > 0
 }
 
 /// An option of SOL_SOCKET that is an integer.
@@ -228,8 +247,26 @@ mod tests {
         assert!(kind(unix.as_fd()).is_connected_unix_stream());
         assert!(!kind(unix.as_fd()).is_tcp_stream());
         assert!(!kind(packets.as_fd()).is_connected_unix_stream());
+        // One that has the kernel itself as its peer.
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let other = nix::sys::socket::socket(AddressFamily::Netlink, SockType::Raw, flags, None).unwrap();
+        assert!(has_peer(other.as_fd()).unwrap() && !kind(other.as_fd()).connected, "it is not even asked");
+        assert!(!kind(stream.as_fd()).layered && !kind(unix.as_fd()).layered);
         let file = std::fs::File::open("/dev/null").unwrap();
         assert_eq!(socket_kind(file.as_fd()).unwrap_err().raw_os_error(), Some(libc::ENOTSOCK));
+    }
+
+    /// Where the kernel has TLS to put above TCP.
+    #[test]
+    fn tcp_with_a_protocol_above_it_is_no_plain_tcp() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(socket_kind(stream.as_fd()).unwrap().is_tcp_stream());
+        // SAFETY: setsockopt reads the three bytes.
+        let set = unsafe {
+            libc::setsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_ULP, b"tls".as_ptr().cast(), 3)
+        };
+        assert_eq!(socket_kind(stream.as_fd()).unwrap().is_tcp_stream(), set != 0);
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! A Unix stream can bring descriptors, which a plain recv(2) would close here and now, and wait for. So they are
 //! received, and are an error. An out-of-band byte can hide some from recvmsg too: it is looked for before, and should
-//! it come in between, `alarm` ends the wait, and several such waits the connection. It refuses to know what the bytes mean.
+//! it come in between, `alarm` ends the wait. So it does where the holder of a duplicate keeps a lock of the kernel's, as
+//! one of TLS in the kernel above TCP. Several such waits end the connection. It refuses to know what the bytes mean.
 //!
 //! What the kernel holds of what was sent and not read is ours to account for. A duplicate can raise the limit of it: it is
 //! looked at now and then, and a socket whose limit has grown is broken.
@@ -20,7 +21,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
 use super::closer::{self, PassedDescriptor};
-use super::descriptor::{socket_option, watched_for};
+use super::descriptor::{is_layered, socket_option, watched_for};
 use super::packet::receive_bytes;
 use super::send_queue;
 use super::{checked, checked_length};
@@ -130,21 +131,32 @@ impl PassedSocket {
     }
 
     fn receive(&self, socket: &AsyncFd<PassedDescriptor>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-        if self.is_unix {
-            if has_urgent_byte(socket) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "an out-of-band byte may hide what it brings"));
+        unhindered(socket.get_ref().as_fd(), || {
+            if self.is_unix {
+                if has_urgent_byte(socket) {
+                    let error = "an out-of-band byte may hide what it brings";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+                return receive_bytes(socket.get_ref().as_fd(), buffer);
             }
-            let begin = Instant::now();
-            let received = receive_bytes(socket.get_ref().as_fd(), buffer);
-            // It never waits: a descriptor that lingers was closed in it, whoever won the race, or this thread did not
-            // get its turn. The one comes again and again.
-            let is_attack = begin.elapsed() > STALL && STALLS.with(|stalls| stalls.borrow_mut().is_one_too_many(begin));
-            return if is_attack { Err(io::ErrorKind::TimedOut.into()) } else { received };
-        }
-        let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
-        // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
-        checked_length(unsafe { libc::recv(socket.as_raw_fd(), start, room, libc::MSG_DONTWAIT) })
+            let (start, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+            // SAFETY: recv writes at most `room` bytes from `start`, the buffer that is borrowed mutably here.
+            checked_length(unsafe { libc::recv(socket.as_raw_fd(), start, room, libc::MSG_DONTWAIT) })
+        })
     }
+}
+
+/// Makes a call that never waits. Where it did, a descriptor that lingers was closed in it, or whoever has a duplicate holds
+/// a lock, or this thread did not get its turn. The last passes, and the others come again and again.
+fn unhindered<T>(socket: BorrowedFd<'_>, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let begin = Instant::now();
+    let outcome = call();
+    let was_ended = matches!(&outcome, Err(error) if error.kind() == io::ErrorKind::Interrupted);
+    let has_waited = was_ended || begin.elapsed() > STALL;
+    if has_waited && (is_layered(socket) || STALLS.with(|stalls| stalls.borrow_mut().is_one_too_many(begin))) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    outcome
 }
 
 /// Whether an out-of-band byte lies in the queue. The kernel is asked right before it is received from: what epoll said
@@ -222,9 +234,11 @@ impl AsyncWrite for PassedSocket {
             let Some(socket) = &self.socket else { return Poll::Ready(Err(lost())) };
             let guard = if self.watches_room { Some(ready!(socket.poll_write_ready(context))?) } else { None };
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: `message` points to at most parts.len() slices, each readable, all borrowed for this call.
-            let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
-            match checked_length(sent) {
+            let sent = unhindered(socket.get_ref().as_fd(), || {
+                // SAFETY: `message` points to at most parts.len() slices, each readable, all borrowed for this call.
+                checked_length(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+            });
+            match sent {
                 Ok(length) => return Poll::Ready(self.note_sent(length).map(|()| length)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => match guard {
@@ -531,6 +545,24 @@ mod tests {
         let mut at = |millis| stalls.is_one_too_many(begin + Duration::from_millis(millis));
         assert_eq!([0, 100, 200, 300, 400].map(&mut at), [false, false, false, true, true]);
         assert_eq!([1500, 1600, 2600].map(&mut at), [false, false, false]);
+    }
+
+    #[test]
+    fn calls_that_a_signal_had_to_end_or_that_took_long_break_the_socket() {
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let call = |result: io::Result<u8>| unhindered(socket.as_fd(), || result).map_err(|error| error.kind());
+        for _ in 0..10 {
+            assert_eq!([call(Ok(1)), call(Err(WouldBlock.into()))], [Ok(1), Err(WouldBlock)], "at once");
+        }
+        let ended = [(); 5].map(|()| call(Err(Interrupted.into())).unwrap_err());
+        assert_eq!(ended, [Interrupted, Interrupted, Interrupted, TimedOut, TimedOut]);
+        let slow = unhindered(socket.as_fd(), || {
+            std::thread::sleep(STALL * 2);
+            Ok(())
+        });
+        assert_eq!(slow.unwrap_err().kind(), TimedOut);
+        assert_eq!(call(Ok(1)), Ok(1));
     }
 
     #[test]
