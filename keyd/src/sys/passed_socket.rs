@@ -14,7 +14,8 @@
 //! one of TLS in the kernel above TCP. Several such waits end the connection. It refuses to know what the bytes mean.
 //!
 //! What the kernel holds of what was sent and not read is ours to account for. A duplicate can raise the limit of it: it is
-//! looked at now and then, and a socket whose limit has grown is broken.
+//! looked at before each call that sends, and a socket whose limit has grown is broken. Only what one call sends can come
+//! in between, and that is counted for each.
 //!
 //! Called by the exchange, for both sockets of a channel, and for connections to admin.sock.
 
@@ -48,8 +49,6 @@ pub struct PassedSocket {
     reader: Option<Waker>,
     /// What the kernel may hold of what is sent, when it was passed.
     queue: usize,
-    /// What was sent since that was looked at.
-    unlooked: usize,
     /// It is read though many descriptors wait to be closed.
     urgent: bool,
 }
@@ -65,7 +64,7 @@ impl PassedSocket {
         let interest = if is_unix { UNIX_READ } else { Interest::READABLE | Interest::WRITABLE };
         let queue = send_queue::limit(socket.as_fd())?;
         let socket = Some(watched_for(socket, interest).map_err(|(_, error)| error)?);
-        Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, queue, unlooked: 0, urgent: false })
+        Ok(Self { socket, is_unix, watches_room: !is_unix, reader: None, queue, urgent: false })
     }
 
     /// The same for a connection that is served whatever others do: an admin's.
@@ -78,10 +77,10 @@ impl PassedSocket {
         Ok(socket)
     }
 
-    /// What the kernel may hold of what is sent, in its own count.
+    /// What the kernel may hold of what is sent, in its own count, whatever a duplicate does to its limit.
     #[must_use]
     pub fn queue(&self) -> usize {
-        self.queue
+        self.queue.max(ONE_CALL)
     }
 
     /// Its descriptor, for whoever waits until it can be let go; none where it is lost.
@@ -98,15 +97,9 @@ impl PassedSocket {
         }
     }
 
-    /// Counts what was sent, and looks whether the limit of the queue is what it was.
-    fn note_sent(&mut self, bytes: usize) -> io::Result<()> {
-        self.unlooked += bytes + EACH_SENT;
-        if !self.is_unix || self.unlooked < BETWEEN_LOOKS {
-            return Ok(());
-        }
-        self.unlooked = 0;
-        let Some(socket) = &self.socket else { return Err(lost()) };
-        if send_queue::limit(socket.get_ref().as_fd())? > self.queue {
+    /// Looks whether the limit of the queue is what it was.
+    fn is_as_it_was(&self, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
+        if self.is_unix && send_queue::limit(socket.get_ref().as_fd())? > self.queue {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "somebody has raised what its queue may hold"));
         }
         Ok(())
@@ -233,13 +226,14 @@ impl AsyncWrite for PassedSocket {
         loop {
             let Some(socket) = &self.socket else { return Poll::Ready(Err(lost())) };
             let guard = if self.watches_room { Some(ready!(socket.poll_write_ready(context))?) } else { None };
+            self.is_as_it_was(socket)?;
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let sent = unhindered(socket.get_ref().as_fd(), || {
                 // SAFETY: `message` points to at most parts.len() slices, each readable, all borrowed for this call.
                 checked_length(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
             });
             match sent {
-                Ok(length) => return Poll::Ready(self.note_sent(length).map(|()| length)),
+                Ok(length) => return Poll::Ready(Ok(length)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => match guard {
                         Some(mut guard) => guard.clear_ready(),
@@ -288,10 +282,9 @@ fn lost() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-/// Bytes between two looks at the queue's limit.
-const BETWEEN_LOOKS: usize = 128 * 1024;
-/// What the kernel needs for each that is sent, be it one byte.
-const EACH_SENT: usize = 1024;
+/// What one call sends at most, by the kernel's count: what waits in front of a channel, and the piece that came last. It is
+/// less than what a pair holds that nobody has changed.
+const ONE_CALL: usize = 192 * 1024;
 /// What a Unix stream is registered for at first. Out-of-band bytes make it readable too.
 const UNIX_READ: Interest = Interest::READABLE;
 /// A call that does not wait takes microseconds, and longer only where others have the processor.
@@ -387,7 +380,17 @@ mod tests {
                 }
             };
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            assert!(written <= BETWEEN_LOOKS, "{written}");
+            assert_eq!(written, 0);
+        });
+    }
+
+    #[test]
+    fn a_queue_that_was_made_small_counts_for_what_may_come_before_the_next_look() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        setsockopt(&ours, sockopt::SndBuf, &1).unwrap();
+        in_runtime(async move {
+            let socket = PassedSocket::new(OwnedFd::from(ours)).unwrap();
+            assert_eq!(socket.queue(), ONE_CALL);
         });
     }
 
