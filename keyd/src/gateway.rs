@@ -29,7 +29,7 @@ use crate::exchange::record::own_id;
 use crate::exchange::room::Room;
 use crate::peer::Caller;
 use crate::state::State;
-use crate::sys::{self, Packet, PassedDescriptor};
+use crate::sys::{self, Account, Packet, PassedDescriptor};
 
 /// The gatewayds that are connected.
 #[derive(Default)]
@@ -204,8 +204,10 @@ impl Drop for Connected {
 
 async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedDescriptor>) -> io::Result<()> {
     let mut buffer = vec![0; HEADER + EXCHANGE_LIMIT];
+    // It waits for what it brought itself to be closed, and for nobody else's.
+    let account = Account::default();
     loop {
-        let Packet { length, descriptors } = sys::next_packet(socket, &mut buffer).await?;
+        let Packet { length, descriptors } = sys::next_packet(socket, &account, &mut buffer).await?;
         if length == 0 {
             return Ok(());
         }

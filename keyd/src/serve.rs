@@ -6,7 +6,7 @@
 //! It refuses callers by uid at accept, before a byte of theirs is read. Called by `main`, inside the cage.
 
 use std::cell::Cell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -125,8 +125,9 @@ pub fn until_shutdown(ready: Ready, parts: Parts) -> Result<(), StartError> {
             beginnings,
         };
         let state = Rc::new(State::new(given, &config));
-        let admin = Door::new("admin", OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
-        let gateway = Door::new("gateway", listeners.gateway).map_err(StartError::Runtime)?;
+        let admin =
+            Door::new("admin", sys::Door::Admin, OwnedFd::from(listeners.admin)).map_err(StartError::Runtime)?;
+        let gateway = Door::new("gateway", sys::Door::Gateway, listeners.gateway).map_err(StartError::Runtime)?;
         let own = nix::unistd::geteuid().as_raw();
         let (guests, strangers) = (Rc::new(Guests::default()), Strangers::default());
         let mut tick = interval(AUDIT_TICK);
@@ -295,17 +296,19 @@ impl Strangers {
 /// A listening socket.
 struct Door {
     name: &'static str,
+    which: sys::Door,
     listener: AsyncFd<OwnedFd>,
     /// Until when it is left alone.
     rest: Cell<Option<tokio::time::Instant>>,
 }
 
 impl Door {
-    fn new(name: &'static str, listener: OwnedFd) -> io::Result<Self> {
-        Ok(Self { name, listener: sys::watched(listener)?, rest: Cell::default() })
+    fn new(name: &'static str, which: sys::Door, listener: OwnedFd) -> io::Result<Self> {
+        Ok(Self { name, which, listener: sys::watched(listener)?, rest: Cell::default() })
     }
 
-    /// Who comes next. Where nobody can be let in, for want of descriptors as a rule, there is nothing to do but to wait
+    /// Who comes next, when what came before and had to go is closed but for a little: each has a descriptor until then, and
+    /// keyd needs some itself. Where nobody can be let in, for want of descriptors as a rule, there is nothing to do but to wait
     /// until some are free; whoever drops this meanwhile does not begin the wait anew.
     async fn next(&self) -> PassedDescriptor {
         loop {
@@ -313,6 +316,7 @@ impl Door {
                 sleep_until(until).await;
                 self.rest.set(None);
             }
+            poll_fn(|context| sys::poll_door(context, self.which)).await;
             match self.listener.async_io(Interest::READABLE, |listener| sys::accept(listener.as_fd())).await {
                 Ok(socket) => return socket,
                 Err(error) => {

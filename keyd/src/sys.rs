@@ -23,7 +23,7 @@ pub mod send_queue;
 pub mod unit;
 
 pub use allocator::{WipingAllocator, give_back};
-pub use closer::PassedDescriptor;
+pub use closer::{Account, Door, PassedDescriptor, poll_door};
 pub use descriptor::{SocketKind, accept, hung_up, inherited, socket_kind, watched};
 pub use packet::{Packet, next_packet};
 pub use passed_socket::PassedSocket;

@@ -5,18 +5,25 @@
 //! with it. So no such descriptor is closed by the runtime's thread: dropping a [`PassedDescriptor`] only hands it over.
 //! Nor does that thread empty a queue for what lies in it: [`PassedDescriptor::empty`] has it done here too.
 //!
+//! Some cannot be cut short: an inotify descriptor that watches something takes milliseconds. So there are two queues,
+//! each with threads of its own, and whoever can fill one is held up by it and nobody else:
+//!
 //! ```text
-//!   drop ──> queue ──> two threads, each with an alarm that cuts a close short
-//!              └── too long: nothing more is received ([`poll_room`]) until it is short again
+//!   came through a door ───> queue ──> a thread
+//!                              └── too long: gateway.sock accepts nobody, and longer: nor does admin.sock
+//!   passed by a gateway ───> queue ──> two threads, each with an alarm that cuts a close short, as the other has
+//!                              ├── too long: no channel receives, and gateway.sock accepts nobody
+//!                              └── too long for one connection: that one receives nothing ([`Account`])
 //! ```
 //!
-//! It refuses to decide what is received. Called by the other files of `sys`, and by `main.rs` to start the threads.
+//! It refuses to decide what is received. Called by the other files of `sys`, by `serve.rs` before it accepts, and by
+//! `main.rs` to start the threads.
 
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -29,19 +36,52 @@ use super::checked_length;
 
 /// A descriptor that another process made, or may have put something into. Dropping it never waits.
 #[derive(Debug)]
-pub struct PassedDescriptor(ManuallyDrop<Arc<OwnedFd>>);
+pub struct PassedDescriptor {
+    descriptor: ManuallyDrop<Arc<OwnedFd>>,
+    origin: Origin,
+}
+
+/// How a descriptor came to keyd. What comes through a socket is of the socket's origin.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// By a connection that was accepted, whoever made it.
+    Door,
+    /// In a packet of a gateway's that is served; for its account, where it has one.
+    Gateway(Option<Account>),
+}
+
+/// What one gateway's connection has brought and is not closed yet.
+#[derive(Debug, Clone, Default)]
+pub struct Account(Arc<AtomicUsize>);
+
+/// A socket on which connections come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// `admin.sock`: who may do nothing there must be accepted to be told from an admin.
+    Admin,
+    /// `gateway.sock`.
+    Gateway,
+}
 
 impl PassedDescriptor {
+    pub(super) fn new(descriptor: OwnedFd, origin: Origin) -> Self {
+        Self { descriptor: ManuallyDrop::new(Arc::new(descriptor)), origin }
+    }
+
     /// The same one for another owner: it is closed when both have dropped it.
     pub(super) fn shared(&self) -> Self {
-        Self(ManuallyDrop::new(Arc::clone(&self.0)))
+        Self { descriptor: ManuallyDrop::new(Arc::clone(&self.descriptor)), origin: self.origin.clone() }
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Throws away what a socket has not received, and closes what lies beside it; comes back when that is done. It must
     /// have been shut down, so that nothing more comes.
     pub(super) async fn empty(&self) {
         let (done, wait) = oneshot::channel();
-        hand_over(Job::Empty(Arc::clone(&self.0), done));
+        hand_over(Job::Empty(Arc::clone(&self.descriptor), done), &self.origin);
         // Nothing is sent: whoever has done it drops the other end.
         let _ = wait.await;
     }
@@ -49,26 +89,26 @@ impl PassedDescriptor {
 
 impl From<OwnedFd> for PassedDescriptor {
     fn from(descriptor: OwnedFd) -> Self {
-        Self(ManuallyDrop::new(Arc::new(descriptor)))
+        Self::new(descriptor, Origin::Gateway(None))
     }
 }
 
 impl AsFd for PassedDescriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.descriptor.as_fd()
     }
 }
 
 impl AsRawFd for PassedDescriptor {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.descriptor.as_raw_fd()
     }
 }
 
 impl Drop for PassedDescriptor {
     fn drop(&mut self) {
         // SAFETY: it is taken once, here, and `self` is gone right after.
-        hand_over(Job::Close(unsafe { ManuallyDrop::take(&mut self.0) }));
+        hand_over(Job::Close(unsafe { ManuallyDrop::take(&mut self.descriptor) }), &self.origin);
     }
 }
 
@@ -81,13 +121,13 @@ pub fn start() -> io::Result<()> {
     if STARTED.swap(true, Ordering::Relaxed) {
         return Ok(());
     }
-    for _ in 0..THREADS {
+    for line in THREADS {
         let (started, running) = mpsc::sync_channel(1);
         thread::Builder::new().name("keyd-close".to_owned()).stack_size(STACK).spawn(move || {
             let alarm = Alarm::of_this_thread();
             let _ = started.send(alarm.as_ref().map(drop).map_err(|error| io::Error::from(error.kind())));
             if let Ok(alarm) = alarm {
-                close_for_ever(&alarm);
+                close_for_ever(&alarm, line);
             }
         })?;
         running.recv().map_err(|_| io::Error::other("a closing thread ended at once"))??;
@@ -97,20 +137,42 @@ pub fn start() -> io::Result<()> {
 
 /// How many descriptors wait to be closed or are being closed.
 #[must_use]
+#[allow(dead_code, reason = "tests ask, the program in the cage of keyd's among them")]
 pub fn backlog() -> usize {
-    queue().backlog()
+    queue().lines.iter().map(Line::backlog).sum()
 }
 
-/// Whether few descriptors wait, so that more may be received.
-#[must_use]
-pub fn has_room() -> bool {
-    backlog() <= MOST_WAITING
-}
-
-/// Ready while there is room. Whatever could receive more of them waits for this first.
+/// Ready while few wait that gateways passed. A channel that could receive more of them waits for this first.
 pub fn poll_room(context: &Context<'_>) -> Poll<()> {
+    poll(context, |queue| queue.lines[PASSED].backlog() <= MOST_WAITING)
+}
+
+/// Ready while so few wait that another connection may come: what lies in it has to be closed, whoever it is.
+pub fn poll_door(context: &Context<'_>, door: Door) -> Poll<()> {
+    poll(context, |queue| match door {
+        Door::Admin => queue.lines[CAME].backlog() <= MOST_WAITING,
+        Door::Gateway => {
+            queue.lines[CAME].backlog() <= MOST_FOR_GATEWAYS && queue.lines[PASSED].backlog() <= MOST_WAITING
+        }
+    })
+}
+
+impl Account {
+    /// Whether few of its descriptors wait, so that more may be received.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) <= MOST_WAITING
+    }
+
+    /// Ready while that is so.
+    pub fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        poll(context, |_| self.has_room())
+    }
+}
+
+fn poll(context: &Context<'_>, has_room: impl FnOnce(&Queue) -> bool) -> Poll<()> {
     let mut queue = queue();
-    if queue.backlog() <= MOST_WAITING {
+    if has_room(&queue) {
         return Poll::Ready(());
     }
     if !queue.sleepers.iter().any(|sleeper| sleeper.will_wake(context.waker())) {
@@ -137,12 +199,21 @@ impl Job {
     }
 }
 
-fn hand_over(job: Job) {
+fn hand_over(job: Job, origin: &Origin) {
     if !STARTED.load(Ordering::Relaxed) {
         return job.run();
     }
-    queue().jobs.push_back(job);
-    FILLED.notify_one();
+    let (line, account) = match origin {
+        Origin::Door => (CAME, None),
+        Origin::Gateway(account) => (PASSED, account.clone()),
+    };
+    let mut queue = queue();
+    if let Some(Account(count)) = &account {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    queue.lines[line].jobs.push_back((job, account));
+    drop(queue);
+    FILLED[line].notify_one();
 }
 
 /// Where there is no room for the descriptors that come, the kernel closes them in the call: an out-of-band byte can hide
@@ -166,22 +237,26 @@ fn empty(socket: BorrowedFd<'_>) {
     }
 }
 
-fn close_for_ever(alarm: &Alarm) {
+fn close_for_ever(alarm: &Alarm, line: usize) {
     let mut queue = queue();
     loop {
-        let Some(job) = queue.jobs.pop_front() else {
-            queue = FILLED.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        let Some((job, account)) = queue.lines[line].jobs.pop_front() else {
+            queue = FILLED[line].wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        queue.closing += 1;
+        queue.lines[line].closing += 1;
         drop(queue);
         // Without its alarm a close waits as long as its maker wants, which holds up this thread and no other.
         let _ = alarm.every(PATIENCE);
         job.run();
         let _ = alarm.never();
         queue = self::queue();
-        queue.closing -= 1;
-        if queue.backlog() <= MOST_WAITING && !queue.sleepers.is_empty() {
+        queue.lines[line].closing -= 1;
+        // Each goes down by one at a time and under the lock, so that none skips the number at which somebody may go on.
+        let is_few = [MOST_WAITING, MOST_FOR_GATEWAYS].contains(&queue.lines[line].backlog());
+        let is_few_of_it =
+            account.is_some_and(|Account(count)| count.fetch_sub(1, Ordering::Relaxed) == MOST_WAITING + 1);
+        if (is_few || is_few_of_it) && !queue.sleepers.is_empty() {
             let sleepers = std::mem::take(&mut queue.sleepers);
             drop(queue);
             sleepers.into_iter().for_each(Waker::wake);
@@ -191,12 +266,21 @@ fn close_for_ever(alarm: &Alarm) {
 }
 
 struct Queue {
-    jobs: VecDeque<Job>,
-    closing: usize,
+    lines: [Line; 2],
     sleepers: Vec<Waker>,
 }
 
-impl Queue {
+/// What waits for the same threads.
+struct Line {
+    jobs: VecDeque<(Job, Option<Account>)>,
+    closing: usize,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { jobs: VecDeque::new(), closing: 0 }
+    }
+
     fn backlog(&self) -> usize {
         self.jobs.len() + self.closing
     }
@@ -208,11 +292,15 @@ fn queue() -> MutexGuard<'static, Queue> {
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { jobs: VecDeque::new(), closing: 0, sleepers: Vec::new() });
-static FILLED: Condvar = Condvar::new();
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { lines: [Line::new(), Line::new()], sleepers: Vec::new() });
+static FILLED: [Condvar; 2] = [Condvar::new(), Condvar::new()];
 
-/// More than one, so that a socket that lingers does not hold up all others.
-const THREADS: usize = 2;
+/// The line of what came through a door.
+const CAME: usize = 0;
+/// The line of what a gateway passed.
+const PASSED: usize = 1;
+/// The lines that they serve. Two for what is passed, so that a socket that lingers does not hold up all others.
+const THREADS: [usize; 3] = [CAME, PASSED, PASSED];
 /// Room for a signal's frame, which holds all registers of the processor: up to 12 KiB.
 const STACK: usize = 64 * 1024;
 /// More packets than a queue has room for, where each takes half a kilobyte at least.
@@ -221,6 +309,8 @@ const MOST_EMPTY: usize = 4096;
 const PATIENCE: Duration = Duration::from_micros(300);
 /// A few packets' worth; what the end of thousands of channels leaves behind is gone in a fraction of a second.
 const MOST_WAITING: usize = 64;
+/// Connections that came and are to be closed, so that as many places again are left for those on admin.sock.
+const MOST_FOR_GATEWAYS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -254,6 +344,35 @@ mod tests {
         while backlog() > 0 {
             assert!(began.elapsed() < LINGER - Duration::from_millis(500), "the alarm cuts the wait short");
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_open(door: Door) -> bool {
+        poll_door(&Context::from_waker(Waker::noop()), door).is_ready()
+    }
+
+    #[test]
+    fn connections_that_are_turned_away_hold_up_those_who_come_and_gateways_first() {
+        start().unwrap();
+        let descriptors = |slow: usize, many: usize| {
+            let (slow, peers): (Vec<_>, Vec<_>) = (0..slow).map(|_| lingering()).unzip();
+            let many = (0..many).map(|_| OwnedFd::from(UnixStream::pair().unwrap().0));
+            (slow.into_iter().chain(many).collect::<Vec<_>>(), peers)
+        };
+        let came = |all: Vec<OwnedFd>| all.into_iter().map(|one| PassedDescriptor::new(one, Origin::Door));
+        let (few, _peers) = descriptors(8, 30);
+        let (more, _others) = descriptors(4, 100);
+        let (few, more): (Vec<_>, Vec<_>) = (came(few).collect(), came(more).collect());
+        assert!(is_open(Door::Admin) && is_open(Door::Gateway));
+        drop(few);
+        assert!(is_open(Door::Admin) && !is_open(Door::Gateway));
+        drop(more);
+        assert!(!is_open(Door::Admin) && !is_open(Door::Gateway));
+        assert!(poll_room(&Context::from_waker(Waker::noop())).is_ready(), "what gateways pass has its own");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for door in [Door::Admin, Door::Gateway] {
+            let room = std::future::poll_fn(|context| poll_door(context, door));
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), room).await.expect("in time") });
         }
     }
 

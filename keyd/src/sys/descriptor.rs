@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::checked;
-use super::closer::PassedDescriptor;
+use super::closer::{Origin, PassedDescriptor};
 
 /// Accepts one connection from a non-blocking listener; non-blocking and close-on-exec itself. The peer may have put
 /// descriptors into its queue already, even a peer that is refused.
@@ -26,7 +26,8 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<PassedDescriptor> {
     // SAFETY: null pointers say that the peer's address is not wanted; nothing else is written.
     let number = unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     // SAFETY: a descriptor that the kernel has just made for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(checked(number)?) }.into())
+    let connection = unsafe { OwnedFd::from_raw_fd(checked(number)?) };
+    Ok(PassedDescriptor::new(connection, Origin::Door))
 }
 
 /// Registers a descriptor with the running runtime, to wait until it can be read or written.

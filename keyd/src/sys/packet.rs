@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::checked_length;
-use super::closer::{self, PassedDescriptor};
+use super::closer::{Account, Origin, PassedDescriptor};
 
 /// What one message on a SOCK_SEQPACKET socket brought.
 #[derive(Debug)]
@@ -29,17 +29,21 @@ pub struct Packet {
     pub descriptors: Vec<PassedDescriptor>,
 }
 
-/// Waits for one packet, and while too many descriptors that came before wait to be closed.
+/// Waits for one packet, and while too many descriptors that came by the same connection wait to be closed.
 ///
 /// # Errors
 /// The kernel's; `InvalidData` where the packet is longer than the buffer, or has more or other things beside it than
 /// [`MOST_DESCRIPTORS`] descriptors: these are closed and the packet is lost; `TimedOut` where those that came before
 /// are not closed in time, for then they were made not to be.
-pub async fn next_packet(socket: &AsyncFd<PassedDescriptor>, buffer: &mut [u8]) -> io::Result<Packet> {
+pub async fn next_packet(
+    socket: &AsyncFd<PassedDescriptor>,
+    account: &Account,
+    buffer: &mut [u8],
+) -> io::Result<Packet> {
     loop {
-        let room = poll_fn(|context| closer::poll_room(context));
+        let room = poll_fn(|context| account.poll_room(context));
         tokio::time::timeout(PATIENCE, room).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        match socket.async_io(Interest::READABLE, |socket| receive_packet(socket.as_fd(), buffer)).await {
+        match socket.async_io(Interest::READABLE, |socket| receive_packet(socket.as_fd(), account, buffer)).await {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
             received => return received,
         }
@@ -48,13 +52,14 @@ pub async fn next_packet(socket: &AsyncFd<PassedDescriptor>, buffer: &mut [u8]) 
 
 /// Receives one packet without blocking; passed descriptors are close-on-exec. The errors are those above, and
 /// `ResourceBusy` where too many descriptors wait to be closed: nothing is received then.
-fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> {
-    if !closer::has_room() {
+fn receive_packet(socket: BorrowedFd<'_>, account: &Account, buffer: &mut [u8]) -> io::Result<Packet> {
+    if !account.has_room() {
         return Err(io::ErrorKind::ResourceBusy.into());
     }
     // SAFETY: an initialised buffer may be seen as one that need not be, as long as nothing uninitialised is written
     // to it: recvmsg writes only bytes.
-    let received = receive(socket, unsafe { &mut *(ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) })?;
+    let buffer = unsafe { &mut *(ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+    let received = receive(socket, &Origin::Gateway(Some(account.clone())), buffer)?;
     if received.whole && received.only_rights && received.descriptors.len() <= MOST_DESCRIPTORS {
         Ok(Packet { length: received.length, descriptors: received.descriptors })
     } else {
@@ -66,8 +71,8 @@ fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packe
 ///
 /// # Errors
 /// The kernel's, `WouldBlock` among them; `InvalidData` where anything was beside the bytes.
-pub(super) fn receive_bytes(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
-    let received = receive(socket, buffer)?;
+pub(super) fn receive_bytes(socket: &PassedDescriptor, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    let received = receive(socket.as_fd(), socket.origin(), buffer)?;
     if received.whole && received.only_rights && received.descriptors.is_empty() {
         Ok(received.length)
     } else {
@@ -84,7 +89,7 @@ struct Received {
     descriptors: Vec<PassedDescriptor>,
 }
 
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
+fn receive(socket: BorrowedFd<'_>, origin: &Origin, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = MaybeUninit::<ControlBuffer>::uninit();
     // SAFETY: msghdr is plain data of the C library, for which all bits zero is a valid value.
@@ -98,13 +103,13 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result
     // `control`, with the lengths that both truly have; it reads neither.
     let length = checked_length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
     // Own what came before anything is judged, so that every early return hands it over.
-    let (descriptors, only_rights) = passed_descriptors(&message);
+    let (descriptors, only_rights) = passed_descriptors(&message, origin);
     let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
     Ok(Received { length, whole, only_rights, descriptors })
 }
 
 /// Takes ownership of the descriptors in a received message; false where there was anything else in it.
-fn passed_descriptors(message: &libc::msghdr) -> (Vec<PassedDescriptor>, bool) {
+fn passed_descriptors(message: &libc::msghdr, origin: &Origin) -> (Vec<PassedDescriptor>, bool) {
     let mut descriptors = Vec::new();
     let mut only_rights = true;
     // SAFETY: CMSG_FIRSTHDR reads the control pointer and length, which the kernel has just written.
@@ -123,7 +128,8 @@ fn passed_descriptors(message: &libc::msghdr) -> (Vec<PassedDescriptor>, bool) {
                 let number = unsafe { data.cast::<RawFd>().add(index).read_unaligned() };
                 if number >= 0 {
                     // SAFETY: the number is a descriptor that this call has just made, owned by nobody else.
-                    descriptors.push(unsafe { OwnedFd::from_raw_fd(number) }.into());
+                    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+                    descriptors.push(PassedDescriptor::new(descriptor, origin.clone()));
                 }
             }
         }
@@ -159,9 +165,18 @@ mod tests {
     };
     use strongroom_protocol::socket_passing::send_packet;
 
+    use super::super::closer;
     use super::super::descriptor::{socket_kind, watched};
     use super::super::lingering_fixture::{LINGER, lingering};
     use super::*;
+
+    fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Packet> {
+        super::receive_packet(socket, &Account::default(), buffer)
+    }
+
+    fn receive(socket: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Received> {
+        super::receive(socket, &Origin::Gateway(None), buffer)
+    }
 
     fn packet_pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
@@ -296,20 +311,27 @@ mod tests {
     }
 
     #[test]
-    fn packets_wait_while_too_much_waits_to_be_closed_and_come_then() {
+    fn packets_wait_while_too_much_of_their_senders_waits_to_be_closed_and_come_then() {
         closer::start().unwrap();
         let (ours, theirs) = packet_pair();
         let (sockets, _others): (Vec<_>, Vec<_>) = (0..200).map(|_| UnixStream::pair().unwrap()).unzip();
         let (slow, _peers): (Vec<_>, Vec<_>) = (0..2).map(|_| lingering()).unzip();
         let all = slow.into_iter().chain(sockets.into_iter().map(OwnedFd::from));
-        let all: Vec<_> = all.map(PassedDescriptor::from).collect();
+        let account = Account::default();
+        let all: Vec<_> = all.map(|one| PassedDescriptor::new(one, Origin::Gateway(Some(account.clone())))).collect();
         send_packet(theirs.as_fd(), b"x", &[]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let ours = watched(PassedDescriptor::from(ours)).unwrap();
             drop(all);
-            assert_eq!(receive_packet(ours.as_fd(), &mut [0; 4]).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
-            assert_eq!(next_packet(&ours, &mut [0; 4]).await.unwrap().length, 1);
+            let receive = || super::receive_packet(ours.as_fd(), &account, &mut [0; 4]);
+            assert_eq!(receive().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+            // Who brought nothing does not wait for it.
+            assert_eq!(receive_packet(ours.as_fd(), &mut [0; 4]).unwrap().length, 1);
+            assert!(!account.has_room(), "the other is served first");
+            send_packet(theirs.as_fd(), b"x", &[]).unwrap();
+            assert_eq!(next_packet(&ours, &account, &mut [0; 4]).await.unwrap().length, 1);
+            assert!(account.has_room());
         });
     }
 }

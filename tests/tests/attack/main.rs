@@ -7,6 +7,7 @@
 
 mod cycles;
 mod descriptors;
+mod doors;
 mod framing;
 mod identity;
 mod impostors;

@@ -70,7 +70,7 @@ async fn serve(serving: Serving, worker: Option<&Worker>) -> io::Result<u64> {
     let connection = accepted(&gateway).await?;
     let connection = sys::watched(connection)?;
     let mut buffer = [0; 1024];
-    let packet = sys::next_packet(&connection, &mut buffer).await?;
+    let packet = sys::next_packet(&connection, &sys::Account::default(), &mut buffer).await?;
     let passed = packet.descriptors.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
     if !sys::socket_kind(passed.as_fd())?.is_connected_unix_stream() {
         return Err(io::ErrorKind::InvalidData.into());
