@@ -2,7 +2,8 @@
 //! are told.
 //!
 //! One SOCK_SEQPACKET connection each, postcard messages, descriptors beside them. Every message of gatewayd's gets
-//! exactly one reply. It refuses more than a few connections at once, a first message that is no Hello, and a peer
+//! exactly one reply. It refuses more than a few connections at once (where one has been silent for long, it ends that, so that
+//! the next comes in), a first message that is no Hello, and a peer
 //! that does not read: what waits to be sent is bounded. Called by `serve.rs`, with connections whose uid was checked.
 
 pub mod connect;
@@ -14,6 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use strongroom_protocol::exchange::{GatewayMessage, KeydMessage, ROUTES_IN_A_MESSAGE, Route, Upstream};
 use strongroom_protocol::frame::{self, EXCHANGE_LIMIT, HEADER};
@@ -49,6 +51,10 @@ pub struct Gateway {
     wake: Notify,
     /// More waits than may.
     overflown: Notify,
+    /// When it came or spoke last.
+    heard: Cell<Instant>,
+    /// Another wants its place.
+    leave: Notify,
 }
 
 /// What waits to be sent.
@@ -83,6 +89,17 @@ impl Gateways {
         self.connected.borrow().last().map(|gateway| (gateway.pid, gateway.checks.borrow().clone()))
     }
 
+    /// Somebody has found no place. Of those who are here one may be nobody's any more: its own end can lie in the queue of an
+    /// agent's socket that is held for its session, which ends with it. So the one that has been silent for longest goes,
+    /// where that is long; a gatewayd that lives connects anew.
+    fn make_room(&self, now: Instant) {
+        let connected = self.connected.borrow();
+        let longest = connected.iter().min_by_key(|gateway| gateway.heard.get());
+        if let Some(gateway) = longest.filter(|gateway| now.duration_since(gateway.heard.get()) >= LONG_SILENCE) {
+            gateway.leave.notify_one();
+        }
+    }
+
     /// Tells all of them the lock's state and the routes.
     pub fn announce(&self, state: &State) {
         for gateway in self.connected.borrow().iter().filter(|gateway| gateway.checks.borrow().is_some()) {
@@ -102,6 +119,8 @@ impl Gateway {
             outbox: RefCell::default(),
             wake: Notify::new(),
             overflown: Notify::new(),
+            heard: Cell::new(Instant::now()),
+            leave: Notify::new(),
         }
     }
 
@@ -164,6 +183,7 @@ fn in_messages(routes: Vec<Route>) -> Vec<Vec<Route>> {
 /// Serves one control connection until it ends. Its channels live on until they end by themselves.
 pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -> io::Result<()> {
     if state.gateways.connected.borrow().len() + state.gateways.unread.get() >= MOST_GATEWAYS {
+        state.gateways.make_room(Instant::now());
         return Err(io::Error::other("too many are connected"));
     }
     let socket = sys::watched(socket)?;
@@ -173,6 +193,7 @@ pub async fn serve(state: Rc<State>, socket: PassedDescriptor, caller: Caller) -
         read = read(&state, &gateway, &socket) => read,
         written = write(&gateway, &socket) => written,
         () = gateway.overflown.notified() => Err(io::Error::other("the gateway does not read what it is told")),
+        () = gateway.leave.notified() => Err(io::Error::other("it was silent for long, and another wants its place")),
     };
     drop(connected);
     tokio::task::spawn_local(async move {
@@ -211,6 +232,7 @@ async fn read(state: &Rc<State>, gateway: &Rc<Gateway>, socket: &AsyncFd<PassedD
         if length == 0 {
             return Ok(());
         }
+        gateway.heard.set(Instant::now());
         let message = frame::decode_packet(&buffer[..length], EXCHANGE_LIMIT).map_err(io::Error::other)?;
         handle(state, gateway, message, descriptors).await?;
         if gateway.outbox.borrow().is_overfull() {
@@ -346,6 +368,8 @@ async fn write(gateway: &Gateway, socket: &AsyncFd<PassedDescriptor>) -> io::Res
 const ROOM_FOR_THE_REST: usize = 64;
 /// One, and another while the first drains.
 const MOST_GATEWAYS: usize = 4;
+/// Who has said nothing for so long makes room for another, where there is no other room.
+const LONG_SILENCE: Duration = Duration::from_secs(60);
 /// Replies and announcements that wait to be sent.
 const MOST_WAITING: usize = 4096;
 /// And their bytes, where one reply may have as many as [`EXCHANGE_LIMIT`].
@@ -392,6 +416,22 @@ mod tests {
         assert!(large.outbox.borrow().bytes <= MOST_BYTES_WAITING + length);
         while large.outbox.borrow_mut().pop().is_some() {}
         assert_eq!(large.outbox.borrow().bytes, 0);
+    }
+
+    #[test]
+    fn the_longest_silent_one_makes_room_where_it_is_long() {
+        let gateways = Gateways::default();
+        let begin = Instant::now();
+        for seconds in [20, 5, 40] {
+            let gateway = Gateway::new(1);
+            gateway.heard.set(begin + Duration::from_secs(seconds));
+            gateways.connected.borrow_mut().push(Rc::new(gateway));
+        }
+        let leave = || gateways.connected.borrow().iter().map(|one| is_told(one.leave.notified())).collect::<Vec<_>>();
+        gateways.make_room(begin + Duration::from_secs(64));
+        assert_eq!(leave(), [false; 3]);
+        gateways.make_room(begin + Duration::from_secs(65));
+        assert_eq!(leave(), [false, true, false]);
     }
 
     #[test]
