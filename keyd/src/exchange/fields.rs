@@ -81,7 +81,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) -> Result<(), Ambiguous> {
 /// cannot tell `_` from `-`.
 fn steers(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
-    STEERING.contains(&name.as_str()) || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    STEERING.contains(&name.as_str())
+        || STEERING_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || STEERING_ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether it would be taken, by those who cannot tell `_` from `-`, for a field that is dropped here, or that says where
@@ -141,15 +143,19 @@ const STEERING: &[&str] = &[
     "trailer",
     "x-host",
     "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
+    "x-http-request-method",
+    "x-method",
     "x-middleware-subrequest",
     "x-ms-range",
+    "x-override-url",
 ];
 
 /// The same, where whole families are known. WebSocket's are here until upgrades pass.
-const STEERING_PREFIXES: &[&str] = &["sec-websocket-", "x-envoy-", "x-forwarded-", "x-original-", "x-rewrite-"];
+const STEERING_PREFIXES: &[&str] =
+    &["sec-websocket-", "x-envoy-", "x-forwarded-", "x-http-method", "x-original-", "x-rewrite-"];
+
+/// And by their ends.
+const STEERING_ENDS: &[&str] = &["method-override", "path-override", "url-override"];
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +194,11 @@ mod tests {
             ("x-original-url", "/admin"),
             ("x_http_method_override", "DELETE"),
             ("x_forwarded_host", "evil.example"),
+            ("x-http-method-name", "DELETE"),
+            ("x-method", "DELETE"),
+            ("http-method-override", "DELETE"),
+            ("x-http-path-override", "/admin"),
+            ("x-override-url", "/admin"),
             ("x-rewrite-uri", "/admin"),
             ("x-ms-range", "bytes=0-3"),
             ("content_length", "3"),

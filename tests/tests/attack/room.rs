@@ -359,7 +359,7 @@ fn heads_whose_bodies_are_awaited_are_held_within_their_room() {
     let empty = Ask { flags: 1, method: b"POST".into(), target: b"/login".into(), fields: Vec::new() };
     let with = |count: usize, length: usize| {
         let ask = empty.clone().field("host", HOST).field("content-type", "application/json");
-        (0..count).fold(ask, |ask, number| ask.field(&format!("x{number:0length$}"), "v"))
+        (0..count).fold(ask, |ask, number| ask.field(format!("x{number:0length$}"), "v"))
     };
     for (what, ask) in [("large", with(1000, 240)), ("small, of many fields", with(1000, 4))] {
         let payload = ask.payload();
