@@ -1,12 +1,12 @@
 //! Changes that meet each other, a lock or a broken disk on their way to the file: what was said of them is true.
 #![allow(clippy::unwrap_used)]
 
-use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewGrant, NewVault, Reply, VaultFault};
+use strongroom_protocol::admin::{Field, KeyDerivation, NewCredential, NewVault, Reply, VaultFault};
 use strongroom_protocol::{SecretBytes, Site};
 
 use super::*;
 use crate::admin::operation::{agent, credential, grant, restore, slot, vault};
-use crate::state::fixture::{ADMIN, Fixture};
+use crate::state::fixture::{ADMIN, Fixture, new_grant};
 use crate::vault::create::tests::{KEY, new_vault};
 use crate::vault::{create, every_kind};
 
@@ -299,16 +299,8 @@ async fn what_is_dead_makes_room_for_what_is_new() {
     let state = &fixture.state;
     fixture
         .run(async {
-            let to = |agent: &str| NewGrant {
-                credential: "openai".parse().unwrap(),
-                agent: agent.parse().unwrap(),
-                rate: None,
-                allow: Vec::new(),
-                expires_in: None,
-                named: false,
-            };
             for agent in ["coder", "tester"] {
-                grant::add(state, &ADMIN, to(agent)).await.unwrap();
+                grant::add(state, &ADMIN, new_grant(agent)).await.unwrap();
             }
             fill(state).await;
             let has = |agent: u64| state.live().unwrap().contents().grants.iter().any(|grant| grant.agent == agent);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc;
 
+use strongroom_protocol::admin::NewGrant;
 use strongroom_protocol::service_manager::ServiceManager;
 use tempfile::TempDir;
 use tokio::task::LocalSet;
@@ -27,6 +28,18 @@ use crate::worker::Worker;
 
 /// Who asks.
 pub const ADMIN: Caller = Caller { uid: 1000, gid: 1000, pid: 1 };
+
+/// A grant of `openai` to this agent, without limits of its own.
+pub fn new_grant(agent: &str) -> NewGrant {
+    NewGrant {
+        credential: "openai".parse().unwrap(),
+        agent: agent.parse().unwrap(),
+        rate: None,
+        allow: Vec::new(),
+        expires_in: None,
+        named: false,
+    }
+}
 
 /// The state, and where its files are.
 pub struct Fixture {

@@ -280,11 +280,9 @@ const MOST_VERSIONS: usize = 8;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use strongroom_protocol::admin::NewGrant;
-
     use super::*;
     use crate::admin::operation::grant;
-    use crate::state::fixture::{ADMIN, Fixture};
+    use crate::state::fixture::{ADMIN, Fixture, new_grant};
 
     fn values(state: &State) -> Vec<Vec<u8>> {
         let live = state.live().unwrap();
@@ -330,18 +328,10 @@ mod tests {
     async fn a_purge_takes_the_grants_along_that_had_ended_before() {
         let fixture = Fixture::unlocked();
         let (state, name, coder) = (&fixture.state, "openai".parse().unwrap(), "coder".parse().unwrap());
-        let new = NewGrant {
-            credential: "openai".parse().unwrap(),
-            agent: "coder".parse().unwrap(),
-            rate: None,
-            allow: Vec::new(),
-            expires_in: None,
-            named: false,
-        };
         fixture
             .run(async {
                 grant::revoke(state, &ADMIN, &name, &coder).await.unwrap();
-                grant::add(state, &ADMIN, new).await.unwrap();
+                grant::add(state, &ADMIN, new_grant("coder")).await.unwrap();
                 let grants = || {
                     let live = state.live().unwrap();
                     let grants = live.contents().grants.iter();

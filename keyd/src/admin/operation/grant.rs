@@ -161,7 +161,7 @@ const LONGEST_EXPIRY: u64 = 100 * 365 * 24 * 3600;
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::state::fixture::{ADMIN, Fixture};
+    use crate::state::fixture::{ADMIN, Fixture, new_grant};
 
     #[tokio::test(flavor = "current_thread")]
     async fn an_expired_grant_goes_with_the_newer_one_of_its_pair() {
@@ -172,17 +172,9 @@ mod tests {
             let of_it = live.contents().grants.iter().filter(|grant| grant.agent == 3);
             of_it.map(|grant| (grant.id, grant.revoked.is_some())).collect::<Vec<_>>()
         };
-        let new = NewGrant {
-            credential: "openai".parse().unwrap(),
-            agent: "coder".parse().unwrap(),
-            rate: None,
-            allow: Vec::new(),
-            expires_in: None,
-            named: false,
-        };
         fixture
             .run(async {
-                add(state, &ADMIN, new).await.unwrap();
+                add(state, &ADMIN, new_grant("coder")).await.unwrap();
                 assert_eq!(of_the_agent(state), [(5, false), (7, false)]);
                 revoke(state, &ADMIN, &credential, &agent).await.unwrap();
                 assert_eq!(of_the_agent(state), [(5, true), (7, true)]);
