@@ -47,7 +47,7 @@ fn an_upload_of_single_bytes_that_nobody_takes_stays_within_its_account() {
 }
 
 fn upload(answers: bool) {
-    const BYTES: usize = 300_000;
+    const BYTES: usize = 600_000;
     let (siege, placeholder) = siege();
     let upstream = h2_upstream::by_hand(&siege.scene.root, move |wire| {
         let window = 1_u32 << 24;
@@ -86,7 +86,9 @@ fn upload(answers: bool) {
                 let (pieces, sent) = (&pieces, &sent);
                 scope.spawn(move || {
                     for _ in 0..BYTES / 100 {
-                        channel.raw(pieces).unwrap();
+                        if let Err(error) = channel.raw(pieces) {
+                            panic!("{error}: {:?}", channel.hear());
+                        }
                         sent.fetch_add(100, Ordering::SeqCst);
                     }
                     channel.frame(END, b"").unwrap();

@@ -322,11 +322,12 @@ fn a_pair_that_holds_more_than_usual_is_refused_and_one_that_grows_is_broken() {
     siege.hold();
 }
 
-/// A relay to the true upstream that takes so many bytes for it and then no more, until it is told to. Both ends hold as
-/// little as the kernel lets them.
+/// A relay to the true upstream that takes so many bytes for it and then no more, until it is told to. The end that keyd
+/// sends on holds as little as the kernel lets it. The other does not: what comes in small segments shrinks a window of
+/// two kilobytes to less than half of what it was, and from then on it is filled at each probe only, five times a second
+/// (RFC 9293, 3.8.6.2.1).
 pub fn narrow_relay(upstream: SocketAddr, most: usize, go_on: &Arc<AtomicBool>) -> (TcpStream, Arc<AtomicUsize>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    setsockopt(&listener, sockopt::RcvBuf, &1).unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     setsockopt(&ours, sockopt::SndBuf, &1).unwrap();
     let (inside, _) = listener.accept().unwrap();
